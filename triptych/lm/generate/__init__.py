@@ -1,0 +1,1 @@
+"""Run a model: one interface (`engine`), several engines behind it, and how tokens are drawn."""

@@ -1,0 +1,247 @@
+"""The one interface behind which every engine runs a model, and the shapes that cross it.
+
+An engine implements `start`, `score`, `cancel`, `encode` and `close`; `stream` and `generate`
+follow from `start`. All methods may be called from several threads at once. Left out: which
+engine is chosen, where models come from (the model cache), and HTTP (`lm.serve`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import uuid
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any, Literal, Protocol
+
+from triptych.config.generate import Sampling
+from triptych.errors import GenerationError, TriptychError
+
+__all__ = [
+    "Alternative",
+    "Chunk",
+    "Completion",
+    "Emit",
+    "Engine",
+    "EngineInfo",
+    "FinishReason",
+    "GenerateRequest",
+    "Message",
+    "Sampling",
+    "Score",
+    "Token",
+]
+
+FinishReason = Literal["stop", "length", "cancelled", "error"]
+Message = Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineInfo:
+    """What runs, for `/info`, logs and cards.
+
+    Units: `size_bytes` is the memory the weights take.
+    """
+
+    engine: str
+    model: str
+    revision: str
+    dtype: str
+    device: str
+    context_length: int
+    vocab_size: int
+    parameters: int
+    size_bytes: int
+    has_chat_template: bool
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """One prompt and how to continue it.
+
+    Exactly one of `prompt` (text, or token ids taken as they are) and `messages` (rendered with
+    the model's own chat template) is given.
+    """
+
+    prompt: str | Sequence[int] = ""
+    messages: Sequence[Message] = ()
+    sampling: Sampling = field(default_factory=Sampling)
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    adapter: str | None = None
+    json_schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that could have stood here.
+
+    Units: `logprob` in nats, of the model's own distribution before any sampling filter.
+    """
+
+    token_id: int
+    bytes: bytes
+    logprob: float
+
+    @property
+    def text(self) -> str:
+        """Show the bytes as text; a part of a character shows as U+FFFD."""
+        return self.bytes.decode("utf-8", errors="replace")
+
+
+@dataclass(frozen=True, slots=True)
+class Token(Alternative):
+    """A token of an answer or a scored text, with the likeliest alternatives at its place."""
+
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Chunk:
+    """A piece of an answer.
+
+    `text` holds whole characters only and never a part of a stop string, so it can be empty
+    while `tokens` is not. The last chunk, and only the last, has a `finish_reason`; with the
+    reason `error` it carries the error. `tokens` have log-probability nan unless asked for.
+    """
+
+    text: str = ""
+    tokens: tuple[Token, ...] = ()
+    finish_reason: FinishReason | None = None
+    error: TriptychError | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """A whole answer.
+
+    Units: `ttft_s` from the call to the first token, `latency_s` to the last one.
+    """
+
+    text: str
+    tokens: tuple[Token, ...]
+    finish_reason: FinishReason
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    ttft_s: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How probable a text is under a model.
+
+    `tokens` are all tokens of the text; the first has log-probability nan when nothing precedes
+    it. Units: `nats` is the summed negative log-probability of the `scored_tokens`, `text_bytes`
+    counts the bytes they spell.
+    """
+
+    tokens: tuple[Token, ...]
+    nats: float
+    scored_tokens: int
+    text_bytes: int
+
+    @property
+    def perplexity(self) -> float:
+        """Give exp of the mean negative log-probability per token."""
+        return math.exp(self.nats / self.scored_tokens) if self.scored_tokens else math.nan
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Give the bits needed per byte of text, comparable between tokenizers."""
+        return self.nats / math.log(2) / self.text_bytes if self.text_bytes else math.nan
+
+
+Emit = Callable[[Chunk], None]
+
+
+class Engine(Protocol):
+    """Run one model for many requests at once."""
+
+    @property
+    @abstractmethod
+    def info(self) -> EngineInfo:
+        """Say what runs."""
+
+    @abstractmethod
+    def start(self, request: GenerateRequest, emit: Emit) -> None:
+        """Begin an answer and return at once; `emit` receives every chunk.
+
+        `emit` is called from the engine's own thread, in order, and must not block; the last
+        call has a `finish_reason`, also after `cancel` and after an error.
+
+        Raises: GenerationError where the request cannot be answered: prompt empty or over the
+            context length (code `context_length`), something this engine cannot do
+            (code `unsupported`), engine closed (code `closed`). Nothing is emitted then.
+        """
+
+    @abstractmethod
+    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+        """Give the log-probability of each token of a text, with the likeliest alternatives.
+
+        Raises: GenerationError as for `start`.
+        """
+
+    @abstractmethod
+    def cancel(self, request_id: str) -> bool:
+        """End a running or waiting answer within one step; False where none has that id."""
+
+    @abstractmethod
+    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        """Give the token ids the model would read for a text or for chat messages."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Cancel what runs, free the memory; further calls raise."""
+
+    def stream(self, request: GenerateRequest) -> Iterator[Chunk]:
+        """Yield the answer piece by piece; leaving the loop early cancels it.
+
+        Raises: GenerationError as for `start`, and whatever the answer ended with.
+        """
+        chunks: SimpleQueue[Chunk] = SimpleQueue()
+        self.start(request, chunks.put)
+        finished = False
+        try:
+            while not finished:
+                chunk = chunks.get()
+                finished = chunk.finish_reason is not None
+                if chunk.error is not None:
+                    raise chunk.error
+                yield chunk
+        finally:
+            if not finished:
+                self.cancel(request.request_id)
+
+    def generate(self, request: GenerateRequest) -> Completion:
+        """Give the whole answer.
+
+        Raises: GenerationError as for `stream`.
+        """
+        started = time.perf_counter()
+        ttft_s = math.nan
+        texts: list[str] = []
+        tokens: list[Token] = []
+        for chunk in self.stream(request):
+            if math.isnan(ttft_s):
+                ttft_s = time.perf_counter() - started
+            texts.append(chunk.text)
+            tokens.extend(chunk.tokens)
+        if chunk.finish_reason is None:
+            raise GenerationError("The engine ended an answer without a reason.")
+        return Completion(
+            text="".join(texts),
+            tokens=tuple(tokens),
+            finish_reason=chunk.finish_reason,
+            input_tokens=chunk.input_tokens,
+            output_tokens=chunk.output_tokens,
+            cached_tokens=chunk.cached_tokens,
+            ttft_s=ttft_s,
+            latency_s=time.perf_counter() - started,
+        )
