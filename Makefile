@@ -1,0 +1,47 @@
+# Every verb sets up .venv by itself on a fresh machine; nothing else is needed than Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SOURCE ?=
+WORKERS ?= 2
+
+.PHONY: setup demo test check fix prove bench docs clean
+
+setup: $(STAMP)
+
+# torch is pinned in constraints.txt; pip alone finds a locally provided CPU build.
+$(STAMP): pyproject.toml constraints.txt
+	@echo "setting up $(VENV) (a few minutes the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/triptych demo $(SOURCE)
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not prove' -q
+
+prove: $(STAMP)
+	@$(BIN)/python -m pytest -m prove -q --timeout 3600
+
+check: $(STAMP)
+	@$(BIN)/ruff format --check --quiet . || { echo 'format: run `make fix`'; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest tests/test_house.py -q
+
+fix: $(STAMP)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(STAMP)
+	@$(BIN)/python docs/generate.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,50 @@
+"""What every test stands on: a home of its own, quiet threads, real text where it is present."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Read by libraries at import, so set before any of them is imported.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give each test a TRIPTYCH_HOME of its own, so that none reads or writes the user's."""
+    home = tmp_path / "triptych-home"
+    monkeypatch.setenv("TRIPTYCH_HOME", str(home))
+    return home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Let parallel test workers share the cores instead of fighting for them."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    yield
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real text, or skip where it is absent (never in CI)."""
+    if not SHARED_DATA.is_dir():
+        if os.environ.get("CI"):
+            pytest.fail(f"real text is missing in {SHARED_DATA}")
+        pytest.skip(f"no real text in {SHARED_DATA}")
+    return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """Return the checkout's root."""
+    return REPOSITORY

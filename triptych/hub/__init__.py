@@ -1,0 +1,1 @@
+"""WING 2, where models, data and Spaces live."""

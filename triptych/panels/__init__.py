@@ -1,0 +1,1 @@
+"""The web pages: they call, they draw, they decide nothing."""
