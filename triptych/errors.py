@@ -25,7 +25,28 @@
     │   ├── PublishRefused         the parity gate or a check before upload failed
     │   ├── DeploymentFailed       the Space never answered with the new revision
     │   └── SyncDrift              a target was changed by another hand
-    └── TierError                  wing tiers
+    └── TierError                  wing tiers; `status` is the HTTP status a client sees
+        ├── InvalidQuery           422  a field of the request is wrong
+        ├── Unauthenticated        401  key missing, unknown, expired or revoked
+        ├── Forbidden              403  not entitled to this tier, company or route
+        ├── NotFound               404  no such model, flag, record - or not yours to see
+        ├── EditConflict           409  somebody changed it since it was read
+        ├── TooLarge               413  the body or the prompt
+        ├── LimitExceeded          429  rate, token or cost limit; carries retry_after_s
+        ├── OutputBlocked          403  the output filter refused the answer
+        ├── StructureInvalid       502  no answer matched the JSON Schema
+        ├── NoProviderAvailable    503  flags, policy or health left nobody to ask
+        └── UpstreamError          502  one attempt failed; what follows is its policy
+            ├── UpstreamUnreachable     502  refused, reset, DNS, TLS
+            ├── UpstreamTimeout         504  connect, first token, idle or total
+            ├── UpstreamRejected        4xx  it blames the request, so the caller sees it
+            ├── UpstreamDenied          502  it refuses our credentials
+            ├── UpstreamMissing         502  no such model, Space or route there
+            ├── UpstreamBusy            429  carries retry_after_s; holds the breaker until then
+            ├── UpstreamWaking          503  a cold start; carries retry_after_s
+            ├── UpstreamFailed          502  5xx
+            ├── UpstreamMalformed       502  an answer that is none: HTML, torn JSON, empty
+            └── UpstreamInterrupted     502  the stream broke after its first token
 
 What is left out: the words for a person (each raise site brings its own message and hint)
 and the translation of foreign exceptions, which happens in one file per library.
@@ -201,3 +222,178 @@ class TierError(TriptychError):
     """Stand above every error of the wing `tiers`."""
 
     default_code = "tier"
+
+    status: int = 500
+    retry_after_s: float | None = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str | None = None,
+        retryable: bool | None = None,
+        retry_after_s: float | None = None,
+        status: int | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, code=code, retryable=retryable)
+        self.retry_after_s = retry_after_s
+        self.param = param
+        if status is not None:
+            self.status = status
+
+
+class InvalidQuery(TierError, UsageError):
+    """Name the field of a request that is wrong, and its allowed range."""
+
+    default_code = "invalid_request"
+    status = 422
+
+
+class Unauthenticated(TierError):
+    """Say that a key is missing, unknown, expired or revoked."""
+
+    default_code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(TierError):
+    """Say that the caller is known but not entitled."""
+
+    default_code = "forbidden"
+    status = 403
+
+
+class NotFound(TierError):
+    """Say that a thing does not exist, or is not the caller's to see."""
+
+    default_code = "not_found"
+    status = 404
+
+
+class EditConflict(TierError):
+    """Say that the thing changed since the caller read it."""
+
+    default_code = "edit_conflict"
+    status = 409
+
+
+class TooLarge(TierError):
+    """Say that a body or a prompt is larger than allowed."""
+
+    default_code = "too_large"
+    status = 413
+
+
+class LimitExceeded(TierError):
+    """Say which limit is spent and when to come back."""
+
+    default_code = "rate_limit_exceeded"
+    status = 429
+
+
+class OutputBlocked(TierError):
+    """Say that the output filter refused an answer; never quotes it."""
+
+    default_code = "content_filter"
+    status = 403
+
+
+class StructureInvalid(TierError):
+    """Say why no answer matched the JSON Schema after the repairs."""
+
+    default_code = "structure_invalid"
+    status = 502
+
+
+class NoProviderAvailable(TierError):
+    """Say that flags, policy or health left nobody to ask."""
+
+    default_code = "no_provider_available"
+    status = 503
+
+
+class UpstreamError(TierError):
+    """Describe one failed attempt and what may follow it.
+
+    `retryable`: the same upstream may be asked again. `falls_back`: another one may be.
+    `counts`: the circuit breaker takes it as a failure of the upstream.
+    """
+
+    default_code = "upstream_error"
+    status = 502
+    falls_back: ClassVar[bool] = True
+    counts: ClassVar[bool] = True
+
+
+class UpstreamUnreachable(UpstreamError):
+    """Say that no connection was possible, or it broke before the answer."""
+
+    default_code = "upstream_unreachable"
+    default_retryable = True
+
+
+class UpstreamTimeout(UpstreamError):
+    """Say which of the four timeouts ran out."""
+
+    default_code = "upstream_timeout"
+    status = 504
+
+
+class UpstreamRejected(UpstreamError):
+    """Hand the caller's own mistake back to the caller, with the upstream's status."""
+
+    default_code = "upstream_rejected"
+    status = 400
+    falls_back = False
+    counts = False
+
+
+class UpstreamDenied(UpstreamError):
+    """Say that the upstream refuses the gateway's credentials."""
+
+    default_code = "upstream_denied"
+
+
+class UpstreamMissing(UpstreamError):
+    """Say that the upstream knows no such model, Space or route."""
+
+    default_code = "upstream_missing"
+
+
+class UpstreamBusy(UpstreamError):
+    """Say that the upstream asks for patience: rate limit, quota or full queue."""
+
+    default_code = "upstream_busy"
+    status = 429
+    default_retryable = True
+    counts = False
+
+
+class UpstreamWaking(UpstreamError):
+    """Say that a Space is starting, and when to come back."""
+
+    default_code = "space_waking"
+    status = 503
+    counts = False
+
+
+class UpstreamFailed(UpstreamError):
+    """Say that the upstream answered with a 5xx."""
+
+    default_code = "upstream_failed"
+    default_retryable = True
+
+
+class UpstreamMalformed(UpstreamError):
+    """Say that the upstream's answer is none: HTML, torn JSON, an error with status 200, empty."""
+
+    default_code = "upstream_malformed"
+
+
+class UpstreamInterrupted(UpstreamError):
+    """Say that a stream broke after its first token; nothing is ever retried after that."""
+
+    default_code = "upstream_interrupted"
+    falls_back = False

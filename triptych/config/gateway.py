@@ -2,9 +2,149 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import field
+from typing import Literal
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+ProviderName = Literal["openai", "hf_spaces", "local", "scripted"]
 
-@dataclass(frozen=True)
+_STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class UpstreamConfig:
+    """One address that answers for one or more tiers."""
+
+    provider: ProviderName
+    """How it is spoken to: any OpenAI-compatible address, a Space, a local model face, a script."""
+
+    address: str = ""
+    """Base URL ending before `/chat/completions`; or a Space as `org/name` or its address."""
+
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Tier or public model name -> model name sent upstream; empty means what runs there."""
+
+    secret: str = ""
+    """Name of the environment variable, or of a secret an admin entered, that holds its key."""
+
+    external: bool | None = None
+    """Whether content sent there leaves your infrastructure; unset: true for `openai` upstreams."""
+
+    revision: str = ""
+    """Revision reported for its answers when it does not say one itself."""
+
+    context_tokens: int = Field(default=0, ge=0)
+    """Context window; older history is left out beyond it. 0: unknown, nothing is left out."""
+
+    stream_usage: bool = True
+    """Ask for exact usage at the end of streams (`stream_options.include_usage`)."""
+
+    max_connections: int = Field(default=128, ge=1)
+    """Connections held open at once."""
+
+    first_token_timeout_s: float | None = Field(default=None, gt=0)
+    """Overrides the gateway's own for this upstream, in seconds."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class GatewayConfig:
     """Settings of the tiered gateway."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; beyond loopback a real admin key is required."""
+
+    port: int = Field(default=7870, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """Worker processes on the one port."""
+
+    database_url: str = ""
+    """SQLAlchemy address; empty: SQLite in `TRIPTYCH_HOME/gateway.db`."""
+
+    redis_url: str = ""
+    """Shared counters of the rate limits; empty: in memory, so per worker process."""
+
+    upstreams: Mapping[str, UpstreamConfig] = field(default_factory=dict)
+    """Name -> upstream. Empty: the three Spaces and OpenAI as the environment names them."""
+
+    provider_order: tuple[ProviderName, ...] = ("hf_spaces", "local", "openai", "scripted")
+    """Who is asked first when the `provider` flag says `auto`, and who is fallen back to."""
+
+    connect_timeout_s: float = Field(default=5.0, gt=0)
+    """Seconds to reach an upstream."""
+
+    first_token_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds until the first token of a stream, or the whole of an answer that is not streamed."""
+
+    idle_timeout_s: float = Field(default=30.0, gt=0)
+    """Seconds between two pieces of a stream."""
+
+    total_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds for a request with all its attempts."""
+
+    max_attempts: int = Field(default=4, ge=1, le=16)
+    """Attempts at upstreams for one request, retries and fallbacks together."""
+
+    retries: int = Field(default=1, ge=0, le=3)
+    """Retries at one upstream before the next one is asked."""
+
+    retry_base_s: float = Field(default=1.0, ge=0)
+    """First pause between retries in seconds; doubles each time, with jitter of 15 %."""
+
+    retry_after_max_s: float = Field(default=2.0, ge=0)
+    """Longest `Retry-After` that is waited for; a longer one goes to the next upstream."""
+
+    breaker_failures: int = Field(default=5, ge=1)
+    """Failures in a row that open an upstream's circuit breaker."""
+
+    breaker_open_s: float = Field(default=30.0, gt=0)
+    """Seconds an open breaker waits before its single probe."""
+
+    wake_timeout_s: float = Field(default=60.0, ge=0)
+    """Seconds a request waits for a sleeping Space before falling back."""
+
+    max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """Largest request body."""
+
+    max_input_bytes: int = Field(default=64 * 1024, ge=256)
+    """Largest single message."""
+
+    allow_client_system: bool = True
+    """Whether `/v1` clients may send `system` messages; `/api/query` clients never may."""
+
+    allow_private_addresses: bool = False
+    """Whether Spaces and base URLs may be plain http or on private networks (development)."""
+
+    anonymous: bool = False
+    """Whether callers without a key may use the base tier."""
+
+    limit_window_s: int = Field(default=900, ge=1)
+    """Length of the rate-limit window in seconds."""
+
+    limit_service: int = Field(default=1000, ge=1)
+    """Requests per window for a service key."""
+
+    limit_user: int = Field(default=100, ge=1)
+    """Requests per window for a user."""
+
+    limit_anonymous: int = Field(default=20, ge=1)
+    """Requests per window for an address without a key."""
+
+    cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
+    """Memory of the exact-match cache; 0 turns it off."""
+
+    cache_ttl_s: float = Field(default=300.0, gt=0)
+    """Seconds an answer stays in the cache."""
+
+    spool_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
+    """Disk the record spool may hold while the database is away; beyond it losses are counted."""
+
+    flush_interval_s: float = Field(default=0.1, gt=0)
+    """Seconds between two batches from the spool into the database."""
+
+    poll_interval_s: float = Field(default=0.5, gt=0)
+    """Seconds between two looks for changed flags, keys and Spaces."""

@@ -1,0 +1,111 @@
+"""What every provider is: one small class that turns a `Call` into OpenAI's shapes.
+
+The circuit breaker, retries and deadlines stand above (`dispatch`); HTTP and its errors stand
+below (`transport`). A provider raises `UpstreamError` and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+from triptych.tiers.query import Kind, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One address that answers, as configuration or an admin declared it."""
+
+    name: str
+    provider: str
+    address: str
+    models: Mapping[str, str]
+    external: bool
+    secret: str = ""
+    company_id: str | None = None
+    """Set: only members of this company may ever be sent there."""
+    revision: str = ""
+    context_tokens: int = 0
+    stream_usage: bool = True
+    max_connections: int = 128
+    first_token_timeout_s: float | None = None
+    private_allowed: bool = False
+    """Whether plain http and private addresses are allowed."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One assembled prompt on its way to one upstream."""
+
+    request_id: str
+    kind: Kind
+    messages: list[Message]
+    params: Mapping[str, Any]
+    model: str
+    tier: str
+    deadline_s: float
+    """Monotonic time by which the whole request must be over."""
+    company_context: Mapping[str, Any] | None = None
+    abstraction_context: Mapping[str, Any] | None = None
+    traceparent: str | None = None
+
+
+@dataclass(slots=True)
+class Completion:
+    """A whole answer: OpenAI's shape, and its bytes where the upstream spoke it already."""
+
+    body: dict[str, Any]
+    raw: bytes | None = None
+    revision: str = ""
+
+
+class Frame(NamedTuple):
+    """One piece of a streamed answer, ready to be forwarded."""
+
+    wire: bytes
+    """The finished server-sent event."""
+    chunk: dict[str, Any]
+    """The same as OpenAI's chunk."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """What a real test of an upstream found."""
+
+    ok: bool
+    latency_s: float
+    dialect: str = ""
+    revision: str = ""
+    stage: str = ""
+    error_code: str = ""
+    message: str = ""
+    detail: dict[str, Any] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """Answer calls at one upstream."""
+
+    upstream: Upstream
+
+    async def complete(self, call: Call) -> Completion:
+        """Return the whole answer.
+
+        Raises: UpstreamError.
+        """
+        ...
+
+    def stream(self, call: Call) -> AsyncIterator[Frame]:
+        """Yield the answer as it arrives; closing the iterator reaches the upstream.
+
+        Raises: UpstreamError; after the first frame only UpstreamInterrupted or UpstreamTimeout.
+        """
+        ...
+
+    async def probe(self) -> Probe:
+        """Test the upstream with a real request; never raises, writes nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        ...

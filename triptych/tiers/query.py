@@ -1,0 +1,145 @@
+"""What passes through the gateway: a query, its context, its attempts, its answer.
+
+Plain slotted classes: they are made for every request. Parsing of bodies is in `bodies`, the
+order of work in `service`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Tier = Literal["base", "company", "abstraction"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+Kind = Literal["chat", "text"]
+Message = dict[str, Any]
+Outcome = Literal["ok", "failed", "cancelled", "blocked", "refused", "interrupted"]
+TokensSource = Literal["provider", "estimated", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryContext:
+    """Say for whom and for what a question is asked; the originals' interface."""
+
+    user_id: str
+    company_id: str | None = None
+    use_company_model: bool = False
+    use_abstraction: bool = False
+    use_existing_models: bool = False
+    context: str = "general"
+    conversation_history: tuple[Mapping[str, str], ...] = ()
+    temperature: float | None = None
+    feature: str | None = None
+
+
+@dataclass(slots=True)
+class Query:
+    """One question as the pipeline sees it, whichever door it came through."""
+
+    request_id: str
+    kind: Kind
+    messages: list[Message]
+    params: dict[str, Any]
+    """OpenAI's parameter names; what the client did not send is absent, 0 stays 0."""
+    model_asked: str
+    stream: bool = False
+    tier_asked: str = "base"
+    """A tier, `auto`, or `named` when `model_asked` names a model."""
+    user_id: str | None = None
+    company_id: str | None = None
+    feature: str | None = None
+    conversation_id: str | None = None
+    context_label: str = "general"
+    explicit: str = "model"
+    """Where the tier was asked: `model`, `header`, `context` or `default`."""
+    company_context: Mapping[str, Any] | None = None
+    """Facts about the company to be shown to the model, delimited."""
+    abstraction_context: Mapping[str, Any] | None = None
+    include_usage: bool = False
+    """Whether a streaming client asked for the closing usage chunk."""
+    traceparent: str | None = None
+
+    @property
+    def input(self) -> str:
+        """The text of the last message."""
+        content = self.messages[-1].get("content") if self.messages else ""
+        return content if isinstance(content, str) else str(content or "")
+
+
+@dataclass(slots=True)
+class Usage:
+    """Count tokens and say where the count comes from."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    source: TokensSource = "unknown"
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One call at one upstream."""
+
+    upstream: str
+    provider: str
+    tier: str
+    model: str
+    started_s: float
+    """Monotonic clock."""
+    outcome: str = "running"
+    status: int = 0
+    error_code: str = ""
+    latency_s: float = 0.0
+    ttft_s: float | None = None
+
+
+@dataclass(slots=True)
+class Trace:
+    """Collect what really happened to one request, for headers and for the record."""
+
+    tier_served: str = ""
+    provider: str = ""
+    upstream: str = ""
+    model: str = ""
+    revision: str = ""
+    reason: str = ""
+    """Why this tier: `explicit`, `auto:company p=0.93`, `flag_disabled` ..."""
+    fallback_reason: str = ""
+    """Why not the first choice: error code of the attempt that was left behind."""
+    attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+    cached: bool = False
+    ttft_s: float | None = None
+    upstream_s: float = 0.0
+    """Time spent waiting for upstreams; the rest of the latency is ours."""
+    finish_reason: str = ""
+    truncated_messages: int = 0
+    """How many of the oldest history messages did not fit the context window."""
+    context_applied: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    flags_version: int = 0
+    selector: str = ""
+    """Version of the classifier and its scores when `auto` decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What `LLMService.query` returns."""
+
+    content: str
+    request_id: str
+    tier_asked: str
+    tier_served: str
+    provider: str
+    model: str
+    revision: str
+    reason: str
+    fallback_reason: str
+    usage: Usage
+    latency_s: float
+    cached: bool
+    finish_reason: str = "stop"
+    truncated_messages: int = 0
+    context_applied: tuple[str, ...] = ()
+    role: str = "assistant"
