@@ -1,0 +1,150 @@
+"""Write the reference pages from the code: commands, settings, errors.
+
+`make docs` runs this; `make check` fails when a page does not match. `--check` only compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import importlib
+import io
+import itertools
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+NOTICE = "<!-- written by `make docs` from the code; edit the code instead -->\n\n"
+
+
+def commands() -> str:
+    """Describe every command as its own `--help` does."""
+    from triptych.cli import COMMANDS, GROUPS
+    from triptych.cli.main import available
+
+    lines = ["# Commands", ""]
+    for group, title in GROUPS.items():
+        rows = [name for name in COMMANDS if COMMANDS[name].group == group and available(name)]
+        if not rows:
+            continue
+        lines += [f"## {title}", ""]
+        for name in rows:
+            module = importlib.import_module(f"triptych.cli.{COMMANDS[name].module}")
+            parser = argparse.ArgumentParser(
+                prog=f"triptych {name}",
+                description=module.__doc__,
+                formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=100),
+            )
+            module.add_arguments(parser)
+            lines += [f"### triptych {name}", "", "```text"]
+            lines += [part for help_text in _help(parser) for part in help_text.splitlines()]
+            lines += ["```", ""]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _help(parser: argparse.ArgumentParser) -> Iterator[str]:
+    yield parser.format_help()
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for child in dict.fromkeys(action.choices.values()):
+                child.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(
+                    prog, width=100
+                )
+                yield ""
+                yield from _help(child)
+
+
+def settings() -> str:
+    """List every setting with its type, default and meaning."""
+    from triptych.config import Config
+    from triptych.config.loader import to_dict
+
+    lines = [
+        "# Settings",
+        "",
+        "Defaults < TOML file < `TRIPTYCH_SECTION__FIELD` < `section.field=value`.",
+        "",
+    ]
+    defaults = to_dict(Config())
+    for section in dataclasses.fields(Config):
+        values = getattr(Config(), section.name)
+        meanings = _field_docs(type(values))
+        module = sys.modules[type(values).__module__]
+        lines += [f"## {section.name}", "", (module.__doc__ or "").strip().split("\n\n")[0], ""]
+        lines += ["| setting | type | default | meaning |", "| --- | --- | --- | --- |"]
+        for field in dataclasses.fields(values):
+            kind = str(field.type).replace("|", "\\|")
+            default = json.dumps(defaults[section.name][field.name])
+            meaning = meanings.get(field.name, "").replace("\n", " ").replace("|", "\\|")
+            lines.append(f"| `{section.name}.{field.name}` | `{kind}` | `{default}` | {meaning} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _field_docs(section: type) -> dict[str, str]:
+    """Read the docstring that stands under each field of a section."""
+    path = Path(sys.modules[section.__module__].__file__ or "")
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef) and node.name == section.__name__:
+            return dict(_docs_of(node.body))
+    return {}
+
+
+def _docs_of(body: list[ast.stmt]) -> Iterator[tuple[str, str]]:
+    for field, following in itertools.pairwise(body):
+        if (
+            isinstance(field, ast.AnnAssign)
+            and isinstance(field.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+            and isinstance(following.value.value, str)
+        ):
+            yield field.target.id, " ".join(following.value.value.split())
+
+
+def errors() -> str:
+    """Draw the error tree with codes and exit codes."""
+    from triptych import errors as tree
+    from triptych.errors import TriptychError
+
+    lines = ["# Errors", "", "```text", (tree.__doc__ or "").strip(), "```", ""]
+    lines += ["| class | code | exit | retry |", "| --- | --- | --- | --- |"]
+    for value in vars(tree).values():
+        if isinstance(value, type) and issubclass(value, TriptychError):
+            retry = "yes" if value.default_retryable else "no"
+            row = f"| `{value.__name__}` | `{value.default_code}` | {value.exit_code} | {retry} |"
+            lines.append(row)
+    return "\n".join([*lines, ""])
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated page with its text."""
+    texts = {"commands.md": commands(), "settings.md": settings(), "errors.md": errors()}
+    return {REFERENCE / name: NOTICE + text.rstrip() + "\n" for name, text in texts.items()}
+
+
+def main() -> int:
+    """Write the pages, or with `--check` name those that drifted."""
+    check = "--check" in sys.argv[1:]
+    captured = io.StringIO()
+    with redirect_stdout(captured):
+        wanted = pages()
+    stale = [p for p, text in wanted.items() if not p.exists() or p.read_text() != text]
+    if check:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} does not match the code; run `make docs`")
+        return 1 if stale else 0
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for path in stale:
+        path.write_text(wanted[path], encoding="utf-8")
+        print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
