@@ -1,0 +1,386 @@
+"""One hub, at one address, as one identity: the only door to huggingface_hub.
+
+The same calls reach huggingface.co, an enterprise hub or the embedded hub; only the endpoint
+differs. huggingface_hub reads its constants once at import, so endpoint and token are passed
+to every call and never assumed. Each of its exceptions becomes one of ours in `translated`.
+Left out: what to publish, how to sync, when a deployment is live; those are rooms of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub import errors as hf_errors
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import get_session
+
+from triptych.config import environment
+from triptych.errors import (
+    AccessDenied,
+    CommitConflict,
+    EntryNotFound,
+    HubError,
+    HubUnavailable,
+    PublishRefused,
+    RepositoryNotFound,
+    RevisionNotFound,
+    UsageError,
+)
+from triptych.hub.repository import Commit, Content, RemoteFile, Repo, SpaceState
+
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+class Hub:
+    """Speak to one hub with one token.
+
+    The token is the argument, else a keyless exchange where `HF_OIDC_RESOURCE` asks for one,
+    else `HF_TOKEN`, else (for a hub on this machine) the embedded hub's own admin token, else
+    the login stored by `hf auth login` for the endpoint of the environment.
+    """
+
+    def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
+        self.endpoint = (endpoint or environment.hub_endpoint()).rstrip("/")
+        self._given_token = token
+        self._api_or_none: HfApi | None = None
+
+    def __repr__(self) -> str:
+        return f"Hub({self.endpoint!r})"
+
+    @property
+    def _api(self) -> HfApi:
+        if self._api_or_none is None:
+            with translated("authentication", self.endpoint):
+                token = self._given_token or _find_token(self.endpoint)
+            # False, not None: None would send whatever login is stored to whatever endpoint.
+            self._api_or_none = HfApi(endpoint=self.endpoint, token=token or False)
+        return self._api_or_none
+
+    def whoami(self) -> str:
+        """Return the name this token belongs to.
+
+        Raises: AccessDenied without a valid token.
+        """
+        with translated("whoami", self.endpoint):
+            return str(self._api.whoami()["name"])
+
+    # --- repositories ---
+
+    def create(self, repo: Repo, *, private: bool = False, sdk: str | None = None) -> bool:
+        """Create a repository unless it exists; tell whether it was created."""
+        if self.exists(repo):
+            return False
+        with translated(repo, self.endpoint):
+            self._api.create_repo(
+                repo.repo_id,
+                repo_type=repo.repo_type,
+                private=private,
+                exist_ok=True,
+                space_sdk=sdk if repo.repo_type == "space" else None,
+            )
+        return True
+
+    def delete(self, repo: Repo) -> None:
+        """Delete a repository with everything in it."""
+        with translated(repo, self.endpoint):
+            self._api.delete_repo(repo.repo_id, repo_type=repo.repo_type)
+
+    def exists(self, repo: Repo) -> bool:
+        """Tell whether the repository exists and this token may see it."""
+        with translated(repo, self.endpoint):
+            return self._api.repo_exists(repo.repo_id, repo_type=repo.repo_type)
+
+    def head(self, repo: Repo, revision: str | None = None) -> str:
+        """Resolve a branch, tag or commit to its full sha.
+
+        Raises: RepositoryNotFound, RevisionNotFound.
+        """
+        with translated(repo, self.endpoint):
+            info = self._api.repo_info(repo.repo_id, repo_type=repo.repo_type, revision=revision)
+        return str(info.sha)
+
+    def tree(self, repo: Repo, revision: str) -> dict[str, RemoteFile]:
+        """List every file of a revision with its content hash."""
+        with translated(repo, self.endpoint):
+            entries = self._api.list_repo_tree(
+                repo.repo_id, repo_type=repo.repo_type, revision=revision, recursive=True
+            )
+            return {
+                entry.path: RemoteFile(
+                    entry.size, entry.blob_id, entry.lfs.sha256 if entry.lfs else None
+                )
+                for entry in entries
+                if isinstance(entry, RepoFile)
+            }
+
+    def read(self, repo: Repo, path: str, revision: str) -> bytes:
+        """Return the bytes of one file."""
+        with translated(repo, self.endpoint):
+            local = self._api.hf_hub_download(
+                repo.repo_id, path, repo_type=repo.repo_type, revision=revision
+            )
+        return Path(local).read_bytes()
+
+    def download(
+        self,
+        repo: Repo,
+        revision: str | None = None,
+        *,
+        allow: Iterable[str] | None = None,
+        ignore: Iterable[str] | None = None,
+    ) -> Path:
+        """Bring a revision to the local cache and return its folder, named by the commit.
+
+        Raises: HubUnavailable when the hub does not answer and the cache does not have it.
+        """
+        with translated(repo, self.endpoint):
+            folder = self._api.snapshot_download(
+                repo.repo_id,
+                repo_type=repo.repo_type,
+                revision=revision,
+                allow_patterns=list(allow) if allow is not None else None,
+                ignore_patterns=list(ignore) if ignore is not None else None,
+            )
+        return Path(folder)
+
+    def commit(
+        self,
+        repo: Repo,
+        changes: Mapping[str, Content],
+        message: str,
+        *,
+        description: str = "",
+        parent: str | None = None,
+        revision: str = "main",
+    ) -> str:
+        """Write all changes as one atomic commit and return its sha.
+
+        Raises: CommitConflict when `parent` is no longer the head.
+        """
+        operations: list[CommitOperationAdd | CommitOperationDelete] = [
+            CommitOperationDelete(path_in_repo=path, is_folder=False)
+            if content is None
+            else CommitOperationAdd(
+                path_in_repo=path,
+                path_or_fileobj=content if isinstance(content, bytes) else str(content),
+            )
+            for path, content in sorted(changes.items())
+        ]
+        with translated(repo, self.endpoint):
+            info = self._api.create_commit(
+                repo.repo_id,
+                operations,
+                commit_message=message,
+                commit_description=description,
+                repo_type=repo.repo_type,
+                revision=revision,
+                parent_commit=parent,
+            )
+        return str(info.oid)
+
+    def history(self, repo: Repo, revision: str | None = None) -> list[Commit]:
+        """List the commits of a revision, newest first."""
+        with translated(repo, self.endpoint):
+            commits = self._api.list_repo_commits(
+                repo.repo_id, repo_type=repo.repo_type, revision=revision
+            )
+        return [Commit(c.commit_id, c.title, c.message) for c in commits]
+
+    def tags(self, repo: Repo) -> dict[str, str]:
+        """Return every tag with the commit it names."""
+        with translated(repo, self.endpoint):
+            refs = self._api.list_repo_refs(repo.repo_id, repo_type=repo.repo_type)
+        return {tag.name: tag.target_commit for tag in refs.tags}
+
+    def tag(self, repo: Repo, name: str, revision: str, *, move: bool = False) -> None:
+        """Name a commit; a tag that already names another one is moved only when told.
+
+        Raises: CommitConflict when the tag names another commit and `move` is false.
+        """
+        present = self.tags(repo).get(name)
+        if present == revision:
+            return
+        if present and not move:
+            raise CommitConflict(
+                f"tag {name} of {repo} already names {present[:12]}",
+                hint="choose another tag, or pass --move-tag",
+            )
+        with translated(repo, self.endpoint):
+            if present:
+                self._api.delete_tag(repo.repo_id, tag=name, repo_type=repo.repo_type)
+            self._api.create_tag(
+                repo.repo_id, tag=name, revision=revision, repo_type=repo.repo_type
+            )
+
+    # --- Spaces ---
+
+    def space(self, space: Repo) -> SpaceState:
+        """Say what a Space is doing and where it answers."""
+        with translated(space, self.endpoint):
+            info = self._api.space_info(space.repo_id)
+            runtime = self._api.get_space_runtime(space.repo_id)
+        domains = runtime.raw.get("domains") or []
+        address = info.host or (domains[0].get("domain") if domains else None)
+        if address and "://" not in address:
+            address = f"https://{address}"
+        return SpaceState(
+            stage=str(getattr(runtime.stage, "value", runtime.stage)),
+            url=address.rstrip("/") if address else None,
+            private=bool(info.private),
+            sha=info.sha,
+            hardware=runtime.hardware or runtime.requested_hardware,
+            sleep_time_s=runtime.sleep_time,
+            error=runtime.raw.get("errorMessage"),
+        )
+
+    def restart(self, space: Repo, *, rebuild: bool = False) -> None:
+        """Restart a Space, also a paused one; with `rebuild`, without any cached environment."""
+        with translated(space, self.endpoint):
+            self._api.restart_space(space.repo_id, factory_reboot=rebuild)
+
+    def pause(self, space: Repo) -> None:
+        """Stop a Space until somebody restarts it."""
+        with translated(space, self.endpoint):
+            self._api.pause_space(space.repo_id)
+
+    def logs(self, space: Repo, *, build: bool = False, follow: bool = False) -> Iterator[str]:
+        """Yield the lines of a Space's run or build log."""
+        with translated(space, self.endpoint):
+            for text in self._api.fetch_space_logs(space.repo_id, build=build, follow=follow):
+                yield from text.splitlines()
+
+    def variables(self, space: Repo) -> dict[str, tuple[str, str]]:
+        """Return each variable's value and description."""
+        with translated(space, self.endpoint):
+            found = self._api.get_space_variables(space.repo_id)
+        return {name: (v.value, v.description or "") for name, v in sorted(found.items())}
+
+    def set_variable(self, space: Repo, name: str, value: str, description: str = "") -> None:
+        """Set a variable; the hub restarts the Space with it."""
+        with translated(space, self.endpoint):
+            self._api.add_space_variable(
+                space.repo_id, name, value, description=description or None
+            )
+
+    def delete_variable(self, space: Repo, name: str) -> None:
+        """Remove a variable."""
+        with translated(space, self.endpoint):
+            self._api.delete_space_variable(space.repo_id, name)
+
+    def secrets(self, space: Repo) -> list[str]:
+        """List the names of a Space's secrets; their values never come back."""
+        with translated(space, self.endpoint):
+            return sorted(self._api.get_space_secrets(space.repo_id))
+
+    def set_secret(self, space: Repo, name: str, value: environment.Secret) -> None:
+        """Set a secret; the hub restarts the Space with it."""
+        with translated(space, self.endpoint):
+            self._api.add_space_secret(space.repo_id, name, value.reveal())
+
+    def delete_secret(self, space: Repo, name: str) -> None:
+        """Remove a secret."""
+        with translated(space, self.endpoint):
+            self._api.delete_space_secret(space.repo_id, name)
+
+    def ask_space(
+        self, state: SpaceState, path: str, *, timeout_s: float = 10.0
+    ) -> dict[str, Any] | None:
+        """Get JSON from a running Space; None when it does not answer with a JSON object.
+
+        Only a private Space is sent the token: a public Space's code has no business with it.
+        """
+        if state.url is None:
+            return None
+        token = self._api.token if state.private else None
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        try:
+            answer = get_session().get(f"{state.url}{path}", headers=headers, timeout=timeout_s)
+            body = answer.json() if answer.status_code == 200 else None
+        except (httpx2.HTTPError, ValueError):
+            return None
+        return body if isinstance(body, dict) else None
+
+
+def _find_token(endpoint: str) -> str | None:
+    of_environment = endpoint == environment.hub_endpoint()
+    if of_environment and environment.get("HF_OIDC_RESOURCE"):
+        return get_token()
+    if given := environment.secret("HF_TOKEN"):
+        return given.reveal()
+    own = environment.home() / "hub" / "admin-token"
+    if urlsplit(endpoint).hostname in _LOOPBACK and own.is_file():
+        return own.read_text(encoding="utf-8").strip()
+    return get_token() if of_environment else None
+
+
+@contextmanager
+def translated(subject: object, endpoint: str) -> Iterator[None]:
+    """Turn every exception of huggingface_hub and its transport into one of ours."""
+    try:
+        yield
+    except hf_errors.GatedRepoError as error:
+        raise AccessDenied(
+            f"{subject} is gated", hint=f"ask for access at {endpoint}/{subject}"
+        ) from error
+    except hf_errors.RepositoryNotFoundError as error:
+        raise RepositoryNotFound(
+            f"no repository {subject} at {endpoint}, or it is not yours to see",
+            hint="check the name; for a private one set HF_TOKEN to a token that may read it",
+        ) from error
+    except hf_errors.RevisionNotFoundError as error:
+        raise RevisionNotFound(
+            f"{subject} has no such branch, tag or commit", hint="see its history at the hub"
+        ) from error
+    except hf_errors.RemoteEntryNotFoundError as error:
+        raise EntryNotFound(f"{subject}: {_said(error)}", hint="see its files") from error
+    except hf_errors.HfHubHTTPError as error:
+        raise _by_status(subject, endpoint, error) from error
+    except (
+        hf_errors.RevisionResolutionError,
+        hf_errors.LocalEntryNotFoundError,
+        hf_errors.OfflineModeIsEnabled,
+        httpx2.HTTPError,
+    ) as error:
+        raise HubUnavailable(
+            f"the hub at {endpoint} does not answer ({type(error).__name__})",
+            hint="is it running? start one here with `triptych hub serve`, or set HF_ENDPOINT",
+        ) from error
+    except (hf_errors.OIDCError, hf_errors.LocalTokenNotFoundError) as error:
+        raise AccessDenied(
+            f"no token for {endpoint}: {error}", hint="set HF_TOKEN, or run `hf auth login`"
+        ) from error
+    except hf_errors.HFValidationError as error:
+        raise UsageError(str(error), hint="repository ids look like namespace/name") from error
+    except ValueError as error:
+        if "metadata in README.md" not in str(error):
+            raise
+        raise PublishRefused(str(error), hint="correct the block between the --- lines") from error
+
+
+def _by_status(subject: object, endpoint: str, error: hf_errors.HfHubHTTPError) -> HubError:
+    status = error.response.status_code
+    said = f"{subject}: {_said(error)}"
+    if status in (401, 402, 403):
+        return AccessDenied(
+            f"{said} (HTTP {status})",
+            hint="set HF_TOKEN to a token that may do this; `hf auth whoami` shows yours",
+        )
+    if status in (409, 412):
+        return CommitConflict(
+            f"{said} (HTTP {status})", hint="somebody changed it meanwhile; look, then try again"
+        )
+    if status == 429 or status in (500, 502, 503, 504):
+        return HubUnavailable(f"{said} (HTTP {status})", hint=f"{endpoint} is busy; try again soon")
+    if status == 501:
+        return HubError(f"{said} (HTTP 501)", hint="this hub does not offer it")
+    return HubError(f"{said} (HTTP {status})", hint="the hub's log has more")
+
+
+def _said(error: hf_errors.HfHubHTTPError) -> str:
+    return error.server_message or str(error).strip().splitlines()[0]
