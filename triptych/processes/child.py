@@ -1,0 +1,188 @@
+"""One child: a process group of its own, with a log file, that outlives who started it.
+
+Standard output and error go straight into the log file, so nothing is lost and nothing blocks
+when the starter dies. `Child.to_dict` is what has to be remembered to find the child again.
+Left out: watching and restarting (`supervisor.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.config import environment
+from triptych.errors import ProcessError
+from triptych.processes.identity import MARK, Identity, family, marked
+
+POLL_S = 0.02
+KILL_WAIT_S = 10.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bound what a child and its descendants may use together; None does not bound."""
+
+    memory_bytes: int | None = None
+    processes: int | None = None
+    log_bytes: int = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Command:
+    """Say what to run: a unique name, the arguments, where, with what and within which limits.
+
+    `environment` is the whole environment of the child; None inherits ours. `grace_s` is the
+    time between asking it to stop and killing it.
+    """
+
+    name: str
+    arguments: Sequence[str]
+    log: Path
+    folder: Path | None = None
+    environment: Mapping[str, str] | None = field(default=None, repr=False)
+    limits: Limits = Limits()
+    grace_s: float = 10.0
+
+
+class Child:
+    """A started process group, ours or found again from its record."""
+
+    def __init__(
+        self, identity: Identity, mark: str, process: subprocess.Popen[bytes] | None = None
+    ) -> None:
+        self.identity = identity
+        self.mark = mark
+        self._process = process
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Child:
+        """Find a child again that another process started."""
+        return cls(Identity.from_dict(record), str(record["mark"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write down what finds the child again."""
+        return {**self.identity.to_dict(), "mark": self.mark}
+
+    @property
+    def pid(self) -> int:
+        """Return the pid, which is also the number of the process group."""
+        return self.identity.pid
+
+    def alive(self) -> bool:
+        """Tell whether the process still runs."""
+        if self._process is not None:
+            return self._process.poll() is None
+        return self.identity.alive()
+
+    def exit_code(self) -> int | None:
+        """Return how it ended, negative for a signal; None while it runs, or if not our child."""
+        return self._process.poll() if self._process is not None else None
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the end; say whether it came in time."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while self.alive():
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(POLL_S)
+        return True
+
+    def interrupt(self) -> None:
+        """Ask the process alone to end, as Ctrl-C would."""
+        self.identity.signal(signal.SIGINT)
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """End the whole group: SIGTERM, and SIGKILL to whatever is left after the grace.
+
+        Descendants that left the group are found by the mark they inherited.
+
+        Raises: ProcessError when even SIGKILL did not end it (a process stuck in the kernel).
+        """
+        known = family(self.identity)
+        self.identity.signal_group(signal.SIGTERM)
+        deadline = time.monotonic() + grace_s
+        while time.monotonic() < deadline and (self.alive() or any(one.alive() for one in known)):
+            time.sleep(POLL_S)
+        deadline = time.monotonic() + KILL_WAIT_S
+        while self._kill_what_is_left(known):
+            if time.monotonic() > deadline:
+                raise ProcessError(
+                    f"process {self.pid} does not die",
+                    hint=f"see what it waits for: ps -o stat,wchan {self.pid}",
+                )
+            time.sleep(POLL_S)
+
+    def _kill_what_is_left(self, known: Iterable[Identity]) -> bool:
+        self.identity.signal_group(signal.SIGKILL)
+        killed = [one.signal(signal.SIGKILL) for one in {*known, *marked(self.mark)}]
+        return any(killed) or self.alive()
+
+
+def start(command: Command, *, mark: str | None = None) -> Child:
+    """Start a command in a session of its own, its output appended to its log file.
+
+    Raises: ProcessError when the program does not exist or cannot be run.
+    """
+    mark = mark or secrets.token_hex(16)
+    variables = environment.snapshot() if command.environment is None else command.environment
+    command.log.parent.mkdir(parents=True, exist_ok=True)
+    with command.log.open("ab") as log:
+        try:
+            process = subprocess.Popen(
+                list(command.arguments),
+                cwd=command.folder,
+                env={**variables, MARK: mark},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            program = command.arguments[0]
+            raise ProcessError(
+                f"cannot start {command.name}: {program}: {error.strerror}",
+                hint="check that the program is installed and may be executed"
+                if shutil.which(program) is None
+                else f"check the folder {command.folder}",
+            ) from error
+    _set_walls(process.pid, command.limits)
+    identity = Identity.of(process.pid)
+    # An unwaited child keeps its entry in the process table, so it has an identity even when dead.
+    assert identity is not None
+    return Child(identity, mark, process)
+
+
+def _set_walls(pid: int, limits: Limits) -> None:
+    """Set what the kernel enforces: no core files (they hold secrets), and a memory wall."""
+    if not hasattr(resource, "prlimit"):
+        return
+    try:
+        resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        if limits.memory_bytes is not None:
+            # The watch enforces the limit itself; the wall stops what grows faster than it looks.
+            wall = 2 * limits.memory_bytes + 2**30
+            resource.prlimit(pid, resource.RLIMIT_DATA, (wall, wall))
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def trim(log: Path, limit_bytes: int) -> None:
+    """Drop the older part of a log that outgrew its limit; the writer goes on appending."""
+    if not log.exists() or log.stat().st_size <= limit_bytes:
+        return
+    with log.open("rb") as file:
+        file.seek(-(limit_bytes // 2), os.SEEK_END)
+        file.readline()
+        tail = file.read()
+    os.truncate(log, 0)
+    with log.open("ab") as file:
+        file.write(b"[older lines dropped]\n" + tail)

@@ -1,0 +1,136 @@
+"""Which process a number means: a pid together with the moment that process started.
+
+The kernel hands pids out again, so a pid read back from a file may belong to a stranger. Its
+start time tells the two apart. Left out: starting and stopping (`child.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MARK = "TRIPTYCH_CHILD"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Name one process for good: no later process with the same pid equals it."""
+
+    pid: int
+    started: str
+
+    @classmethod
+    def of(cls, pid: int) -> Identity | None:
+        """Identify the process that has this pid now, if there is one."""
+        started = _started(pid)
+        return cls(pid, started) if started else None
+
+    @classmethod
+    def from_dict(cls, record: dict[str, Any]) -> Identity:
+        """Read an identity back from a file."""
+        return cls(int(record["pid"]), str(record["started"]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write the identity down."""
+        return {"pid": self.pid, "started": self.started}
+
+    def alive(self) -> bool:
+        """Tell whether exactly this process still runs (one that only awaits burial does not)."""
+        if _started(self.pid) != self.started:
+            return False
+        try:
+            return bool(psutil.Process(self.pid).status() != psutil.STATUS_ZOMBIE)
+        except psutil.Error:
+            return False
+
+    def signal(self, number: int) -> bool:
+        """Send a signal to exactly this process; say whether it was there to receive it."""
+        try:
+            if hasattr(os, "pidfd_open"):
+                # The descriptor holds on to one process, so nothing can slip in after the check.
+                handle = os.pidfd_open(self.pid)
+                try:
+                    if self.alive():
+                        signal.pidfd_send_signal(handle, number)
+                        return True
+                finally:
+                    os.close(handle)
+            elif self.alive():
+                os.kill(self.pid, number)
+                return True
+        except (ProcessLookupError, PermissionError):
+            pass
+        return False
+
+    def signal_group(self, number: int) -> bool:
+        """Send a signal to the process group this process leads, as long as it is there."""
+        if _started(self.pid) != self.started:
+            return False
+        try:
+            os.killpg(self.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+def family(identity: Identity) -> list[Identity]:
+    """List a process and all its living descendants."""
+    if not identity.alive():
+        return []
+    try:
+        children = psutil.Process(identity.pid).children(recursive=True)
+    except psutil.Error:
+        return [identity]
+    found = (Identity.of(child.pid) for child in children)
+    return [identity, *(child for child in found if child)]
+
+
+def marked(mark: str) -> list[Identity]:
+    """List every process that inherited a mark in its environment, wherever it moved since."""
+    return [identity for identity, value in _marks() if value == mark]
+
+
+def memory_bytes(identity: Identity) -> int:
+    """Measure the memory that belongs to this process alone; mapped files do not count."""
+    try:
+        memory = psutil.Process(identity.pid).memory_info()
+    except psutil.Error:
+        return 0
+    return max(0, int(memory.rss) - int(getattr(memory, "shared", 0)))
+
+
+def _marks() -> Iterator[tuple[Identity, str]]:
+    for process in psutil.process_iter():
+        try:
+            value = process.environ().get(MARK)
+        except (psutil.Error, OSError):
+            continue
+        identity = Identity.of(process.pid) if value else None
+        if identity and value:
+            yield identity, value
+
+
+def _started(pid: int) -> str | None:
+    if Path("/proc/self").is_dir():
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        except OSError:
+            return None
+        # Clock ticks since boot: unlike a wall-clock time they do not move when the clock is set.
+        return f"{_boot()}:{stat[stat.rindex(')') + 2 :].split()[19]}"
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except psutil.Error:
+        return None
+
+
+@cache
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
