@@ -1,0 +1,1 @@
+"""Text in, token shards out: sources, cleaning, deduplication, split, shards, loader, chats."""

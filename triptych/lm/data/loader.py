@@ -1,0 +1,123 @@
+"""The order of training data: batch k is a pure function of (fingerprint, seed, epoch, index).
+
+Each epoch shuffles whole documents, concatenates them (each starts with the boundary token)
+and splits the stream into sequences, so nothing is padded and little is lost. There is no
+state to save: a resume is an integer, on any number of processes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from triptych.errors import DataError
+from triptych.lm.data.shards import TokenShards
+
+
+@dataclass(frozen=True, eq=False)
+class _Epoch:
+    """Hold the shuffled documents of one epoch and where each lies in its stream."""
+
+    starts: np.ndarray
+    lengths: np.ndarray
+    ends: np.ndarray
+
+
+def sequences_per_epoch(shards: TokenShards, sequence_length: int) -> int:
+    """Count the sequences one epoch yields; the rest, shorter than one, is not read."""
+    return (len(shards) - 1) // sequence_length
+
+
+def batches_per_epoch(shards: TokenShards, batch_size: int, sequence_length: int) -> int:
+    """Count the whole batches of one epoch.
+
+    Units: `batch_size` in sequences of `sequence_length` tokens.
+    Raises: DataError when the corpus is smaller than one batch.
+    """
+    batches = sequences_per_epoch(shards, sequence_length) // batch_size
+    if batches == 0:
+        raise DataError(
+            f"the {shards.split} split has {len(shards):,} tokens, less than one batch of "
+            f"{batch_size} x {sequence_length} + 1",
+            hint="use more text, a smaller batch or a shorter sequence",
+        )
+    return batches
+
+
+def tokens_per_epoch(shards: TokenShards, batch_size: int, sequence_length: int) -> int:
+    """Count the tokens that one epoch of whole batches trains on."""
+    return batches_per_epoch(shards, batch_size, sequence_length) * batch_size * sequence_length
+
+
+def locate(step: int, batches: int) -> tuple[int, int]:
+    """Return (epoch, index) of the batch at a step, counted from 0."""
+    return divmod(step, batches)
+
+
+def batch(
+    shards: TokenShards,
+    *,
+    seed: int,
+    epoch: int,
+    index: int,
+    batch_size: int,
+    sequence_length: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the inputs and the targets (inputs shifted by one) of one batch.
+
+    Processes and accumulation take rows of it; the batch itself never depends on them.
+
+    Shape: two [B, T] int64.
+    Raises: DataError when the corpus is smaller than one batch.
+    """
+    batches = batches_per_epoch(shards, batch_size, sequence_length)
+    if not 0 <= index < batches:
+        raise IndexError(f"batch {index} of an epoch of {batches}")
+    order = _epoch_order(shards, seed, epoch)
+    first = index * batch_size * sequence_length
+    rows = np.empty((batch_size, sequence_length + 1), dtype=np.int64)
+    for row in range(batch_size):
+        _fill(shards, order, first + row * sequence_length, rows[row])
+    return rows[:, :-1], rows[:, 1:]
+
+
+def _fill(shards: TokenShards, order: _Epoch, position: int, out: np.ndarray) -> None:
+    """Copy the tokens at a position of the epoch's stream."""
+    document = int(np.searchsorted(order.ends, position, side="right"))
+    offset = position - int(order.ends[document] - order.lengths[document])
+    filled = 0
+    while filled < len(out):
+        count = min(int(order.lengths[document]) - offset, len(out) - filled)
+        start = int(order.starts[document]) + offset
+        out[filled : filled + count] = shards.read(start, count)
+        filled += count
+        document, offset = document + 1, 0
+
+
+@lru_cache(maxsize=4)
+def _epoch_order(shards: TokenShards, seed: int, epoch: int) -> _Epoch:
+    starts = shards.document_starts
+    lengths = np.diff(starts, append=len(shards))
+    permutation = document_order(len(starts), shards.fingerprint, seed, epoch)
+    starts, lengths = starts[permutation], lengths[permutation]
+    return _Epoch(starts, lengths, np.cumsum(lengths))
+
+
+def document_order(count: int, fingerprint: str, seed: int, epoch: int) -> np.ndarray:
+    """Return the shuffled document numbers of one epoch.
+
+    Sorting by a mixing hash, written out here, gives the same order on every version of
+    every library; a random generator's stream may change.
+
+    Shape: [count] int64.
+    Source: the mixing function is SplitMix64 (Steele, Lea, Flood 2014).
+    """
+    name = f"{fingerprint} {seed} {epoch}".encode()
+    key = np.uint64(int.from_bytes(hashlib.sha256(name).digest()[:8], "little"))
+    x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(x ^ (x >> np.uint64(31)), kind="stable")

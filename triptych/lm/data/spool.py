@@ -1,0 +1,69 @@
+"""The cleaned documents on disk while a corpus is built, so that memory stays bounded.
+
+Documents wait here between the pass that reads the sources and the pass that writes the
+corpus; only a few numbers for each stay in memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from triptych.lm.data.document import Document
+
+SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "group")])
+_FLUSH_BYTES = 8_000_000
+
+
+class Spool:
+    """Append documents, then read them back in the same order, in bounded batches."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.sizes_bytes = array("q")
+        self.groups = array("q")
+        self._group_numbers: dict[str, int] = {}
+        self._pending: list[Document] = []
+        self._pending_bytes = 0
+        self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd", compression_level=1)
+
+    def __len__(self) -> int:
+        return len(self.sizes_bytes)
+
+    def append(self, document: Document) -> None:
+        """Add one document."""
+        size_bytes = len(document.text.encode())
+        number = self._group_numbers.setdefault(document.group, len(self._group_numbers))
+        self.sizes_bytes.append(size_bytes)
+        self.groups.append(number)
+        self._pending.append(document)
+        self._pending_bytes += size_bytes
+        if self._pending_bytes >= _FLUSH_BYTES:
+            self._flush()
+
+    def finish(self) -> None:
+        """Close the file for writing; required before reading."""
+        self._flush()
+        self._writer.close()
+        self._group_numbers.clear()
+
+    def read(self) -> Iterator[list[Document]]:
+        """Yield batches of a few megabytes of text."""
+        with pq.ParquetFile(self.file) as file:
+            for number in range(file.num_row_groups):
+                columns = file.read_row_group(number, use_threads=False).to_pydict()
+                yield [Document(*row) for row in zip(*columns.values(), strict=True)]
+
+    def _flush(self) -> None:
+        if self._pending:
+            columns = [
+                pa.array([getattr(document, name) for document in self._pending], pa.string())
+                for name in SCHEMA.names
+            ]
+            self._writer.write_table(pa.table(columns, schema=SCHEMA))
+        self._pending = []
+        self._pending_bytes = 0

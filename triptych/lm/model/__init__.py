@@ -1,0 +1,1 @@
+"""The tokenizer, the transformer, LoRA and the checkpoint folder."""
