@@ -58,20 +58,24 @@ def test_stop_lets_a_child_finish_in_its_grace(tmp_path: Path) -> None:
     assert "saved" in (tmp_path / "child.log").read_text()
 
 
+RUNAWAY = r"""
+import os, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        os.write(1, b"%d\n" % os.getpid())
+        time.sleep(60)
+    os._exit(0)
+time.sleep(60)
+"""
+
+
 def test_stop_kills_what_ignores_it_and_what_ran_away(tmp_path: Path) -> None:
-    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "
-    code = (
-        f"{stubborn}import subprocess, sys\n"
-        "sub = [sys.executable, '-c', \"import os, signal, time;"
-        "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
-        "os.fork() and os._exit(0); os.setsid(); print(os.getpid(), flush=True);"
-        'time.sleep(60)"]\n'
-        "subprocess.Popen(sub).wait(); print('ready'); time.sleep(60)"
-    )
-    child = start(python(tmp_path, code))
+    child = start(python(tmp_path, RUNAWAY))
     log = tmp_path / "child.log"
-    wait_for(lambda: len(log.read_text().split()) == 2)
-    runaway = Identity.of(int(next(word for word in log.read_text().split() if word != "ready")))
+    wait_for(lambda: log.read_text().endswith("\n"))
+    runaway = Identity.of(int(log.read_text()))
     assert runaway is not None and runaway.alive()
     child.stop(grace_s=0.2)
     assert child.exit_code() == -9
