@@ -1,0 +1,202 @@
+"""The checkpoint folder: a Hugging Face folder that `transformers`, vLLM and llama.cpp read as is.
+
+Written whole with a manifest of hashes, verified when read. Reads one or several safetensors
+files. Left out: trainer state (`lm.train`), other formats (`lm.export`), where folders come from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from triptych.durable import atomic_folder, sha256_file, write_atomic
+from triptych.errors import CheckpointError
+from triptych.lm.model.config import ModelConfig
+from triptych.lm.model.tokenizer import Tokenizer
+from triptych.lm.model.transformer import Transformer
+
+MANIFEST = "manifest.json"
+WEIGHTS = "model.safetensors"
+WEIGHTS_INDEX = "model.safetensors.index.json"
+
+
+def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = None) -> None:
+    """Write a checkpoint folder; a folder that does not exist yet appears whole or not at all.
+
+    An existing folder is written into, for a caller that makes its own folder atomic.
+
+    Raises: StorageError when the disk is full or the folder cannot be written.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        with atomic_folder(folder) as temporary:
+            save_model(temporary, model, tokenizer)
+        return
+    dtype = str(model.lm_head.weight.dtype).removeprefix("torch.")
+    config = _json(model.config.to_hf_dict(dtype))
+    write_atomic(folder / "config.json", config)
+    write_atomic(folder / "generation_config.json", _json(_generation_config(model.config)))
+    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    if tokenizer is not None:
+        tokenizer.save(folder)
+    write_manifest(folder)
+
+
+def load_model(
+    folder: Path, *, dtype: torch.dtype | None = None, device: str = "cpu", verify: bool = True
+) -> Transformer:
+    """Load a checkpoint folder, ours or any Qwen3's or Llama's, and verify it.
+
+    Parameters keep their stored precision unless `dtype` names one; products run in the same.
+
+    Raises: CheckpointError where the folder is missing, torn, or does not hold this model.
+    """
+    folder = Path(folder)
+    config = ModelConfig.from_folder(folder)
+    if verify:
+        verify_manifest(folder)
+    with torch.device("meta"):
+        model = Transformer(config)
+    tensors = {
+        name: tensor.to(device=device, dtype=dtype or tensor.dtype)
+        for name, tensor in read_weights(folder)
+    }
+    if config.tie_word_embeddings and "model.embed_tokens.weight" in tensors:
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+    _check_tensors(folder, model.state_dict(), tensors)
+    model.load_state_dict(tensors, assign=True)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.compute_dtype = model.lm_head.weight.dtype
+    return model.eval()
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Load the tokenizer of a checkpoint folder and check that the model has a row for each token.
+
+    Raises: DataError where there is none, CheckpointError where it does not fit the model.
+    """
+    tokenizer = Tokenizer.load(folder)
+    if (Path(folder) / "config.json").exists():
+        rows = ModelConfig.from_folder(folder).vocab_size
+        if tokenizer.vocab_size > rows:
+            raise CheckpointError(
+                f"the tokenizer of {folder} has {tokenizer.vocab_size} tokens, the model {rows}",
+                hint="the checkpoint and the tokenizer come from different models",
+            )
+    return tokenizer
+
+
+def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield every tensor of a checkpoint folder, from one safetensors file or from shards.
+
+    Raises: CheckpointError where a file is missing or torn.
+    """
+    for file in _weight_files(Path(folder)):
+        try:
+            with safe_open(str(file), framework="pt") as reader:
+                for name in reader.keys():  # noqa: SIM118
+                    if not name.endswith("rotary_emb.inv_freq"):
+                        yield name, reader.get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(
+                f"{file} is torn or no safetensors file: {error}",
+                hint="copy or pull the checkpoint again",
+                code="torn",
+            ) from error
+
+
+def write_manifest(folder: Path) -> None:
+    """Record size and sha256 of every file, for `verify_manifest`."""
+    folder = Path(folder)
+    files = {
+        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and file.name != MANIFEST
+    }
+    write_atomic(folder / MANIFEST, _json({"format_version": 1, "files": files}))
+
+
+def verify_manifest(folder: Path) -> bool:
+    """Check every file against the manifest; False where the folder has none.
+
+    Raises: CheckpointError (code `torn`) naming the files that are missing or differ.
+    """
+    manifest = Path(folder) / MANIFEST
+    if not manifest.exists():
+        return False
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{manifest} is torn", code="torn") from error
+    damaged = [
+        name
+        for name, facts in files.items()
+        if not (file := Path(folder) / name).is_file()
+        or file.stat().st_size != facts["bytes"]
+        or sha256_file(file) != facts["sha256"]
+    ]
+    if damaged:
+        raise CheckpointError(
+            f"{folder} is torn: {', '.join(damaged)} differ from the manifest",
+            hint="use an earlier checkpoint, or pull it again",
+            code="torn",
+        )
+    return True
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / WEIGHTS_INDEX
+    if (folder / WEIGHTS).is_file():
+        return [folder / WEIGHTS]
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError) as error:
+            raise CheckpointError(f"{index} is torn", code="torn") from error
+        return [folder / name for name in sorted(names)]
+    raise CheckpointError(
+        f"{folder} has no {WEIGHTS}",
+        hint="only safetensors are read; convert pickled weights with transformers first",
+    )
+
+
+def _check_tensors(folder: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    problems = [f"{name} is missing" for name in wanted if name not in found]
+    problems += [f"{name} is not part of this model" for name in found if name not in wanted]
+    problems += [
+        f"{name} is {tuple(found[name].shape)} instead of {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in found and found[name].shape != wanted[name].shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
+        raise CheckpointError(
+            f"the weights of {folder} do not fit its config.json: "
+            + "; ".join(problems[:4])
+            + more,
+            hint="config.json and the weights come from different models",
+        )
+
+
+def _generation_config(config: ModelConfig) -> dict[str, Any]:
+    shown = config.to_hf_dict()
+    return {
+        key: shown[key]
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+        if shown[key] is not None
+    }
+
+
+def _json(values: Mapping[str, Any]) -> str:
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,102 @@
+"""Rotary positions: the frequencies of every known stretching, and the rotation itself.
+
+Left out: sliding windows and the types that change their frequencies while they run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych.lm.model.config import ModelConfig
+
+
+def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
+    """Give cosine and sine of every position's angles, in float32.
+
+    Shape: both (T, H/2).
+    Source: Su et al. 2021 (RoFormer); Llama 3.1 and YaRN (Peng et al. 2023) for the stretchings.
+    """
+    frequencies, magnitude = _frequencies(config)
+    angles = torch.arange(length, dtype=torch.float32, device="cpu")[:, None] * frequencies
+    return angles.cos() * magnitude, angles.sin() * magnitude
+
+
+def rotate(x_BNTH: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
+    """Turn each head's pairs (i, i + H/2) by the angle of their position.
+
+    Shape: x (..., T, H), cos and sin (T, H/2) or anything that broadcasts; gives (..., T, H).
+    """
+    first, second = x_BNTH.chunk(2, dim=-1)
+    return torch.cat((first * cos_TR - second * sin_TR, second * cos_TR + first * sin_TR), dim=-1)
+
+
+def _frequencies(config: ModelConfig) -> tuple[Tensor, float]:
+    """Give the angle per position of each pair, and the factor on cosine and sine."""
+    scaling = config.rope_scaling or {}
+    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu")
+    exponents = pairs / config.head_dim
+    base = 1.0 / config.rope_theta**exponents
+    match config.rope_type:
+        case "linear":
+            return base / scaling["factor"], 1.0
+        case "llama3":
+            return _llama3(base, scaling), 1.0
+        case "yarn":
+            return _yarn(base, config, scaling)
+    return base, 1.0
+
+
+def _llama3(base: Tensor, scaling: Mapping[str, Any]) -> Tensor:
+    """Slow long wavelengths down by `factor`, keep short ones, blend between."""
+    factor, low, high = (
+        float(scaling[key]) for key in ("factor", "low_freq_factor", "high_freq_factor")
+    )
+    context = float(scaling["original_max_position_embeddings"])
+    wavelength = 2 * math.pi / base
+    slowed = torch.where(wavelength > context / low, base / factor, base)
+    blend = (context / wavelength - low) / (high - low)
+    blended = (1 - blend) * slowed / factor + blend * slowed
+    between = (wavelength >= context / high) & (wavelength <= context / low)
+    return torch.where(between, blended, slowed)
+
+
+def _yarn(base: Tensor, config: ModelConfig, scaling: Mapping[str, Any]) -> tuple[Tensor, float]:
+    """Interpolate slow pairs, keep fast ones, with a ramp between; sharpen the attention."""
+    context = float(
+        scaling.get("original_max_position_embeddings") or config.max_position_embeddings
+    )
+    factor = float(scaling.get("factor") or config.max_position_embeddings / context)
+    width = config.head_dim
+
+    def pair_with(rotations: float) -> float:
+        return (
+            width
+            * math.log(context / (rotations * 2 * math.pi))
+            / (2 * math.log(config.rope_theta))
+        )
+
+    low = pair_with(float(scaling.get("beta_fast") or 32))
+    high = pair_with(float(scaling.get("beta_slow") or 1))
+    if scaling.get("truncate", True):
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, width - 1)
+    pairs = torch.arange(width // 2, dtype=torch.float32, device="cpu")
+    keep = 1 - ((pairs - low) / max(high - low, 0.001)).clamp(0, 1)
+    return base / factor * (1 - keep) + base * keep, _yarn_magnitude(factor, scaling)
+
+
+def _yarn_magnitude(factor: float, scaling: Mapping[str, Any]) -> float:
+    if scaling.get("attention_factor") is not None:
+        return float(scaling["attention_factor"])
+
+    def magnitude(weight: float) -> float:
+        return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
+
+    if scaling.get("mscale") and scaling.get("mscale_all_dim"):
+        return magnitude(scaling["mscale"]) / magnitude(scaling["mscale_all_dim"])
+    return magnitude(1.0)
