@@ -1,0 +1,528 @@
+"""The llama.cpp engine: the default for serving on a CPU. It imports no torch.
+
+llama.cpp decodes many answers in one batch, keeps the longest common prefix of a slot, and
+constrains answers to a JSON schema. This file feeds it token ids, made by the model's own
+tokenizer, and turns what comes back into chunks. Left out: writing the GGUF file
+(`lm.export.gguf`) and choosing the engine (`choose`).
+
+Limits of this engine: a seed gives the same answer only while the batch around it is the same,
+because the order of floating-point sums changes with it; seeds are folded to 32 bits; tokens are
+reported only where log-probabilities are asked for.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import secrets
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from triptych.errors import GenerationError
+from triptych.lm.export.gguf import GgufType, read_config
+from triptych.lm.export.weights import Weights
+from triptych.lm.generate.engine import (
+    Alternative,
+    Chunk,
+    Emit,
+    Engine,
+    EngineInfo,
+    GenerateRequest,
+    Message,
+    Sampling,
+    Score,
+    Token,
+)
+from triptych.lm.generate.signals import kept_signal_handlers
+from triptych.lm.model.tokenizer import Tokenizer
+
+#: Prompt tokens computed in one go; a cancelled prompt ends after at most this many.
+BATCH_TOKENS = 512
+
+_SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """One answer on its way: waiting, then running on a thread of its own."""
+
+    request: GenerateRequest
+    emit: Emit
+    body: bytes
+    input_tokens: int
+    reserved_tokens: int
+    cancelled: bool = False
+    output_tokens: int = 0
+    finished: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaCppOptions:
+    """How one model is run by llama.cpp.
+
+    Units: `kv_cache_tokens` are shared by all answers of a batch; 0 takes what fits
+    `kv_cache_bytes`, and at least one whole context.
+    """
+
+    dtype: GgufType = "bf16"
+    threads: int = 0
+    max_batch: int = 16
+    kv_cache_tokens: int = 0
+    kv_cache_bytes: int = 64 * 2**20
+    prompt_cache_bytes: int = 0
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+
+
+class LlamaCppEngine(Engine):
+    """Run one GGUF file for many requests at once."""
+
+    def __init__(
+        self,
+        folder: Path,
+        gguf: Path,
+        options: LlamaCppOptions | None = None,
+        *,
+        model: str = "",
+        revision: str = "",
+    ) -> None:
+        self.options = options or LlamaCppOptions()
+        config = read_config(folder)
+        self.tokenizer = Tokenizer.load(folder)
+        self._adapters = list(self.options.adapters)
+        self._context_length = int(config["max_position_embeddings"])
+        self._kv_tokens = _kv_tokens(config, self.options)
+        self._info = EngineInfo(
+            engine="llama_cpp",
+            model=model or folder.name,
+            revision=revision,
+            dtype=self.options.dtype,
+            device="cpu",
+            context_length=self._context_length,
+            vocab_size=int(config["vocab_size"]),
+            parameters=Weights(folder).parameters(),
+            size_bytes=gguf.stat().st_size,
+            has_chat_template=bool(self.tokenizer.chat_template),
+        )
+        self._socket_folder = tempfile.TemporaryDirectory(prefix="triptych-")
+        self._server: Any = self._open(gguf)
+        self._condition = threading.Condition()
+        self._waiting: deque[_Job] = deque()
+        self._running: set[_Job] = set()
+        self._free_kv_tokens = self._kv_tokens
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+
+    def _open(self, gguf: Path) -> Any:
+        import xllamacpp
+
+        options = self.options
+        params = xllamacpp.CommonParams()
+        params.model.path = str(gguf)
+        params.n_ctx = self._kv_tokens
+        params.n_parallel = options.max_batch
+        params.kv_unified = True
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or -1
+        params.cache_ram_mib = options.prompt_cache_bytes // 2**20
+        params.fit_params = False
+        params.verbosity = 0
+        params.lora_init_without_apply = True
+        params.lora_adapters = [
+            xllamacpp.CommonAdapterLoraInfo(str(path), 0.0) for path in options.adapters.values()
+        ]
+        # llama.cpp always opens a listener of its own: a socket that only this user can reach,
+        # behind a key that nobody knows.
+        params.hostnames = [f"{self._socket_folder.name}/unused.sock"]
+        params.api_keys = [secrets.token_hex(16)]
+        params.n_threads_http = 1
+        with kept_signal_handlers():
+            try:
+                return xllamacpp.Server(params)
+            except RuntimeError as fault:
+                raise GenerationError(
+                    f"llama.cpp cannot load {gguf}",
+                    hint="delete the file so that it is written again, or serve with --engine torch",
+                    code="load",
+                ) from fault
+
+    @property
+    def info(self) -> EngineInfo:
+        """Say what runs."""
+        return self._info
+
+    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        """Give the token ids the model would read for a text or for chat messages."""
+        if isinstance(prompt, str):
+            return self.tokenizer.encode(prompt)
+        return self.tokenizer.encode_chat(
+            [dict(message) for message in prompt], add_generation_prompt=True
+        )
+
+    def start(self, request: GenerateRequest, emit: Emit) -> None:
+        """Begin an answer and return at once; `emit` receives every chunk."""
+        ids = self._prompt_ids(request)
+        room = self._context_length - len(ids)
+        new_tokens = min(request.sampling.max_new_tokens, room)
+        body = self._body(request, ids, new_tokens)
+        job = _Job(request, emit, orjson.dumps(body), len(ids), len(ids) + new_tokens)
+        with self._condition:
+            self._check_open()
+            self._waiting.append(job)
+            busy = len(self._running) + len(self._waiting)
+            if len(self._threads) < min(busy, self.options.max_batch):
+                thread = threading.Thread(target=self._work, name="llama.cpp", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._condition.notify()
+
+    def cancel(self, request_id: str) -> bool:
+        """End a running or waiting answer within one step; False where none has that id."""
+        with self._condition:
+            for job in self._waiting:
+                if job.request.request_id == request_id:
+                    self._waiting.remove(job)
+                    break
+            else:
+                for job in self._running:
+                    if job.request.request_id == request_id:
+                        job.cancelled = True
+                        return True
+                return False
+        _finish(job, Chunk(finish_reason="cancelled", input_tokens=job.input_tokens))
+        return True
+
+    def close(self) -> None:
+        """Cancel what runs, free the memory; further calls raise."""
+        with self._condition:
+            if self._closed:
+                return
+            self._closed = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            for job in self._running:
+                job.cancelled = True
+            self._condition.notify_all()
+        for job in waiting:
+            _finish(job, Chunk(finish_reason="cancelled", input_tokens=job.input_tokens))
+        for thread in self._threads:
+            thread.join()
+        with kept_signal_handlers():
+            self._server = None
+        self._socket_folder.cleanup()
+
+    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+        """Give the log-probability of each token of a text, with the likeliest alternatives.
+
+        One step per token: llama.cpp reports the probability of the token it takes, so each
+        true token is forced in turn; the shared prefix is not computed again.
+        """
+        ids = self.encode(text) if isinstance(text, str) else [int(token) for token in text]
+        self._check_prompt(ids[:-1] or ids)
+        with self._condition:
+            self._check_open()
+        tokens = [Token(ids[0], self._token_bytes(ids[0]), math.nan)]
+        for position in range(1, len(ids)):
+            tokens.append(self._score_one(ids[:position], ids[position], alternatives))
+        scored = tokens[1:]
+        return Score(
+            tokens=tuple(tokens),
+            nats=-sum(token.logprob for token in scored),
+            scored_tokens=len(scored),
+            text_bytes=sum(len(token.bytes) for token in scored),
+        )
+
+    def _score_one(self, prefix: list[int], target: int, alternatives: int) -> Token:
+        entry = self._forced(prefix, target, max(alternatives, 1))
+        if entry is None:
+            # A token that is part of a character is not reported when taken; read it from the
+            # whole distribution instead, reported with a token that stands alone.
+            size = self._info.vocab_size
+            entry = self._forced(prefix, self._plain_token, size)
+            if entry is None:
+                raise GenerationError("llama.cpp did not report a token's log-probability")
+            listed = entry["top_logprobs"]
+            logprob = next(e["logprob"] for e in listed if e["id"] == target)
+            entry = {"logprob": logprob, "top_logprobs": listed}
+        return Token(
+            target,
+            self._token_bytes(target),
+            float(entry["logprob"]),
+            _alternatives(entry["top_logprobs"][:alternatives]),
+        )
+
+    def _forced(self, prefix: list[int], token: int, n_probs: int) -> dict[str, Any] | None:
+        body = {
+            "prompt": prefix,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logit_bias": [[token, 1e9]],
+            "logprobs": n_probs,
+            "n_probs": n_probs,
+            "cache_prompt": True,
+        }
+        messages: list[bytes] = []
+        self._server.handle_completions(orjson.dumps(body), messages.append)
+        answer = orjson.loads(messages[0])
+        if "choices" not in answer:
+            raise _fault(answer)
+        logprobs = answer["choices"][0]["logprobs"]
+        content = logprobs["content"] if logprobs else []
+        return content[0] if content else None
+
+    @property
+    def _plain_token(self) -> int:
+        return self.tokenizer.encode("a")[0]
+
+    def _token_bytes(self, token: int) -> bytes:
+        piece = self.tokenizer.core.id_to_token(token) or ""
+        if token in self.tokenizer.special_ids.values():
+            return piece.encode()
+        return bytes(_BYTE_OF[character] for character in piece if character in _BYTE_OF)
+
+    def _prompt_ids(self, request: GenerateRequest) -> list[int]:
+        if request.messages:
+            if not self._info.has_chat_template:
+                raise GenerationError(
+                    f"{self._info.model} has no chat template",
+                    hint="use /v1/completions with a prompt, or train on chats first",
+                    code="unsupported",
+                )
+            ids = self.encode(request.messages)
+        elif isinstance(request.prompt, str):
+            ids = self.encode(request.prompt)
+        else:
+            ids = [int(token) for token in request.prompt]
+        self._check_prompt(ids)
+        return ids
+
+    def _check_prompt(self, ids: Sequence[int]) -> None:
+        if not ids:
+            raise GenerationError("the prompt is empty", hint="give at least one character")
+        if len(ids) >= self._context_length:
+            raise GenerationError(
+                f"the prompt has {len(ids)} tokens, the model reads {self._context_length - 1} "
+                "and writes at least one",
+                hint="shorten the prompt",
+                code="context_length",
+            )
+        if min(ids) < 0 or max(ids) >= self._info.vocab_size:
+            raise GenerationError(
+                f"token ids lie between 0 and {self._info.vocab_size - 1}",
+                hint="were they made by another model's tokenizer?",
+            )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise GenerationError("the engine is closed", code="closed")
+
+    def _body(self, request: GenerateRequest, ids: list[int], new_tokens: int) -> dict[str, Any]:
+        sampling = request.sampling
+        body: dict[str, Any] = {
+            "prompt": ids,
+            "max_tokens": new_tokens,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "cache_prompt": True,
+            "return_progress": len(ids) > BATCH_TOKENS,
+            "samplers": _SAMPLERS,
+            "temperature": sampling.temperature,
+            "top_k": sampling.top_k,
+            "top_p": sampling.top_p,
+            "min_p": sampling.min_p,
+            "repeat_penalty": sampling.repetition_penalty,
+            "repeat_last_n": self._context_length,
+            "seed": fold_seed(sampling.seed),
+            "stop": list(sampling.stop),
+            "ignore_eos": sampling.ignore_eos,
+        }
+        if sampling.logprobs is not None:
+            body["logprobs"] = body["n_probs"] = max(sampling.logprobs, 1)
+        if request.json_schema is not None:
+            body["json_schema"] = _checked_schema(request.json_schema)
+        if self._adapters:
+            body["lora"] = [
+                {"id": index, "scale": float(name == request.adapter)}
+                for index, name in enumerate(self._adapters)
+            ]
+        if request.adapter is not None and request.adapter not in self._adapters:
+            near = difflib.get_close_matches(request.adapter, self._adapters, n=3)
+            raise GenerationError(
+                f"no adapter {request.adapter!r} is loaded",
+                hint=f"did you mean {', '.join(near)}?" if near else "serve with --adapter",
+                code="adapter",
+            )
+        return body
+
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while not self._closed and not self._next_fits():
+                    self._condition.wait()
+                if self._closed:
+                    return
+                job = self._waiting.popleft()
+                self._running.add(job)
+                self._free_kv_tokens -= job.reserved_tokens
+            try:
+                self._run(job)
+            finally:
+                with self._condition:
+                    self._running.discard(job)
+                    self._free_kv_tokens += job.reserved_tokens
+                    self._condition.notify_all()
+
+    def _next_fits(self) -> bool:
+        return bool(self._waiting) and self._waiting[0].reserved_tokens <= self._free_kv_tokens
+
+    def _run(self, job: _Job) -> None:
+        reader = _Reader(job)
+        self._server.handle_completions(job.body, reader.take)
+        if job.finished:
+            return
+        if job.cancelled:
+            _finish(job, reader.last("cancelled"))
+        else:
+            fault = reader.fault or GenerationError("llama.cpp ended an answer without a reason")
+            _finish(
+                job,
+                Chunk(finish_reason="error", error=fault, input_tokens=job.input_tokens),
+            )
+
+
+class _Reader:
+    """Turn llama.cpp's messages for one answer into chunks."""
+
+    def __init__(self, job: _Job) -> None:
+        self.job = job
+        self.fault: GenerationError | None = None
+        self._reason: str | None = None
+        self._want_tokens = job.request.sampling.logprobs
+        self._cached_tokens = 0
+
+    def take(self, message: bytes) -> bool:
+        """Read one message; True tells llama.cpp to stop."""
+        job = self.job
+        if job.cancelled:
+            return True
+        shape = orjson.loads(message)
+        choices = shape.get("choices")
+        if choices is None:
+            self.fault = _fault(shape)
+            return True
+        usage = shape.get("usage")
+        if usage is not None:
+            job.output_tokens = usage["completion_tokens"]
+            job.input_tokens = usage["prompt_tokens"]
+            details = usage.get("prompt_tokens_details") or {}
+            self._cached_tokens = details.get("cached_tokens", 0)
+        for choice in choices:
+            self._reason = choice["finish_reason"] or self._reason
+            text = choice["text"]
+            logprobs = choice["logprobs"]
+            if text or logprobs:
+                tokens = ()
+                if self._want_tokens is not None and logprobs:
+                    tokens = tuple(
+                        _token(entry, self._want_tokens) for entry in logprobs["content"]
+                    )
+                if usage is None:
+                    job.output_tokens += 1
+                job.emit(
+                    Chunk(
+                        text=text,
+                        tokens=tokens,
+                        input_tokens=job.input_tokens,
+                        output_tokens=job.output_tokens,
+                    )
+                )
+        if usage is not None and self._reason is not None:
+            _finish(job, self.last("length" if self._reason == "length" else "stop"))
+        return False
+
+    def last(self, reason: Any) -> Chunk:
+        """Build the closing chunk."""
+        return Chunk(
+            finish_reason=reason,
+            input_tokens=self.job.input_tokens,
+            output_tokens=self.job.output_tokens,
+            cached_tokens=self._cached_tokens,
+        )
+
+
+def _byte_characters() -> dict[str, int]:
+    """Map the characters a byte-level vocabulary is spelled in to the bytes they stand for."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    others = [byte for byte in range(256) if byte not in plain]
+    return {chr(byte): byte for byte in plain} | {
+        chr(256 + index): byte for index, byte in enumerate(others)
+    }
+
+
+_BYTE_OF = _byte_characters()
+
+
+def fold_seed(seed: int | None) -> int:
+    """Fold a 63-bit seed to the 32 bits llama.cpp takes; a new seed where none is given."""
+    if seed is None:
+        return secrets.randbelow(2**32 - 1)
+    # The largest value means "random" to llama.cpp.
+    return (seed ^ seed >> 32) % (2**32 - 1)
+
+
+def _finish(job: _Job, chunk: Chunk) -> None:
+    job.finished = True
+    job.emit(chunk)
+
+
+def _kv_tokens(config: dict[str, Any], options: LlamaCppOptions) -> int:
+    context = int(config["max_position_embeddings"])
+    if options.kv_cache_tokens:
+        return max(options.kv_cache_tokens, context)
+    heads = config["num_attention_heads"]
+    head_dim = config.get("head_dim") or config["hidden_size"] // heads
+    kv_heads = config.get("num_key_value_heads") or heads
+    bytes_per_token = 2 * 2 * config["num_hidden_layers"] * kv_heads * head_dim
+    fits = options.kv_cache_bytes // bytes_per_token
+    return int(min(max(fits, context), context * options.max_batch))
+
+
+def _checked_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    import xllamacpp
+
+    try:
+        xllamacpp.json_schema_to_grammar(dict(schema))
+    except (RuntimeError, TypeError, ValueError) as fault:
+        raise GenerationError(
+            f"the JSON schema cannot be followed: {fault}", code="schema"
+        ) from fault
+    return dict(schema)
+
+
+def _fault(shape: Mapping[str, Any]) -> GenerationError:
+    error = shape.get("error", shape)
+    message = str(error.get("message", json.dumps(error)))
+    code = "context_length" if error.get("type") == "exceed_context_size_error" else None
+    return GenerationError(f"llama.cpp refused the request: {message}", code=code)
+
+
+def _token(entry: Mapping[str, Any], alternatives: int) -> Token:
+    return Token(
+        entry["id"],
+        bytes(entry["bytes"]),
+        entry["logprob"],
+        _alternatives(entry["top_logprobs"][:alternatives]),
+    )
+
+
+def _alternatives(entries: Sequence[Mapping[str, Any]]) -> tuple[Alternative, ...]:
+    return tuple(
+        Alternative(entry["id"], bytes(entry["bytes"]), entry["logprob"]) for entry in entries
+    )
