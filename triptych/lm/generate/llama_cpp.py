@@ -12,8 +12,6 @@ reported only where log-probabilities are asked for.
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 import secrets
 import tempfile
@@ -30,16 +28,20 @@ from triptych.errors import GenerationError
 from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import (
-    Alternative,
-    Chunk,
     Emit,
     Engine,
     EngineInfo,
     GenerateRequest,
     Message,
-    Sampling,
     Score,
     Token,
+)
+from triptych.lm.generate.llama_messages import (
+    AnswerReader,
+    completion_body,
+    fault_of,
+    forced_token_body,
+    token_of,
 )
 from triptych.lm.generate.signals import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
@@ -47,21 +49,15 @@ from triptych.lm.model.tokenizer import Tokenizer
 #: Prompt tokens computed in one go; a cancelled prompt ends after at most this many.
 BATCH_TOKENS = 512
 
-_SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
-
 
 @dataclass(eq=False, slots=True)
 class _Job:
     """One answer on its way: waiting, then running on a thread of its own."""
 
-    request: GenerateRequest
-    emit: Emit
+    request_id: str
     body: bytes
-    input_tokens: int
+    reader: AnswerReader
     reserved_tokens: int
-    cancelled: bool = False
-    output_tokens: int = 0
-    finished: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +145,7 @@ class LlamaCppEngine(Engine):
             except RuntimeError as fault:
                 raise GenerationError(
                     f"llama.cpp cannot load {gguf}",
-                    hint="delete the file so that it is written again, or serve with --engine torch",
+                    hint="delete the file, it is written again; or use `--engine torch`",
                     code="load",
                 ) from fault
 
@@ -169,10 +165,17 @@ class LlamaCppEngine(Engine):
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Begin an answer and return at once; `emit` receives every chunk."""
         ids = self._prompt_ids(request)
-        room = self._context_length - len(ids)
-        new_tokens = min(request.sampling.max_new_tokens, room)
-        body = self._body(request, ids, new_tokens)
-        job = _Job(request, emit, orjson.dumps(body), len(ids), len(ids) + new_tokens)
+        new_tokens = min(request.sampling.max_new_tokens, self._context_length - len(ids))
+        body = completion_body(
+            request,
+            ids,
+            new_tokens=new_tokens,
+            context_length=self._context_length,
+            adapters=self._adapters,
+            batch_tokens=BATCH_TOKENS,
+        )
+        reader = AnswerReader(request, emit, len(ids))
+        job = _Job(request.request_id, body, reader, len(ids) + new_tokens)
         with self._condition:
             self._check_open()
             self._waiting.append(job)
@@ -187,16 +190,16 @@ class LlamaCppEngine(Engine):
         """End a running or waiting answer within one step; False where none has that id."""
         with self._condition:
             for job in self._waiting:
-                if job.request.request_id == request_id:
+                if job.request_id == request_id:
                     self._waiting.remove(job)
                     break
             else:
                 for job in self._running:
-                    if job.request.request_id == request_id:
-                        job.cancelled = True
+                    if job.request_id == request_id:
+                        job.reader.cancelled = True
                         return True
                 return False
-        _finish(job, Chunk(finish_reason="cancelled", input_tokens=job.input_tokens))
+        job.reader.finish("cancelled")
         return True
 
     def close(self) -> None:
@@ -208,10 +211,10 @@ class LlamaCppEngine(Engine):
             waiting = list(self._waiting)
             self._waiting.clear()
             for job in self._running:
-                job.cancelled = True
+                job.reader.cancelled = True
             self._condition.notify_all()
         for job in waiting:
-            _finish(job, Chunk(finish_reason="cancelled", input_tokens=job.input_tokens))
+            job.reader.finish("cancelled")
         for thread in self._threads:
             thread.join()
         with kept_signal_handlers():
@@ -244,38 +247,22 @@ class LlamaCppEngine(Engine):
         if entry is None:
             # A token that is part of a character is not reported when taken; read it from the
             # whole distribution instead, reported with a token that stands alone.
-            size = self._info.vocab_size
-            entry = self._forced(prefix, self._plain_token, size)
+            entry = self._forced(prefix, self._plain_token, self._info.vocab_size)
             if entry is None:
                 raise GenerationError("llama.cpp did not report a token's log-probability")
             listed = entry["top_logprobs"]
-            logprob = next(e["logprob"] for e in listed if e["id"] == target)
-            entry = {"logprob": logprob, "top_logprobs": listed}
-        return Token(
-            target,
-            self._token_bytes(target),
-            float(entry["logprob"]),
-            _alternatives(entry["top_logprobs"][:alternatives]),
-        )
+            entry = next(other for other in listed if other["id"] == target)
+            entry["top_logprobs"] = listed
+        return token_of(entry, alternatives)
 
     def _forced(self, prefix: list[int], token: int, n_probs: int) -> dict[str, Any] | None:
-        body = {
-            "prompt": prefix,
-            "max_tokens": 1,
-            "temperature": 0,
-            "logit_bias": [[token, 1e9]],
-            "logprobs": n_probs,
-            "n_probs": n_probs,
-            "cache_prompt": True,
-        }
         messages: list[bytes] = []
-        self._server.handle_completions(orjson.dumps(body), messages.append)
+        self._server.handle_completions(forced_token_body(prefix, token, n_probs), messages.append)
         answer = orjson.loads(messages[0])
         if "choices" not in answer:
-            raise _fault(answer)
+            raise fault_of(answer)
         logprobs = answer["choices"][0]["logprobs"]
-        content = logprobs["content"] if logprobs else []
-        return content[0] if content else None
+        return logprobs["content"][0] if logprobs and logprobs["content"] else None
 
     @property
     def _plain_token(self) -> int:
@@ -323,44 +310,6 @@ class LlamaCppEngine(Engine):
         if self._closed:
             raise GenerationError("the engine is closed", code="closed")
 
-    def _body(self, request: GenerateRequest, ids: list[int], new_tokens: int) -> dict[str, Any]:
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "prompt": ids,
-            "max_tokens": new_tokens,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-            "cache_prompt": True,
-            "return_progress": len(ids) > BATCH_TOKENS,
-            "samplers": _SAMPLERS,
-            "temperature": sampling.temperature,
-            "top_k": sampling.top_k,
-            "top_p": sampling.top_p,
-            "min_p": sampling.min_p,
-            "repeat_penalty": sampling.repetition_penalty,
-            "repeat_last_n": self._context_length,
-            "seed": fold_seed(sampling.seed),
-            "stop": list(sampling.stop),
-            "ignore_eos": sampling.ignore_eos,
-        }
-        if sampling.logprobs is not None:
-            body["logprobs"] = body["n_probs"] = max(sampling.logprobs, 1)
-        if request.json_schema is not None:
-            body["json_schema"] = _checked_schema(request.json_schema)
-        if self._adapters:
-            body["lora"] = [
-                {"id": index, "scale": float(name == request.adapter)}
-                for index, name in enumerate(self._adapters)
-            ]
-        if request.adapter is not None and request.adapter not in self._adapters:
-            near = difflib.get_close_matches(request.adapter, self._adapters, n=3)
-            raise GenerationError(
-                f"no adapter {request.adapter!r} is loaded",
-                hint=f"did you mean {', '.join(near)}?" if near else "serve with --adapter",
-                code="adapter",
-            )
-        return body
-
     def _work(self) -> None:
         while True:
             with self._condition:
@@ -372,7 +321,8 @@ class LlamaCppEngine(Engine):
                 self._running.add(job)
                 self._free_kv_tokens -= job.reserved_tokens
             try:
-                self._run(job)
+                self._server.handle_completions(job.body, job.reader.take)
+                job.reader.end()
             finally:
                 with self._condition:
                     self._running.discard(job)
@@ -381,80 +331,6 @@ class LlamaCppEngine(Engine):
 
     def _next_fits(self) -> bool:
         return bool(self._waiting) and self._waiting[0].reserved_tokens <= self._free_kv_tokens
-
-    def _run(self, job: _Job) -> None:
-        reader = _Reader(job)
-        self._server.handle_completions(job.body, reader.take)
-        if job.finished:
-            return
-        if job.cancelled:
-            _finish(job, reader.last("cancelled"))
-        else:
-            fault = reader.fault or GenerationError("llama.cpp ended an answer without a reason")
-            _finish(
-                job,
-                Chunk(finish_reason="error", error=fault, input_tokens=job.input_tokens),
-            )
-
-
-class _Reader:
-    """Turn llama.cpp's messages for one answer into chunks."""
-
-    def __init__(self, job: _Job) -> None:
-        self.job = job
-        self.fault: GenerationError | None = None
-        self._reason: str | None = None
-        self._want_tokens = job.request.sampling.logprobs
-        self._cached_tokens = 0
-
-    def take(self, message: bytes) -> bool:
-        """Read one message; True tells llama.cpp to stop."""
-        job = self.job
-        if job.cancelled:
-            return True
-        shape = orjson.loads(message)
-        choices = shape.get("choices")
-        if choices is None:
-            self.fault = _fault(shape)
-            return True
-        usage = shape.get("usage")
-        if usage is not None:
-            job.output_tokens = usage["completion_tokens"]
-            job.input_tokens = usage["prompt_tokens"]
-            details = usage.get("prompt_tokens_details") or {}
-            self._cached_tokens = details.get("cached_tokens", 0)
-        for choice in choices:
-            self._reason = choice["finish_reason"] or self._reason
-            text = choice["text"]
-            logprobs = choice["logprobs"]
-            if text or logprobs:
-                tokens = ()
-                if self._want_tokens is not None and logprobs:
-                    tokens = tuple(
-                        _token(entry, self._want_tokens) for entry in logprobs["content"]
-                    )
-                if usage is None:
-                    job.output_tokens += 1
-                job.emit(
-                    Chunk(
-                        text=text,
-                        tokens=tokens,
-                        input_tokens=job.input_tokens,
-                        output_tokens=job.output_tokens,
-                    )
-                )
-        if usage is not None and self._reason is not None:
-            _finish(job, self.last("length" if self._reason == "length" else "stop"))
-        return False
-
-    def last(self, reason: Any) -> Chunk:
-        """Build the closing chunk."""
-        return Chunk(
-            finish_reason=reason,
-            input_tokens=self.job.input_tokens,
-            output_tokens=self.job.output_tokens,
-            cached_tokens=self._cached_tokens,
-        )
 
 
 def _byte_characters() -> dict[str, int]:
@@ -469,19 +345,6 @@ def _byte_characters() -> dict[str, int]:
 _BYTE_OF = _byte_characters()
 
 
-def fold_seed(seed: int | None) -> int:
-    """Fold a 63-bit seed to the 32 bits llama.cpp takes; a new seed where none is given."""
-    if seed is None:
-        return secrets.randbelow(2**32 - 1)
-    # The largest value means "random" to llama.cpp.
-    return (seed ^ seed >> 32) % (2**32 - 1)
-
-
-def _finish(job: _Job, chunk: Chunk) -> None:
-    job.finished = True
-    job.emit(chunk)
-
-
 def _kv_tokens(config: dict[str, Any], options: LlamaCppOptions) -> int:
     context = int(config["max_position_embeddings"])
     if options.kv_cache_tokens:
@@ -492,37 +355,3 @@ def _kv_tokens(config: dict[str, Any], options: LlamaCppOptions) -> int:
     bytes_per_token = 2 * 2 * config["num_hidden_layers"] * kv_heads * head_dim
     fits = options.kv_cache_bytes // bytes_per_token
     return int(min(max(fits, context), context * options.max_batch))
-
-
-def _checked_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    import xllamacpp
-
-    try:
-        xllamacpp.json_schema_to_grammar(dict(schema))
-    except (RuntimeError, TypeError, ValueError) as fault:
-        raise GenerationError(
-            f"the JSON schema cannot be followed: {fault}", code="schema"
-        ) from fault
-    return dict(schema)
-
-
-def _fault(shape: Mapping[str, Any]) -> GenerationError:
-    error = shape.get("error", shape)
-    message = str(error.get("message", json.dumps(error)))
-    code = "context_length" if error.get("type") == "exceed_context_size_error" else None
-    return GenerationError(f"llama.cpp refused the request: {message}", code=code)
-
-
-def _token(entry: Mapping[str, Any], alternatives: int) -> Token:
-    return Token(
-        entry["id"],
-        bytes(entry["bytes"]),
-        entry["logprob"],
-        _alternatives(entry["top_logprobs"][:alternatives]),
-    )
-
-
-def _alternatives(entries: Sequence[Mapping[str, Any]]) -> tuple[Alternative, ...]:
-    return tuple(
-        Alternative(entry["id"], bytes(entry["bytes"]), entry["logprob"]) for entry in entries
-    )

@@ -1,0 +1,213 @@
+"""What is said to llama.cpp, and what its answers mean.
+
+The engine (`llama_cpp`) decides when a request runs; this file builds the message for it and
+turns the messages that come back into chunks. No state lives here beyond one answer.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from triptych.errors import GenerationError
+from triptych.lm.generate.engine import (
+    Alternative,
+    Chunk,
+    Emit,
+    FinishReason,
+    GenerateRequest,
+    Token,
+)
+
+#: The order in which the filters act, the same in every engine.
+SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
+
+
+def completion_body(
+    request: GenerateRequest,
+    ids: Sequence[int],
+    *,
+    new_tokens: int,
+    context_length: int,
+    adapters: Sequence[str] = (),
+    batch_tokens: int = 512,
+) -> bytes:
+    """Build the message that asks llama.cpp for one answer.
+
+    Raises: GenerationError for an adapter that is not loaded or a schema it cannot follow.
+    """
+    sampling = request.sampling
+    body: dict[str, Any] = {
+        "prompt": ids,
+        "max_tokens": new_tokens,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "cache_prompt": True,
+        # A message per piece of a long prompt, so that cancelling need not wait for its end.
+        "return_progress": len(ids) > batch_tokens,
+        "samplers": SAMPLERS,
+        "temperature": sampling.temperature,
+        "top_k": sampling.top_k,
+        "top_p": sampling.top_p,
+        "min_p": sampling.min_p,
+        "repeat_penalty": sampling.repetition_penalty,
+        "repeat_last_n": context_length,
+        "seed": fold_seed(sampling.seed),
+        "stop": list(sampling.stop),
+        "ignore_eos": sampling.ignore_eos,
+    }
+    if sampling.logprobs is not None:
+        body["logprobs"] = body["n_probs"] = max(sampling.logprobs, 1)
+    if request.json_schema is not None:
+        body["json_schema"] = _checked_schema(request.json_schema)
+    if request.adapter is not None and request.adapter not in adapters:
+        near = difflib.get_close_matches(request.adapter, adapters, n=3)
+        raise GenerationError(
+            f"no adapter {request.adapter!r} is loaded",
+            hint=f"did you mean {', '.join(near)}?" if near else "load it with --adapter",
+            code="adapter",
+        )
+    if adapters:
+        body["lora"] = [
+            {"id": index, "scale": float(name == request.adapter)}
+            for index, name in enumerate(adapters)
+        ]
+    return orjson.dumps(body)
+
+
+def forced_token_body(prefix: Sequence[int], token: int, n_probs: int) -> bytes:
+    """Build the message that makes llama.cpp take one token and report its probability.
+
+    The bias acts on what is taken, not on what is reported.
+    """
+    return orjson.dumps(
+        {
+            "prompt": prefix,
+            "max_tokens": 1,
+            "temperature": 0,
+            "logit_bias": [[token, 1e9]],
+            "logprobs": n_probs,
+            "n_probs": n_probs,
+            "cache_prompt": True,
+        }
+    )
+
+
+class AnswerReader:
+    """Turn llama.cpp's messages for one answer into chunks."""
+
+    def __init__(self, request: GenerateRequest, emit: Emit, input_tokens: int) -> None:
+        self._emit = emit
+        self._alternatives = request.sampling.logprobs
+        self._reason: str | None = None
+        self._input_tokens = input_tokens
+        self._output_tokens = 0
+        self._cached_tokens = 0
+        self._fault: GenerationError | None = None
+        self.cancelled = False
+        self.finished = False
+
+    def take(self, message: bytes) -> bool:
+        """Read one message; True tells llama.cpp to stop."""
+        if self.cancelled:
+            return True
+        shape = orjson.loads(message)
+        choices = shape.get("choices")
+        if choices is None:
+            self._fault = fault_of(shape)
+            return True
+        usage = shape.get("usage")
+        for choice in choices:
+            self._reason = choice["finish_reason"] or self._reason
+            if choice["text"] or choice["logprobs"]:
+                self._output_tokens += usage is None
+                self._pass_on(choice["text"], choice["logprobs"])
+        if usage is not None:
+            self._input_tokens = usage["prompt_tokens"]
+            self._output_tokens = usage["completion_tokens"]
+            self._cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
+            if self._reason is not None:
+                self.finish("length" if self._reason == "length" else "stop")
+        return False
+
+    def end(self) -> None:
+        """Close the answer after llama.cpp has returned, whatever it left unsaid."""
+        if self.finished:
+            return
+        if self.cancelled:
+            self.finish("cancelled")
+        else:
+            fault = self._fault or GenerationError("llama.cpp ended an answer without a reason")
+            self.finish("error", fault)
+
+    def finish(self, reason: FinishReason, fault: GenerationError | None = None) -> None:
+        """Emit the last chunk."""
+        self.finished = True
+        self._emit(
+            Chunk(
+                finish_reason=reason,
+                error=fault,
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+                cached_tokens=self._cached_tokens,
+            )
+        )
+
+    def _pass_on(self, text: str, logprobs: Mapping[str, Any] | None) -> None:
+        tokens: tuple[Token, ...] = ()
+        if logprobs and self._alternatives is not None:
+            tokens = tuple(token_of(entry, self._alternatives) for entry in logprobs["content"])
+        self._emit(
+            Chunk(
+                text=text,
+                tokens=tokens,
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+            )
+        )
+
+
+def fold_seed(seed: int | None) -> int:
+    """Fold a 63-bit seed to the 32 bits llama.cpp takes; a new seed where none is given."""
+    if seed is None:
+        return secrets.randbelow(2**32 - 1)
+    # The largest value means "random" to llama.cpp.
+    return (seed ^ seed >> 32) % (2**32 - 1)
+
+
+def fault_of(shape: Mapping[str, Any]) -> GenerationError:
+    """Translate an error message of llama.cpp."""
+    error = shape.get("error", shape)
+    message = str(error.get("message", json.dumps(error)))
+    code = "context_length" if error.get("type") == "exceed_context_size_error" else None
+    return GenerationError(f"llama.cpp refused the request: {message}", code=code)
+
+
+def token_of(entry: Mapping[str, Any], alternatives: int) -> Token:
+    """Read one reported token with its likeliest alternatives."""
+    return Token(
+        entry["id"],
+        bytes(entry["bytes"]),
+        entry["logprob"],
+        tuple(
+            Alternative(other["id"], bytes(other["bytes"]), other["logprob"])
+            for other in entry["top_logprobs"][:alternatives]
+        ),
+    )
+
+
+def _checked_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    import xllamacpp
+
+    try:
+        xllamacpp.json_schema_to_grammar(dict(schema))
+    except (RuntimeError, TypeError, ValueError) as fault:
+        raise GenerationError(
+            f"the JSON schema cannot be followed: {fault}", code="schema"
+        ) from fault
+    return dict(schema)
