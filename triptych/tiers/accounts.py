@@ -1,0 +1,122 @@
+"""Who is calling: keys, roles, memberships, and what they entitle to.
+
+A key is shown once; only its SHA-256 is stored (keys carry 256 random bits, so a slow hash would
+add nothing). Looking a key up goes through memory; a change anywhere reaches every worker with
+the next poll, and an expired key is refused without one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from triptych.errors import Forbidden, Unauthenticated
+
+Role = Literal["user", "company_admin", "admin"]
+Kind = Literal["service", "user", "anonymous"]
+KEY_PREFIX = "tri_"
+
+
+@dataclass(frozen=True, slots=True)
+class Company:
+    """What the hot path needs to know of a company."""
+
+    company_id: str
+    allow_external: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict)
+    """What its tier may be told: name, industry ..."""
+    improve_consent: bool = False
+    abstraction_consent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """An authenticated caller."""
+
+    key_id: str
+    kind: Kind
+    role: Role
+    user_id: str | None
+    companies: Mapping[str, Company]
+    scopes: frozenset[str] = frozenset()
+    """Empty: everything its role may."""
+    expires_at: float = float("inf")
+    """Unix seconds."""
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the caller showed no key."""
+        return self.kind == "anonymous"
+
+    def member_of(self, company_id: str | None) -> bool:
+        """Tell whether a company's tier and data are this caller's to use."""
+        return company_id is not None and company_id in self.companies
+
+    def external_allowed(self, company_id: str | None) -> bool:
+        """Tell whether a company's content may be sent to an external provider."""
+        company = self.companies.get(company_id) if company_id else None
+        return company is not None and company.allow_external
+
+    def require(self, role: Role) -> None:
+        """Refuse a caller of a lesser role.
+
+        Raises: Forbidden.
+        """
+        order: tuple[Role, ...] = ("user", "company_admin", "admin")
+        if self.anonymous or order.index(self.role) < order.index(role):
+            raise Forbidden(f"this needs the role {role}")
+
+    def default_company(self) -> str | None:
+        """Return the only company of a user who has exactly one."""
+        return next(iter(self.companies)) if len(self.companies) == 1 else None
+
+
+ANONYMOUS = Principal("anonymous", "anonymous", "user", None, {})
+
+
+def new_key() -> tuple[str, str]:
+    """Make a key.
+
+    Returns: the key, to be shown once, and the digest to be stored.
+    """
+    key = KEY_PREFIX + secrets.token_urlsafe(32)
+    return key, digest(key)
+
+
+def digest(key: str) -> str:
+    """Hash a key for looking it up."""
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class KeyRing:
+    """Remember the principals of known keys; the store fills it, a change empties it."""
+
+    def __init__(self, *, anonymous_allowed: bool = False) -> None:
+        self._known: dict[str, Principal] = {}
+        self._anonymous_allowed = anonymous_allowed
+
+    def replace(self, principals: Mapping[str, Principal]) -> None:
+        """Take the principals of all valid keys, by digest."""
+        self._known = dict(principals)
+
+    def authenticate(self, authorization: str) -> Principal:
+        """Turn an Authorization header into a principal.
+
+        Raises: Unauthenticated.
+        """
+        if not authorization:
+            if self._anonymous_allowed:
+                return ANONYMOUS
+            raise Unauthenticated(
+                "no key was sent", hint="Authorization: Bearer tri_...", code="missing_api_key"
+            )
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() == "bearer" and key:
+            principal = self._known.get(digest(key.strip()))
+            if principal is not None and principal.expires_at > time.time():
+                return principal
+        raise Unauthenticated("the key is unknown, expired or revoked")

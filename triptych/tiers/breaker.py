@@ -1,0 +1,80 @@
+"""The circuit breaker: an upstream that keeps failing is left alone, then probed once.
+
+States: closed -> open after `failures` in a row -> half-open after `open_s`, where exactly one
+caller may try -> closed or open again. An upstream that names a time (rate limit, quota) is
+held open until then. State is per worker process; every worker learns for itself within
+`failures` attempts.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+State = Literal["closed", "open", "half_open"]
+
+
+@dataclass(slots=True)
+class Breaker:
+    """Decide whether one upstream may be asked."""
+
+    failures: int = 5
+    open_s: float = 30.0
+    clock: Callable[[], float] = time.monotonic
+    _failed: int = 0
+    _open_until_s: float = 0.0
+    _probing: bool = False
+    _tripped: bool = False
+    opened_count: int = field(default=0)
+
+    @property
+    def state(self) -> State:
+        """Name the state of this moment."""
+        if not self._tripped:
+            return "closed"
+        return "open" if self.clock() < self._open_until_s else "half_open"
+
+    def retry_after_s(self) -> float:
+        """Say how long it stays open."""
+        return max(0.0, self._open_until_s - self.clock()) if self._tripped else 0.0
+
+    def allows(self) -> bool:
+        """Take a permission to ask; in half-open only one caller gets it."""
+        if not self._tripped:
+            return True
+        if self.clock() < self._open_until_s or self._probing:
+            return False
+        self._probing = True
+        return True
+
+    def succeeded(self) -> None:
+        """Close."""
+        self._failed = 0
+        self._tripped = self._probing = False
+
+    def failed(self) -> None:
+        """Count a failure, and open when there were enough or the probe failed."""
+        self._failed += 1
+        if self._probing or self._failed >= self.failures:
+            self._open(self.open_s)
+
+    def hold(self, seconds: float) -> None:
+        """Stay open for a stated time: a rate limit or a quota."""
+        self._open(seconds)
+
+    def released(self) -> None:
+        """Give the permission back without a verdict: the caller went away or was at fault."""
+        self._probing = False
+
+    def reset(self) -> None:
+        """Close by hand."""
+        self.succeeded()
+
+    def _open(self, seconds: float) -> None:
+        self._probing = False
+        self._tripped = True
+        self._failed = 0
+        self.opened_count += 1
+        self._open_until_s = max(self._open_until_s, self.clock() + seconds)

@@ -1,0 +1,156 @@
+"""Which upstreams exist, which tiers they serve, and where a Space lives.
+
+Three sources, the later ones winning by name: the environment's original variable names, the
+configuration file, and what admins entered (`store`). Whether one may be asked is the
+selector's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+
+from triptych.config import environment
+from triptych.config.gateway import GatewayConfig, UpstreamConfig
+from triptych.errors import ConfigError
+from triptych.tiers.egress import parse_address
+from triptych.tiers.providers.base import Upstream
+from triptych.tiers.query import TIERS
+
+DEFAULT_SPACES = {
+    "base": ("HF_BASE_SPACE", "company-base-llm"),
+    "company": ("HF_COMPANY_SPACE", "company-specific-llm"),
+    "abstraction": ("HF_ABSTRACTION_SPACE", "company-abstraction-llm"),
+}
+OPENAI_ADDRESS = "https://api.openai.com/v1"
+OPENAI_MODEL = "gpt-5-mini"
+_SPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+class Catalogue:
+    """Hold the upstreams of one moment; replaced whole when something changes."""
+
+    def __init__(self, upstreams: Iterable[Upstream], version: int = 0) -> None:
+        self.version = version
+        self.upstreams: Mapping[str, Upstream] = {u.name: u for u in upstreams}
+
+    def serving(self, provider: str, tier: str, company_id: str | None) -> Iterator[Upstream]:
+        """Yield a provider's upstreams for a tier, a company's own ones first.
+
+        One that belongs to another company is never among them.
+        """
+        own, shared = [], []
+        for upstream in self.upstreams.values():
+            if upstream.provider != provider or tier not in upstream.models:
+                continue
+            if upstream.company_id is None:
+                shared.append(upstream)
+            elif upstream.company_id == company_id:
+                own.append(upstream)
+        yield from own
+        yield from shared
+
+    def named(self, model: str) -> list[Upstream]:
+        """Return the upstreams that offer a model under this public name."""
+        return [u for u in self.upstreams.values() if model in u.models and model not in TIERS]
+
+    def model_names(self) -> list[str]:
+        """Return every public model name that is not a tier."""
+        return sorted(
+            {name for u in self.upstreams.values() for name in u.models if name not in TIERS}
+        )
+
+
+def from_config(config: GatewayConfig) -> list[Upstream]:
+    """Build the upstreams of the configuration, or of the environment where it names none."""
+    declared = dict(config.upstreams) or dict(from_environment())
+    return [build(name, one) for name, one in declared.items()]
+
+
+def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstream:
+    """Build one upstream; `trusted` ones come from the operator and may be private.
+
+    Raises: ConfigError when its address is none.
+    """
+    if config.provider != "scripted" and not config.address:
+        raise ConfigError(
+            f"gateway.upstreams.{name} has no address",
+            hint='address = "https://..." or, for a Space, address = "org/name"',
+        )
+    if config.provider == "hf_spaces" and "://" not in config.address:
+        space_id(config.address)
+    models = dict(config.models) or {"base": ""}
+    return Upstream(
+        name=name,
+        provider=config.provider,
+        address=config.address,
+        models=models,
+        external=config.provider == "openai" if config.external is None else config.external,
+        secret=config.secret,
+        revision=config.revision,
+        context_tokens=config.context_tokens,
+        stream_usage=config.stream_usage,
+        max_connections=config.max_connections,
+        first_token_timeout_s=config.first_token_timeout_s,
+        private_allowed=trusted,
+    )
+
+
+def from_environment() -> Iterator[tuple[str, UpstreamConfig]]:
+    """Read the originals' variables: three Spaces of one organisation, and OpenAI."""
+    organisation = environment.get("HUGGINGFACE_ORG")
+    for tier, (variable, default) in DEFAULT_SPACES.items():
+        name = environment.get(variable)
+        if organisation or name:
+            yield (
+                f"space-{tier}",
+                UpstreamConfig(
+                    provider="hf_spaces",
+                    address=qualified(name or default, organisation),
+                    models={tier: ""},
+                    secret="HF_TOKEN",
+                ),
+            )
+    if environment.get("OPENAI_API_KEY"):
+        model = environment.get("OPENAI_MODEL", OPENAI_MODEL) or OPENAI_MODEL
+        yield (
+            "openai",
+            UpstreamConfig(
+                provider="openai",
+                address=environment.get("OPENAI_BASE_URL", OPENAI_ADDRESS) or OPENAI_ADDRESS,
+                models=dict.fromkeys(TIERS, model),
+                secret="OPENAI_API_KEY",
+            ),
+        )
+
+
+def qualified(name: str, organisation: str | None) -> str:
+    """Put the organisation before a Space's name exactly once."""
+    if "/" in name or not organisation:
+        return name
+    return f"{organisation}/{name}"
+
+
+def space_id(text: str) -> str:
+    """Read `org/name` out of an id or a hub address.
+
+    Raises: ConfigError when it is neither.
+    """
+    path = text.strip().strip("/")
+    if "://" in path:
+        parts = [part for part in parse_address(path).parts if part != "/"]
+        if parts[:1] == ["spaces"]:
+            parts = parts[1:]
+        path = "/".join(parts[:2])
+    organisation, _, name = path.partition("/")
+    if not _SPACE_ID.fullmatch(organisation) or not _SPACE_ID.fullmatch(name):
+        raise ConfigError(f"{text!r} is no Space", hint="write org/name")
+    return f"{organisation}/{name}"
+
+
+def direct_host(space: str) -> str:
+    """Return the hf.space host of a Space on huggingface.co.
+
+    Source: huggingface.co lowers the name and writes a dash for every other character.
+    """
+    return re.sub(r"[^a-z0-9]+", "-", space.lower()).strip("-") + ".hf.space"

@@ -1,0 +1,36 @@
+"""A model face on this machine: OpenAI's API, plus `/health`, which says the revision it serves.
+
+The process supervisor starts and watches it; the gateway only calls it.
+"""
+
+from __future__ import annotations
+
+import time
+
+from triptych.errors import UpstreamError
+from triptych.tiers.providers.base import Call, Completion, Probe
+from triptych.tiers.providers.openai import OpenAIProvider
+
+
+class LocalProvider(OpenAIProvider):
+    """Speak to the serving face of a model, and remember the revision it reports."""
+
+    _revision = ""
+
+    async def complete(self, call: Call) -> Completion:
+        """Return the whole answer with the face's revision."""
+        done = await super().complete(call)
+        done.revision = done.revision or self._revision
+        return done
+
+    async def probe(self) -> Probe:
+        """Ask `/health`."""
+        start = time.monotonic()
+        try:
+            body, _ = await self.transport.json("GET", self.base.origin() / "health")
+        except UpstreamError as error:
+            return Probe(
+                False, time.monotonic() - start, error_code=error.code, message=error.message
+            )
+        self._revision = str(body.get("revision") or "") if isinstance(body, dict) else ""
+        return Probe(True, time.monotonic() - start, dialect="v1", revision=self._revision)

@@ -1,0 +1,156 @@
+"""Any OpenAI-compatible address: OpenAI, vLLM, TGI, llama.cpp, Ollama, the Hugging Face router.
+
+Answers are passed on as they come, byte for byte where nothing is missing in them; prompts are
+not changed here (`prompts` did that).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from triptych.errors import (
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamInterrupted,
+    UpstreamMalformed,
+)
+from triptych.tiers.egress import parse_address
+from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Upstream
+from triptych.tiers.providers.transport import Transport
+from triptych.wire.openai import error_message
+from triptych.wire.sse import DONE_DATA
+
+_PATHS = {"chat": "chat/completions", "text": "completions"}
+
+
+class OpenAIProvider:
+    """Speak OpenAI's API to one base URL."""
+
+    def __init__(self, upstream: Upstream, transport: Transport) -> None:
+        self.upstream = upstream
+        self.transport = transport
+        base = parse_address(upstream.address)
+        self.base = base
+        self._urls = {kind: base / path for kind, path in _PATHS.items()}
+
+    def _payload(self, call: Call, *, stream: bool) -> dict[str, Any]:
+        payload: dict[str, Any] = {"model": call.model, **call.params}
+        if call.kind == "chat":
+            payload["messages"] = call.messages
+        else:
+            payload["prompt"] = call.messages[-1]["content"]
+        if stream:
+            payload["stream"] = True
+            if self.upstream.stream_usage:
+                payload["stream_options"] = {"include_usage": True}
+        return payload
+
+    async def complete(self, call: Call) -> Completion:
+        """Return the whole answer, with its bytes when it needs no repair."""
+        body, raw = await self.transport.json(
+            "POST",
+            self._urls[call.kind],
+            payload=self._payload(call, stream=False),
+            headers=_trace(call),
+        )
+        return self._checked(body, raw, call)
+
+    def _checked(self, body: Any, raw: bytes | None, call: Call) -> Completion:
+        if not isinstance(body, dict) or body.get("error"):
+            raise UpstreamMalformed(
+                f"{self.upstream.name} answered with an error and status 200",
+            )
+        choices = body.get("choices")
+        if not isinstance(choices, list) or not choices:
+            raise UpstreamMalformed(f"{self.upstream.name} answered without a choice")
+        if not body.get("id"):
+            body["id"] = call.request_id
+            raw = None
+        return Completion(body, raw, str(body.get("system_fingerprint") or self.upstream.revision))
+
+    async def stream(self, call: Call) -> AsyncIterator[Frame]:
+        """Yield the upstream's own chunks."""
+        finished = False
+        started = False
+        events = self.transport.events(
+            self._urls[call.kind],
+            payload=self._payload(call, stream=True),
+            headers=_trace(call),
+        )
+        try:
+            async for event in events:
+                if event.data == DONE_DATA:
+                    return
+                frame = self._frame(event.data, call, started)
+                started = True
+                choices = frame.chunk.get("choices")
+                if choices and choices[0].get("finish_reason"):
+                    finished = True
+                yield frame
+        finally:
+            await events.aclose()
+        if not finished:
+            raise UpstreamInterrupted(
+                f"{self.upstream.name} ended its stream early", code="upstream_truncated"
+            )
+
+    def _frame(self, data: str, call: Call, started: bool) -> Frame:
+        try:
+            chunk = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise _broken(self.upstream, started, "a torn chunk") from error
+        if not isinstance(chunk, dict):
+            raise _broken(self.upstream, started, "a chunk that is none")
+        if chunk.get("error"):
+            raise _broken(self.upstream, started, error_message(chunk)[:200] or "an error")
+        if chunk.get("id"):
+            return Frame(b"data: " + data.encode() + b"\n\n", chunk)
+        chunk["id"] = call.request_id
+        return Frame(b"data: " + orjson.dumps(chunk) + b"\n\n", chunk)
+
+    async def embed(self, payload: dict[str, Any]) -> tuple[Any, bytes]:
+        """Pass an embeddings request through."""
+        return await self.transport.json("POST", self.base / "embeddings", payload=payload)
+
+    async def probe(self) -> Probe:
+        """Ask for one token from the first model."""
+        start = time.monotonic()
+        model = next(iter(self.upstream.models.values()), "")
+        call = Call(
+            request_id="probe",
+            kind="chat",
+            messages=[{"role": "user", "content": "Say: Success"}],
+            params={"max_tokens": 8, "temperature": 0},
+            model=model,
+            tier="base",
+            deadline_s=start + 30,
+        )
+        try:
+            done = await self.complete(call)
+        except UpstreamError as error:
+            return Probe(
+                False,
+                time.monotonic() - start,
+                dialect="v1",
+                error_code=error.code,
+                message=error.message,
+            )
+        return Probe(True, time.monotonic() - start, dialect="v1", revision=done.revision)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self.transport.close()
+
+
+def _trace(call: Call) -> dict[str, str] | None:
+    return {"traceparent": call.traceparent} if call.traceparent else None
+
+
+def _broken(upstream: Upstream, started: bool, what: str) -> UpstreamError:
+    if started:
+        return UpstreamInterrupted(f"{upstream.name} sent {what}")
+    return UpstreamFailed(f"{upstream.name} sent {what}")

@@ -1,0 +1,279 @@
+"""HTTP towards upstreams: one aiohttp session per upstream, and the only translation of its errors.
+
+Redirects are never followed: a redirected request would carry a key to another host. What an
+answer means is the provider's business; what a status means is decided here, in `from_status`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from triptych.errors import (
+    UpstreamBusy,
+    UpstreamDenied,
+    UpstreamError,
+    UpstreamFailed,
+    UpstreamInterrupted,
+    UpstreamMalformed,
+    UpstreamMissing,
+    UpstreamRejected,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from triptych.tiers.egress import GuardedResolver, check_address
+from triptych.tiers.providers.base import Upstream
+from triptych.wire import sse
+from triptych.wire.openai import error_message
+
+MAX_ANSWER_BYTES = 32 * 1024 * 1024
+_QUOTED_CHARACTERS = 400
+
+
+class Transport:
+    """Send requests to one upstream with its key, its connection limit and its timeouts."""
+
+    def __init__(
+        self,
+        upstream: Upstream,
+        *,
+        key: str = "",
+        connect_timeout_s: float = 5.0,
+        idle_timeout_s: float = 30.0,
+    ) -> None:
+        self.upstream = upstream
+        self.idle_timeout_s = idle_timeout_s
+        self._key = key
+        self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
+        if key:
+            self._headers["authorization"] = f"Bearer {key}"
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
+        self._session: aiohttp.ClientSession | None = None
+
+    def headers(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the headers every request carries, with some more."""
+        return {**self._headers, **extra} if extra else self._headers
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=self.upstream.max_connections,
+                    resolver=GuardedResolver(private_allowed=self.upstream.private_allowed),
+                    keepalive_timeout=30,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=self._timeout,
+                skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+                read_bufsize=2**17,
+            )
+        return self._session
+
+    @asynccontextmanager
+    async def request(
+        self,
+        method: str,
+        url: URL,
+        *,
+        data: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open one exchange; leaving the block releases or closes the connection.
+
+        Raises: UpstreamUnreachable, UpstreamTimeout.
+        """
+        check_address(url, private_allowed=self.upstream.private_allowed)
+        try:
+            async with self._open().request(
+                method, url, data=data, headers=self.headers(headers), allow_redirects=False
+            ) as response:
+                yield response
+        except aiohttp.ServerTimeoutError as error:
+            raise UpstreamTimeout(
+                f"{self.upstream.name} could not be reached in time",
+                hint="see `triptych gateway probe`",
+                retryable=True,
+            ) from error
+        except aiohttp.ClientConnectionError as error:
+            raise UpstreamUnreachable(
+                f"{self.upstream.name} cannot be reached: {_cause(error)}",
+                hint=f"is it running, and is its address right? {url.host}",
+            ) from error
+        except aiohttp.ClientPayloadError as error:
+            raise UpstreamUnreachable(
+                f"{self.upstream.name} broke off its answer", code="upstream_truncated"
+            ) from error
+        except aiohttp.ClientError as error:
+            raise UpstreamMalformed(
+                f"{self.upstream.name} does not speak HTTP as expected: {type(error).__name__}"
+            ) from error
+
+    async def json(
+        self,
+        method: str,
+        url: URL,
+        *,
+        payload: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[Any, bytes]:
+        """Exchange JSON for JSON.
+
+        Returns: the parsed body and its bytes.
+        Raises: UpstreamError of every kind.
+        """
+        data = None if payload is None else orjson.dumps(payload)
+        async with self.request(method, url, data=data, headers=headers) as response:
+            raw = await response.read()
+            if response.status != 200:
+                raise self.from_status(response.status, response.headers, raw)
+        try:
+            return orjson.loads(raw), raw
+        except orjson.JSONDecodeError as error:
+            raise self.malformed(raw) from error
+
+    async def events(
+        self,
+        url: URL,
+        *,
+        payload: Any = None,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+    ) -> AsyncIterator[sse.Event]:
+        """Yield server-sent events as they arrive.
+
+        Raises: UpstreamError; UpstreamInterrupted when the stream ends inside an event.
+        """
+        data = None if payload is None else orjson.dumps(payload)
+        parser = sse.Parser()
+        async with self.request(method, url, data=data, headers=headers) as response:
+            if response.status != 200:
+                raw = await response.read()
+                raise self.from_status(response.status, response.headers, raw)
+            if response.content_type != sse.MEDIA_TYPE:
+                raise self.malformed(await response.content.read(2048))
+            while piece := await self._piece(response):
+                try:
+                    events = parser.feed(piece)
+                except ValueError as error:
+                    raise UpstreamInterrupted(f"{self.upstream.name}: {error}") from error
+                for event in events:
+                    yield event
+        if parser.pending:
+            raise UpstreamInterrupted(f"{self.upstream.name} broke off inside an event")
+
+    async def _piece(self, response: aiohttp.ClientResponse) -> bytes:
+        try:
+            async with asyncio.timeout(self.idle_timeout_s):
+                return await response.content.readany()
+        except TimeoutError as error:
+            raise UpstreamTimeout(
+                f"{self.upstream.name} was silent for {self.idle_timeout_s:g} s",
+                code="upstream_idle",
+            ) from error
+
+    def malformed(self, raw: bytes) -> UpstreamMalformed:
+        """Describe an answer that is none."""
+        kind = "nothing" if not raw.strip() else "a page" if _is_html(raw) else "no JSON"
+        return UpstreamMalformed(
+            f"{self.upstream.name} answered with {kind} where JSON was expected",
+            hint="is the address that of the API and not of a web page?",
+        )
+
+    def from_status(self, status: int, headers: Mapping[str, str], raw: bytes) -> UpstreamError:
+        """Translate a status into the attempt's error; the table of the whole gateway."""
+        name = self.upstream.name
+        wait_s = retry_after_s(headers)
+        if status in (400, 413, 422):
+            return UpstreamRejected(
+                self._quote(raw) or f"{name} refuses the request", status=status, code=_code(raw)
+            )
+        if status in (401, 403):
+            return UpstreamDenied(
+                f"{name} refuses the gateway's key (status {status})",
+                hint="enter a valid key: `triptych gateway secrets set`",
+            )
+        if status in (404, 405, 410):
+            return UpstreamMissing(
+                f"{name} knows no such model or route (status {status})",
+                hint="check the model name and the address",
+            )
+        if status == 429:
+            return UpstreamBusy(f"{name} asks for patience", retry_after_s=wait_s)
+        if status == 408:
+            return UpstreamTimeout(f"{name} gave up waiting (status 408)", retryable=True)
+        if status in (409, 425):
+            return UpstreamFailed(f"{name} reports a conflict (status {status})")
+        if status >= 500:
+            return UpstreamFailed(
+                f"{name} failed with status {status}",
+                status=status if status in (502, 503, 504) else 502,
+                retry_after_s=wait_s,
+            )
+        return UpstreamMalformed(f"{name} answered with status {status}")
+
+    def _quote(self, raw: bytes) -> str:
+        """Quote an upstream's message, without the key it may echo."""
+        try:
+            text = error_message(orjson.loads(raw))
+        except orjson.JSONDecodeError:
+            return ""
+        if self._key:
+            text = text.replace(self._key, "***")
+        return text[:_QUOTED_CHARACTERS]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Read `Retry-After` in its three forms: milliseconds, seconds, date."""
+    if milliseconds := headers.get("retry-after-ms"):
+        return _number(milliseconds, 1000.0)
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    seconds = _number(value, 1.0)
+    if seconds is not None:
+        return seconds
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    import time
+
+    return max(0.0, when.timestamp() - time.time())
+
+
+def _number(text: str, divisor: float) -> float | None:
+    try:
+        return max(0.0, float(text) / divisor)
+    except ValueError:
+        return None
+
+
+def _code(raw: bytes) -> str | None:
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return None
+    inner = body.get("error") if isinstance(body, dict) else None
+    code = inner.get("code") if isinstance(inner, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _is_html(raw: bytes) -> bool:
+    return raw[:512].lstrip().lower().startswith((b"<!doctype", b"<html"))
+
+
+def _cause(error: BaseException) -> str:
+    inner = getattr(error, "os_error", None) or error
+    return type(inner).__name__

@@ -1,0 +1,15 @@
+"""How Alembic runs here: always on a connection that `upgrade` hands in."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from triptych.tiers.store.tables import metadata
+
+context.configure(
+    connection=context.config.attributes["connection"],
+    target_metadata=metadata,
+    transactional_ddl=False,
+    compare_type=False,
+)
+context.run_migrations()

@@ -1,0 +1,177 @@
+"""The record of requests: into the spool before the answer, from there into the database.
+
+Batches of at most `_BATCH` records, one transaction each, rows in the order of their ids so that
+several writers never wait for each other in a circle. Inserting the same record twice changes
+nothing, which makes replay after a crash a repetition of the same step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Table
+from sqlalchemy.dialects import postgresql, sqlite
+
+from triptych.errors import StorageError
+from triptych.tiers.store import spool, tables
+from triptych.tiers.store.database import Connection, Database, across
+
+logger = logging.getLogger("triptych.gateway.record")
+
+_BATCH = 1000
+_RETRY_S = 1.0
+_REQUEST_COLUMNS = tuple(column.name for column in tables.requests.columns)
+_ATTEMPT_COLUMNS = tuple(column.name for column in tables.attempts.columns)
+_SCOPE = across("the record of every company is written by one writer")
+
+#: A request nobody heard the end of.
+INTERRUPTED: dict[str, Any] = {
+    "outcome": "interrupted",
+    "status": 0,
+    "attempts": 0,
+    "tokens_source": "unknown",
+    "cached": False,
+    "truncated_messages": 0,
+}
+
+
+class Recorder:
+    """Take records from requests and bring them into the database, whatever happens."""
+
+    def __init__(
+        self,
+        database: Database,
+        root: Path,
+        *,
+        max_bytes: int = 512 * 1024 * 1024,
+        interval_s: float = 0.1,
+    ) -> None:
+        self.database = database
+        self.root = Path(root)
+        self.spool = spool.Spool(self.root, max_bytes=max_bytes)
+        self.interval_s = interval_s
+        self.stored = 0
+        self.failing_since: float | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        """Bring in what dead workers left, then start writing batches."""
+        await self.replay()
+        self._task = asyncio.create_task(self._run(), name="recorder")
+
+    async def _run(self) -> None:
+        while not self._closing:
+            await asyncio.sleep(self.interval_s)
+            try:
+                while await self.flush() >= _BATCH:
+                    pass
+            except StorageError as error:
+                await self._wait_out(error)
+
+    async def _wait_out(self, error: StorageError) -> None:
+        if self.failing_since is None:
+            self.failing_since = time.time()
+            logger.warning("records wait in the spool: %s", error.message)
+        await asyncio.sleep(_RETRY_S)
+
+    async def flush(self) -> int:
+        """Write one batch.
+
+        Returns: how many records it held.
+        Raises: StorageError; nothing is lost then.
+        """
+        records, cursor = self.spool.read(_BATCH)
+        if records:
+            async with self.database.write(_SCOPE) as connection:
+                await insert(connection, records, sqlite_dialect=self.database.is_sqlite)
+            self.stored += len(records)
+            if self.failing_since is not None:
+                logger.warning("records flow into the database again")
+                self.failing_since = None
+        self.spool.advance(cursor)
+        return len(records)
+
+    async def replay(self) -> tuple[int, int]:
+        """Bring in what dead workers left in their spools.
+
+        Returns: how many records were found, and how many requests were interrupted.
+        """
+        found = interrupted = 0
+        for folder, _ in spool.orphans(self.root):
+            ends, open_starts = spool.left_behind(folder)
+            records = [*ends, *({**INTERRUPTED, **start} for start in open_starts)]
+            try:
+                for first in range(0, len(records), _BATCH):
+                    async with self.database.write(_SCOPE) as connection:
+                        await insert(
+                            connection,
+                            records[first : first + _BATCH],
+                            sqlite_dialect=self.database.is_sqlite,
+                        )
+            except StorageError as error:
+                logger.warning("a spool waits for the database: %s", error.message)
+                continue
+            spool.remove(folder)
+            found += len(ends)
+            interrupted += len(open_starts)
+        if found or interrupted:
+            logger.warning("replayed %d records, %d requests interrupted", found, interrupted)
+        return found, interrupted
+
+    async def close(self) -> None:
+        """Drain, then let go; what the database does not take stays for the next start."""
+        self._closing = True
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        drained = False
+        try:
+            while await self.flush():
+                pass
+            drained = self.spool.in_flight == 0
+        except StorageError as error:
+            logger.warning("the spool keeps what is left: %s", error.message)
+        self.spool.close(drained=drained)
+
+
+async def insert(
+    connection: Connection, records: Sequence[dict[str, Any]], *, sqlite_dialect: bool
+) -> None:
+    """Insert records and their attempts; those already there are left as they are."""
+    ordered = sorted(records, key=lambda record: str(record["request_id"]))
+    await _insert(
+        connection,
+        tables.requests,
+        [{name: record.get(name) for name in _REQUEST_COLUMNS} for record in ordered],
+        sqlite_dialect,
+    )
+    tries = [
+        {name: attempt.get(name) for name in _ATTEMPT_COLUMNS}
+        for record in ordered
+        for attempt in record.get("tries", ())
+    ]
+    await _insert(connection, tables.attempts, tries, sqlite_dialect)
+    contents = [record["content"] for record in ordered if record.get("content")]
+    await _insert(connection, tables.contents, contents, sqlite_dialect)
+
+
+async def _insert(
+    connection: Connection, table: Table, rows: list[dict[str, Any]], sqlite_dialect: bool
+) -> None:
+    if not rows:
+        return
+    dialect = sqlite if sqlite_dialect else postgresql
+    statement = _STATEMENTS.get((table.name, sqlite_dialect))
+    if statement is None:
+        statement = dialect.insert(table).on_conflict_do_nothing()
+        _STATEMENTS[(table.name, sqlite_dialect)] = statement
+    await connection.execute(statement, rows)
+
+
+_STATEMENTS: dict[tuple[str, bool], Any] = {}

@@ -1,0 +1,237 @@
+"""The spool: what happened, on disk before the client hears of it, on its way to the database.
+
+One folder per worker process, held by a lock that dies with it; numbered segments of JSON lines.
+A line is one `write` to the operating system, so it survives a killed process (not a power cut).
+The database writer reads the same files, so there is no second queue in memory: while the
+database is away the spool simply grows, up to a bound beyond which losses are counted.
+
+Line kinds: `s` a request started, `e` it ended, `h` the segment's header. Left out: what the
+records mean and how they reach the database (`recorder`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from triptych.durable import FolderLock
+from triptych.errors import StorageError
+
+FORMAT_VERSION = 1
+SEGMENT_BYTES = 8 * 1024 * 1024
+_HELD_LINES = 10_000
+_ENDED = b'{"k":"e"'
+
+
+class Spool:
+    """Append records and read them back in order."""
+
+    def __init__(
+        self, root: Path, *, max_bytes: int = 512 * 1024 * 1024, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        self.folder = Path(root) / f"{os.getpid()}-{secrets.token_hex(4)}"
+        self.folder.mkdir(parents=True, mode=0o700)
+        self._lock = FolderLock(self.folder / "lock").acquire()
+        self._max_bytes = max_bytes
+        self._segment_bytes = segment_bytes
+        self._open_starts: dict[str, bytes] = {}
+        self._held: deque[bytes] = deque()
+        self.lost = 0
+        """End records that found no room on disk nor in memory."""
+        self._written = 0
+        self._sealed_bytes = 0
+        self._number = 0
+        self._handle = -1
+        self._read_number = 1
+        self._read_offset = 0
+        self._next_segment()
+
+    def start(self, record: dict[str, Any]) -> None:
+        """Note that a request started, so that a crash leaves a trace of it."""
+        line = orjson.dumps({"k": "s", **record}) + b"\n"
+        self._open_starts[record["request_id"]] = line
+        self._append(line)
+
+    def end(self, record: dict[str, Any]) -> None:
+        """Note how it ended; after this returns the answer may be handed out."""
+        self._open_starts.pop(record["request_id"], None)
+        self._append(orjson.dumps({"k": "e", **record}) + b"\n")
+
+    def _append(self, line: bytes) -> None:
+        if self._held:
+            self._release_held()
+        if self._held or not self._write(line):
+            self._hold(line)
+
+    def _write(self, line: bytes) -> bool:
+        if self._sealed_bytes + self._written + len(line) > self._max_bytes:
+            return False
+        try:
+            done = os.write(self._handle, line)
+        except OSError:
+            return False
+        if done < len(line):
+            # A full disk took half a line: cut it off, so that the next one starts clean.
+            os.ftruncate(self._handle, self._written)
+            return False
+        self._written += done
+        if self._written >= self._segment_bytes:
+            self._next_segment()
+        return True
+
+    def _hold(self, line: bytes) -> None:
+        """Keep a line in memory while the disk is full; the oldest go first, counted."""
+        self._held.append(line)
+        if len(self._held) > _HELD_LINES and self._held.popleft().startswith(_ENDED):
+            self.lost += 1
+
+    def _release_held(self) -> None:
+        while self._held and self._write(self._held[0]):
+            self._held.popleft()
+
+    def _next_segment(self) -> None:
+        previous = self._handle
+        number = self._number + 1
+        try:
+            handle = os.open(
+                self.folder / f"{number:08d}.log",
+                os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
+                0o600,
+            )
+            header = orjson.dumps({"k": "h", "format_version": FORMAT_VERSION}) + b"\n"
+            carried = b"".join([header, *self._open_starts.values()])
+            os.write(handle, carried)
+        except OSError as error:
+            if previous >= 0:
+                return  # no room for another segment: the old one goes on
+            raise StorageError(
+                f"the spool {self.folder} cannot be written",
+                hint="free some space or point TRIPTYCH_HOME elsewhere",
+            ) from error
+        if previous >= 0:
+            os.close(previous)
+        self._sealed_bytes += self._written
+        self._number, self._handle, self._written = number, handle, len(carried)
+
+    def read(self, limit: int) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+        """Read the next end records, at most `limit` lines on from the cursor.
+
+        Returns: the records and the cursor to hand to `advance` once they are safe.
+        """
+        if self._held:
+            self._release_held()
+        number, offset = self._read_number, self._read_offset
+        records: list[dict[str, Any]] = []
+        while len(records) < limit:
+            lines, offset = _lines(self.folder / f"{number:08d}.log", offset, limit)
+            records += [orjson.loads(line) for line in lines if line.startswith(_ENDED)]
+            if lines:
+                continue
+            if number >= self._number:
+                break
+            number, offset = number + 1, 0
+        return records, (number, offset)
+
+    def advance(self, cursor: tuple[int, int]) -> None:
+        """Forget everything before the cursor."""
+        number, offset = cursor
+        while self._read_number < number:
+            path = self.folder / f"{self._read_number:08d}.log"
+            if path.exists():
+                self._sealed_bytes -= path.stat().st_size
+                path.unlink()
+            self._read_number += 1
+        self._read_offset = offset
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes on disk that the database does not have yet."""
+        ahead = self._written if self._read_number == self._number else 0
+        waiting = ahead - self._read_offset if ahead else self._written
+        return max(0, self._sealed_bytes + waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that started and did not end."""
+        return len(self._open_starts)
+
+    def close(self, *, drained: bool) -> None:
+        """Let go; a drained spool leaves nothing behind."""
+        if self._handle >= 0:
+            os.close(self._handle)
+            self._handle = -1
+        if drained and not self._held:
+            _remove(self.folder)
+        self._lock.release()
+
+
+def _lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
+    lines: list[bytes] = []
+    try:
+        with path.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                lines.append(line)
+                offset += len(line)
+                if len(lines) >= limit:
+                    break
+    except FileNotFoundError:
+        return [], offset
+    return lines, offset
+
+
+def orphans(root: Path) -> Iterator[tuple[Path, FolderLock]]:
+    """Yield the folders that dead workers left, each held while it is looked at."""
+    if not Path(root).is_dir():
+        return
+    for folder in sorted(path for path in Path(root).iterdir() if path.is_dir()):
+        lock = FolderLock(folder / "lock")
+        try:
+            lock.acquire()
+        except StorageError:
+            continue
+        try:
+            yield folder, lock
+        finally:
+            lock.release()
+
+
+def left_behind(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Read a dead worker's spool.
+
+    Returns: the end records, and the start records that have no end.
+    """
+    ends: dict[str, dict[str, Any]] = {}
+    starts: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.log")):
+        for line in path.read_bytes().splitlines():
+            try:
+                record = orjson.loads(line)
+            except orjson.JSONDecodeError:
+                continue  # the last line of a process that was killed while writing it
+            if record["k"] == "e":
+                ends[record["request_id"]] = record
+            elif record["k"] == "s":
+                starts[record["request_id"]] = record
+    return list(ends.values()), [r for i, r in starts.items() if i not in ends]
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.glob("*.log"):
+        path.unlink(missing_ok=True)
+    (folder / "lock").unlink(missing_ok=True)
+    try:
+        folder.rmdir()
+    except OSError:
+        return
+
+
+remove = _remove
