@@ -1,0 +1,69 @@
+"""Train a model: from scratch, or from a checkpoint, live in the terminal.
+
+Examples:
+  triptych train configs/tiny.toml train.data=corpus
+  triptych train configs/tiny.toml train.data=corpus model.size=small train.steps=500
+  triptych train --resume ~/.triptych/runs/RUN
+Ctrl-C or SIGTERM finishes the step and saves; --resume goes on bit for bit as if it never stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triptych.lm.train.trainer import Trainer
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `triptych train`."""
+    parser.add_argument(
+        "settings", nargs="*", help="a TOML file, and section.field=value to change settings"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "--run-dir", type=Path, help="folder of the new run (default: a new one under the home)"
+    )
+    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    parser.add_argument("--quiet", action="store_true", help="no live line")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, or go on training, until the end or until asked to stop."""
+    from triptych.lm.train.console import Console
+    from triptych.lm.train.follow import follow
+
+    trainer = _resumed(args) if args.resume else _begun(args)
+    readers = [] if args.quiet else [Console()]
+    ended = follow(trainer, readers)
+    print(trainer.folder.path)
+    return 0 if ended in ("finished", "stopped") else 1
+
+
+def _begun(args: argparse.Namespace) -> Trainer:
+    from triptych.cli.resolve import resolve
+    from triptych.config import environment, load_config
+    from triptych.lm.train.folder import new_run_id
+    from triptych.lm.train.trainer import Trainer
+
+    files = [Path(text) for text in args.settings if "=" not in text]
+    config = load_config(
+        files[0] if files else None, [text for text in args.settings if "=" in text]
+    )
+    name = files[0].stem if files else config.model.size
+    run_dir = args.run_dir or environment.home() / "runs" / new_run_id(name)
+    return Trainer(config, run_dir, resolve=resolve)
+
+
+def _resumed(args: argparse.Namespace) -> Trainer:
+    from triptych.errors import UsageError
+    from triptych.lm.train.trainer import Trainer
+
+    if args.settings:
+        raise UsageError(
+            "--resume takes no settings: the run goes on exactly as it began",
+            hint="to change something, start a new run with train.init_from=CHECKPOINT",
+        )
+    return Trainer.resume(args.resume)

@@ -1,0 +1,1 @@
+"""Judge: loss and bits per byte, honest yardsticks, comparisons, reports, outside tasks."""

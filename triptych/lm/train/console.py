@@ -1,0 +1,83 @@
+"""A run in the terminal: one live line, and a line that stays for everything worth keeping.
+
+On a terminal the line is redrawn; in a log file it appears at most every ten seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TextIO
+
+from triptych.lm.train import events
+from triptych.lm.train.recipe import Recipe
+
+
+class Console:
+    """Read events and write them for a person."""
+
+    def __init__(self, out: TextIO | None = None) -> None:
+        self._out = out or sys.stderr
+        self._live = self._out.isatty()
+        self._shown_s = 0.0
+        self._width = 0
+        self._steps = 0
+        self._bpb = ""
+
+    def expect(self, recipe: Recipe) -> None:
+        """Say what is about to be trained."""
+        self._steps = recipe.steps
+        self._keep(
+            f"{recipe.steps:,} steps of {recipe.batch_tokens:,} tokens "
+            f"({recipe.epochs:.1f} epochs), {recipe.precision} on {recipe.device}"
+            f"{', compiled' if recipe.compile else ''}, {recipe.threads} threads; "
+            f"matrix products {recipe.machine_flops / 1e9:,.0f} GFLOP/s"
+        )
+
+    def __call__(self, event: events.Event) -> None:
+        """Show one event."""
+        match event:
+            case events.Step():
+                self._step(event)
+            case events.Eval():
+                self._bpb = f"  bpb {event.bpb:.3f}"
+                scope = "whole split" if event.whole_split else f"{event.tokens:,} tokens"
+                self._keep(
+                    f"step {event.step:>6,}  val/loss {event.loss:.4f}  val/bpb {event.bpb:.4f}"
+                    f"  ({scope})"
+                )
+            case events.Sample():
+                self._keep(f"  {event.prompt!r} -> {event.text!r}")
+            case events.State():
+                note = f": {event.message}" if event.message else ""
+                self._keep(f"{event.state} at step {event.step:,}{note}")
+            case events.Log():
+                self._keep(f"{event.level}: {event.message}")
+
+    def _step(self, event: events.Step) -> None:
+        now_s = time.monotonic()
+        if now_s - self._shown_s < (0.1 if self._live else 10.0):
+            return
+        self._shown_s = now_s
+        text = (
+            f"step {event.step:,}/{self._steps:,}  loss {event.loss:.3f}{self._bpb}"
+            f"  {event.tok_per_s:,.0f} tok/s  MFU {event.mfu:.0%}"
+            f"  {event.memory_bytes / 1e9:.1f} GB  ETA {_clock(event.eta_s)}"
+        )
+        if self._live:
+            print(f"\r{text:<{self._width}}", end="", file=self._out, flush=True)
+            self._width = len(text)
+        else:
+            print(text, file=self._out, flush=True)
+
+    def _keep(self, text: str) -> None:
+        if self._live and self._width:
+            print(f"\r{'':<{self._width}}\r", end="", file=self._out)
+            self._width = 0
+        print(text, file=self._out, flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

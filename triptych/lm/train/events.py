@@ -1,0 +1,129 @@
+"""What a run tells the world, as typed events; console, log file and pages are their readers.
+
+Every event has a sequence number. Steps, evaluations, samples and scheduled checkpoints take the
+next number, and the number of each is the same however often the run was interrupted and
+resumed. `State` and `Log` lines tell what happened to the process, not to the model; they share
+the number of the event they follow. Left out: the file that holds them (`folder`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+RunState = Literal["running", "stopped", "finished", "failed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Stand above all events.
+
+    Units: `time_s` is Unix time.
+    """
+
+    type: ClassVar[str] = ""
+    numbered: ClassVar[bool] = True
+    names: ClassVar[dict[str, str]] = {}
+
+    seq: int
+    time_s: float
+
+    def record(self) -> dict[str, Any]:
+        """Write the event as one line of `events.jsonl` holds it."""
+        values = {
+            self.names.get(field.name, field.name): getattr(self, field.name)
+            for field in fields(self)
+        }
+        return {"seq": values.pop("seq"), "time_s": values.pop("time_s"), "type": self.type} | {
+            name: value for name, value in values.items() if value is not None
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class State(Event):
+    """The run began, stopped where it can be resumed, finished, or failed."""
+
+    type: ClassVar[str] = "state"
+    numbered: ClassVar[bool] = False
+
+    state: RunState
+    step: int
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(Event):
+    """Something a person should know, such as a torn checkpoint that was skipped."""
+
+    type: ClassVar[str] = "log"
+    numbered: ClassVar[bool] = False
+
+    level: Literal["info", "warning"]
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Event):
+    """One optimizer step was taken.
+
+    Units: `loss` in nats per token over this batch; `mfu` is the share of the machine's
+    measured matrix-product rate; `grad_norm` before clipping.
+    """
+
+    type: ClassVar[str] = "step"
+    names: ClassVar[dict[str, str]] = {
+        "loss": "train/loss",
+        "lr": "train/lr",
+        "grad_norm": "train/grad_norm",
+        "tok_per_s": "train/tok_per_s",
+        "mfu": "train/mfu",
+    }
+
+    step: int
+    tokens_seen: int
+    loss: float
+    lr: float
+    grad_norm: float
+    tok_per_s: float
+    mfu: float
+    memory_bytes: int
+    eta_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Eval(Event):
+    """The model was evaluated on the validation split.
+
+    Units: `loss` in nats per token, `bpb` in bits per byte.
+    """
+
+    type: ClassVar[str] = "eval"
+    names: ClassVar[dict[str, str]] = {"loss": "val/loss", "bpb": "val/bpb", "tokens": "val/tokens"}
+
+    step: int
+    tokens_seen: int
+    loss: float
+    bpb: float
+    tokens: int
+    whole_split: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample(Event):
+    """The model continued a prompt."""
+
+    type: ClassVar[str] = "sample"
+
+    step: int
+    prompt: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Event):
+    """A checkpoint is on disk, whole."""
+
+    type: ClassVar[str] = "checkpoint"
+
+    step: int
+    name: str

@@ -1,0 +1,37 @@
+"""Drive a trainer to its end and hand every event to its readers, the event log first.
+
+After a finished run the report is written from the run's own files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from triptych.lm.train.events import Event, State
+from triptych.lm.train.folder import EventLog
+from triptych.lm.train.trainer import Trainer, stop_on_signals
+
+Reader = Callable[[Event], None]
+
+
+def follow(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
+    """Run to the end; give the state in which the run ended.
+
+    Raises: what `Trainer.events` raises; the event that says so is logged before.
+    """
+    log: EventLog | None = None
+    state = ""
+    try:
+        with stop_on_signals(trainer):
+            for event in trainer.events():
+                if trainer.world.leads:
+                    log = log or EventLog(trainer.folder)
+                    log(event)
+                    for reader in readers:
+                        reader(event)
+                if isinstance(event, State):
+                    state = event.state
+    finally:
+        if log:
+            log.close()
+    return state

@@ -1,0 +1,192 @@
+"""The mathematics of a run: one optimizer step as a function of the step's number.
+
+What a step reads and drops is a pure function of (data fingerprint, seed, step), so the state to
+save is the weights and the optimizer's tensors. Left out: events, files and when to evaluate
+(`trainer`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from triptych.config.train import TrainConfig
+from triptych.lm.data import loader
+from triptych.lm.data.shards import TokenShards
+from triptych.lm.model.transformer import Transformer
+from triptych.lm.train import distribution
+from triptych.lm.train.distribution import World
+from triptych.lm.train.optimizers import Rates, build_optimizers
+from triptych.lm.train.probe import DTYPES
+from triptych.lm.train.recipe import Recipe
+from triptych.lm.train.schedules import lr_share, momentum_at
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What one step did. Units: `loss` in nats per token, `lr` of the first group."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+    stop_votes: int
+
+
+class Learner:
+    """Hold a model, its optimizers and its averaged weights, and take steps."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        shards: TokenShards,
+        train: TrainConfig,
+        recipe: Recipe,
+        world: World,
+    ) -> None:
+        self.train = train
+        self.recipe = recipe
+        self._shards = shards
+        self._world = world
+        self.model = model.to(recipe.device)
+        model.compute_dtype = DTYPES[recipe.precision]
+        model.set_dropout(recipe.dropout)
+        model.set_gradient_checkpointing(train.gradient_checkpointing)
+        # The weights to evaluate, sample and publish; apart from the trained ones where those
+        # are sharded, or averaged.
+        apart = recipe.ema_decay > 0 or (world.size > 1 and train.parallel == "fsdp")
+        self.judged = deepcopy(model).eval().requires_grad_(False) if apart else model
+        self._loss, self._exchange = distribution.spread(
+            model, world, train.parallel, compiled=recipe.compile
+        )
+        dtype = DTYPES[recipe.precision]
+        self.optimizers = build_optimizers(model, _rates(train, recipe), dtype=dtype)
+        self._batches = loader.batches_per_epoch(shards, recipe.batch_size, recipe.context_length)
+
+    def step(self, step: int, *, stop_vote: bool = False) -> StepResult:
+        """Take step `step`, counted from 0; its result does not depend on what ran before."""
+        self.model.train()
+        self.optimizers.zero_grad()
+        parts = self._micro_batches(step)
+        total = torch.zeros(2, dtype=torch.float64)
+        for number, (inputs, targets) in enumerate(parts):
+            torch.manual_seed(self._seed(step, number))
+            self._exchange(number == len(parts) - 1)
+            loss = self._loss(inputs, targets) / len(parts)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total[0] += loss.detach().double().cpu()
+        total[0] /= self._world.size
+        total[1] = stop_vote
+        self._world.sum(total)
+        grad_norm = self._clip()
+        share = self._share(step)
+        self.optimizers.step(share, momentum_at(step, self.train.momentum))
+        self._average(step)
+        return StepResult(
+            loss=float(total[0]),
+            grad_norm=grad_norm,
+            lr=self.recipe.learning_rate * share,
+            stop_votes=int(total[1]),
+        )
+
+    def tokens_seen(self, steps: int) -> int:
+        """Count the tokens read in this many steps."""
+        return steps * self.recipe.batch_tokens
+
+    def _micro_batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        recipe, world = self.recipe, self._world
+        epoch, index = loader.locate(step, self._batches)
+        arrays = loader.batch(
+            self._shards,
+            seed=self.train.seed,
+            epoch=epoch,
+            index=index,
+            batch_size=recipe.batch_size,
+            sequence_length=recipe.context_length,
+        )
+        share = recipe.batch_size // world.size
+        mine = slice(world.rank * share, (world.rank + 1) * share)
+        inputs, targets = (torch.from_numpy(a[mine]).to(recipe.device) for a in arrays)
+        size = recipe.micro_batch
+        return list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True))
+
+    def _seed(self, step: int, number: int) -> int:
+        """Seed what dropout drops: no generator state needs to be saved."""
+        name = f"{self.train.seed} {step} {number} {self._world.rank}".encode()
+        return int.from_bytes(hashlib.sha256(name).digest()[:7], "little")
+
+    def _clip(self) -> float:
+        parameters = [p for p in self.model.parameters() if p.grad is not None]
+        limit = self.train.grad_clip or float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+        return float(distribution.whole(norm))
+
+    def _share(self, step: int) -> float:
+        return lr_share(
+            self.train.schedule,
+            step,
+            steps=self.recipe.steps,
+            warmup_steps=self.recipe.warmup_steps,
+            cooldown_frac=self.train.cooldown_frac,
+            final_lr_frac=self.train.final_lr_frac,
+        )
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Move the averaged weights towards the trained ones; early on they follow closely."""
+        if self.recipe.ema_decay:
+            decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
+            trained = [distribution.whole(p) for p in self.model.parameters()]
+            torch._foreach_lerp_(list(self.judged.parameters()), trained, 1.0 - decay)
+
+    def refresh_judged(self) -> Transformer:
+        """Bring the weights to evaluate up to date; every process must call it."""
+        if self.judged is not self.model and not self.recipe.ema_decay:
+            self._copy(self.model, self.judged)
+        return self.judged
+
+    @torch.no_grad()
+    def _copy(self, source: Transformer, target: Transformer) -> None:
+        for ours, theirs in zip(source.parameters(), target.parameters(), strict=True):
+            theirs.copy_(distribution.whole(ours))
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Give all that going on needs beside the judged weights; every process must call it."""
+        tensors = dict(self.optimizers.state_tensors())
+        if self.recipe.ema_decay:
+            tensors |= {f"trained/{name}": p.detach() for name, p in self.model.named_parameters()}
+        return {name: distribution.whole(tensor).cpu() for name, tensor in tensors.items()}
+
+    @torch.no_grad()
+    def load_state(self, weights: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+        """Continue from a checkpoint's weights and the tensors that `state_tensors` gave."""
+        trained = {k.removeprefix("trained/"): t for k, t in tensors.items() if "trained/" in k}
+        load_parameters(self.model, trained or weights)
+        if self.judged is not self.model:
+            load_parameters(self.judged, weights)
+        rest = {k: t for k, t in tensors.items() if not k.startswith("trained/")}
+        self.optimizers.load_state_tensors(rest)
+
+
+@torch.no_grad()
+def load_parameters(model: Transformer, weights: dict[str, Tensor]) -> None:
+    """Copy whole tensors into a model's parameters, sharded or not."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(distribution.placed_like(parameter)(weights[name]))
+
+
+def _rates(train: TrainConfig, recipe: Recipe) -> Rates:
+    return Rates(
+        optimizer=train.optimizer,
+        learning_rate=recipe.learning_rate,
+        embedding_lr=recipe.embedding_lr,
+        head_lr=recipe.head_lr,
+        gain_lr=recipe.gain_lr,
+        weight_decay=recipe.weight_decay,
+        momentum=train.momentum,
+        beta1=train.beta1,
+        beta2=train.beta2,
+    )

@@ -1,0 +1,248 @@
+"""Optimizers: Muon beside AdamW groups, and torch's AdamW, Adam and SGD, behind one small set.
+
+`build_optimizers` sorts parameters into groups; `OptimizerSet` steps them at a share of their
+peak rates and turns their state into named tensors for the checkpoint. Left out: the rates
+(`recipe`) and how they change (`schedules`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from triptych.lm.train import distribution
+
+# Five steps towards the nearest orthogonal matrix.
+# Source: Polar Express, Amsel et al. 2025 (arXiv 2505.16932), with a 2 % safety margin.
+_POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+
+
+def orthogonalise(matrices_NRC: Tensor, dtype: torch.dtype) -> Tensor:
+    """Replace each matrix by (nearly) the orthogonal matrix with the same singular vectors.
+
+    Shape: N matrices of R rows and C columns, kept.
+    Source: Muon, Keller Jordan 2024; the polynomial is Polar Express.
+    """
+    x = matrices_NRC.to(dtype)
+    tall = x.size(-2) > x.size(-1)
+    if tall:
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
+    for a, b, c in _POLAR_EXPRESS:
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, then an orthogonalised step, for matrices inside the blocks.
+
+    Every singular direction of a matrix moves equally far, so one rate fits all of them; a tall
+    matrix takes the step of a square one scaled by the root of its aspect ratio. Weight decay
+    acts only where it agrees with the step ("cautious"). Matrices of one shape are treated
+    together; under data parallelism each process orthogonalises its share of them.
+
+    Source: Keller Jordan 2024; cautious decay from Chen et al. 2025 (arXiv 2510.12402).
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float,
+        momentum: float,
+        weight_decay: float,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.dtype = dtype
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step along the gradients."""
+        assert closure is None
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    shapes[parameter.shape].append(parameter)
+            for shape, parameters in shapes.items():
+                scale = max(1.0, shape[0] / shape[1]) ** 0.5
+                updates = self._orthogonal(self._moments(parameters, group["momentum"]))
+                for parameter, update in zip(parameters, updates, strict=True):
+                    _cautious_step(parameter, update, group["lr"], scale, group["weight_decay"])
+
+    def _moments(self, parameters: Sequence[nn.Parameter], momentum: float) -> list[Tensor]:
+        moments = []
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        for parameter in parameters:
+            state = self.state[parameter]
+            if "momentum" not in state:
+                state["momentum"] = torch.zeros_like(parameter)
+            moments.append(state["momentum"])
+        torch._foreach_lerp_(moments, gradients, 1.0 - momentum)
+        # Nesterov: look one step ahead along the momentum.
+        return list(torch._foreach_lerp(gradients, moments, momentum))
+
+    def _orthogonal(self, moments: Sequence[Tensor]) -> Sequence[Tensor]:
+        if isinstance(moments[0], DTensor):
+            whole = torch.stack([m.full_tensor() for m in moments if isinstance(m, DTensor)])
+            return [
+                distribute_tensor(u, m.device_mesh, m.placements, src_data_rank=None)
+                for u, m in zip(orthogonalise(whole, self.dtype).float(), moments, strict=True)
+                if isinstance(m, DTensor)
+            ]
+        stacked = torch.stack(list(moments))
+        if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+            return orthogonalise(stacked, self.dtype).float().unbind()
+        size, rank = dist.get_world_size(), dist.get_rank()
+        share = -(-len(moments) // size)
+        padded = torch.zeros(share * size, *stacked.shape[1:], dtype=self.dtype)
+        padded = padded.to(stacked.device)
+        padded[: len(moments)] = stacked
+        mine = orthogonalise(padded[rank * share : (rank + 1) * share], self.dtype)
+        dist.all_gather_into_tensor(padded, mine.contiguous())
+        return padded[: len(moments)].float().unbind()
+
+
+def _cautious_step(
+    parameter: nn.Parameter, update: Tensor, lr: float, scale: float, weight_decay: float
+) -> None:
+    if weight_decay:
+        agrees = (update * parameter) > 0
+        parameter.sub_(parameter * agrees, alpha=lr * weight_decay)
+    parameter.sub_(update, alpha=lr * scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Hold the peak learning rates and decay of one run."""
+
+    optimizer: str
+    learning_rate: float
+    embedding_lr: float
+    head_lr: float
+    gain_lr: float
+    weight_decay: float
+    momentum: float
+    beta1: float
+    beta2: float
+
+
+class OptimizerSet:
+    """Step several optimizers as one, and name their state after the parameters."""
+
+    def __init__(
+        self, optimizers: Sequence[torch.optim.Optimizer], named: Iterable[tuple[str, nn.Parameter]]
+    ) -> None:
+        self.optimizers = list(optimizers)
+        self._names: dict[Tensor, str] = {parameter: name for name, parameter in named}
+        self._peaks = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+
+    def step(self, lr_share: float, momentum: float) -> None:
+        """Take one step at a share of the peak rates; the decay fades with the same share."""
+        for optimizer, peaks in zip(self.optimizers, self._peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * lr_share
+                if isinstance(optimizer, Muon):
+                    group["momentum"] = momentum
+            optimizer.step()
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Give the state as `kind/parameter name` -> tensor; the tensors are not copied."""
+        tensors = {}
+        for optimizer in self.optimizers:
+            for parameter, state in optimizer.state.items():
+                for kind, value in state.items():
+                    if value is not None:
+                        tensors[f"{kind}/{self._names[parameter]}"] = torch.as_tensor(value)
+        return tensors
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Continue from tensors that `state_tensors` gave."""
+        by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
+        for key, value in tensors.items():
+            kind, _, name = key.partition("/")
+            by_name[name][kind] = value
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    state: dict[str, Any] = optimizer.state[parameter]
+                    for kind, value in by_name.get(self._names[parameter], {}).items():
+                        state[kind] = distribution.placed_like(parameter)(value)
+
+
+def build_optimizers(model: nn.Module, rates: Rates, *, dtype: torch.dtype) -> OptimizerSet:
+    """Sort the parameters into groups and give each its optimizer.
+
+    `dtype` is the precision of Muon's matrix products.
+    """
+    named = list(model.named_parameters())
+    matrices, tables, heads, gains = [], [], [], []
+    for name, parameter in named:
+        if parameter.ndim < 2:
+            gains.append(parameter)
+        elif "embed_tokens" in name:
+            tables.append(parameter)
+        elif "lm_head" in name:
+            heads.append(parameter)
+        else:
+            matrices.append(parameter)
+    if rates.optimizer == "muon":
+        muon = Muon(
+            matrices,
+            lr=rates.learning_rate,
+            momentum=rates.momentum,
+            weight_decay=rates.weight_decay,
+            dtype=dtype,
+        )
+        groups = [
+            {"params": tables, "lr": rates.embedding_lr},
+            {"params": heads, "lr": rates.head_lr},
+            {"params": gains, "lr": rates.gain_lr},
+        ]
+        rest = _adam(torch.optim.AdamW, [g for g in groups if g["params"]], rates)
+        return OptimizerSet([muon, rest], named)
+    groups = [
+        {"params": matrices + tables + heads, "weight_decay": rates.weight_decay},
+        {"params": gains, "weight_decay": 0.0},
+    ]
+    if rates.optimizer == "sgd":
+        sgd = torch.optim.SGD(
+            groups, lr=rates.learning_rate, momentum=rates.momentum, nesterov=rates.momentum > 0
+        )
+        return OptimizerSet([sgd], named)
+    kind = torch.optim.AdamW if rates.optimizer == "adamw" else torch.optim.Adam
+    return OptimizerSet([_adam(kind, groups, rates)], named)
+
+
+def _adam(
+    kind: type[torch.optim.Adam], groups: list[dict[str, Any]], rates: Rates
+) -> torch.optim.Optimizer:
+    sharded = any(isinstance(p, DTensor) for group in groups for p in group["params"])
+    return kind(
+        groups,
+        lr=rates.learning_rate,
+        betas=(rates.beta1, rates.beta2),
+        eps=1e-10,
+        weight_decay=0.0,
+        fused=not sharded,
+    )

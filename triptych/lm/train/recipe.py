@@ -1,0 +1,259 @@
+"""The recipe: from the model's shape, the corpus and the machine to every number of a run.
+
+This is what the size dial turns: a larger model gets a longer horizon, that gets a larger batch,
+and both move the learning rates. Every number can be set by hand in the section `train`; what is
+set is taken as it is. The resolved recipe is saved with the run and never derived again.
+Left out: measuring the machine (`probe`) and using the numbers (`trainer`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+from triptych.config.train import TrainConfig
+from triptych.errors import ConfigError, RunError
+from triptych.lm.model.config import ModelConfig
+
+T = TypeVar("T", int, float)
+
+# Where the rules below were measured; they scale from here.
+_REFERENCE_TOKENS = 5_000_000
+_REFERENCE_BATCH_TOKENS = 8192
+_REFERENCE_WIDTH = 384
+# Exponent of the best batch in the horizon. Source: Power Lines, Bergsma et al. 2025 (2505.13738).
+_BATCH_EXPONENT = 0.383
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Every derived number of a run.
+
+    Units: `batch_tokens` over all processes and accumulations; `flops_per_token` and
+    `machine_flops` in floating-point operations (per second).
+    """
+
+    steps: int
+    batch_tokens: int
+    batch_size: int
+    context_length: int
+    micro_batch: int
+    learning_rate: float
+    embedding_lr: float
+    head_lr: float
+    gain_lr: float
+    weight_decay: float
+    warmup_steps: int
+    dropout: float
+    ema_decay: float
+    eval_every: int
+    sample_every: int
+    checkpoint_every: int
+    device: str
+    machine: str
+    threads: int
+    precision: str
+    compile: bool
+    machine_flops: float
+    flops_per_token: float
+    epochs: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values for `config.json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """Read what `to_dict` gave.
+
+        Raises: RunError where fields are missing or unknown.
+        """
+        names = {field.name for field in fields(cls)}
+        if set(values) != names:
+            raise RunError(
+                "the recipe in config.json has other fields than this version knows: "
+                + ", ".join(sorted(names ^ set(values))),
+                hint="resume with the version of triptych that started the run",
+            )
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What measuring the machine chose for this model.
+
+    Units: `tok_per_s` of whole training steps, at the chosen precision and compilation.
+    """
+
+    device: str
+    machine: str
+    threads: int
+    precision: str
+    compile: bool
+    machine_flops: float
+    tok_per_s: float
+
+
+def flops_per_token(model: ModelConfig, context_length: int) -> float:
+    """Count the operations of one trained token, forward and backward.
+
+    Source: PaLM, appendix B (Chowdhery et al. 2022): six per parameter of a matrix product, the
+    output head included and the embedding table not, and 12 L N H T for attention.
+    """
+    table = model.vocab_size * model.hidden_size
+    tables = table if model.tie_word_embeddings else 2 * table
+    matrices = model.num_parameters - tables + table
+    heads = model.num_attention_heads * model.head_dim
+    return 6.0 * matrices + 12.0 * model.num_hidden_layers * heads * context_length
+
+
+def context_for(train: TrainConfig, model: ModelConfig, train_tokens: int) -> int:
+    """Choose the sequence length: the model's, at most 1024, and shorter for a small corpus.
+
+    Raises: ConfigError when more is asked for than the model has positions.
+    """
+    if train.context_length is not None:
+        if train.context_length > model.max_position_embeddings:
+            raise ConfigError(
+                f"train.context_length = {train.context_length} is more than the model's "
+                f"max_position_embeddings = {model.max_position_embeddings}",
+                hint=f"set train.context_length={model.max_position_embeddings} or less",
+            )
+        return train.context_length
+    longest = min(model.max_position_embeddings, 1024)
+    while longest > 16 and longest * 8 > train_tokens:
+        longest //= 2
+    return longest
+
+
+def horizon_tokens(train: TrainConfig, model: ModelConfig, train_tokens: int) -> float:
+    """Say how many tokens to train on when neither steps nor a time are given."""
+    table = model.vocab_size * model.hidden_size
+    tables = table if model.tie_word_embeddings else 2 * table
+    trained = model.num_parameters - tables + table
+    return min(train.tokens_per_parameter * trained, train.max_epochs * train_tokens)
+
+
+def derive(
+    train: TrainConfig,
+    model: ModelConfig,
+    choice: Choice,
+    *,
+    train_tokens: int,
+    processes: int = 1,
+) -> Recipe:
+    """Resolve every number that was not set by hand.
+
+    Raises: ConfigError when the corpus is smaller than one batch, or the batch does not divide.
+    """
+    context = context_for(train, model, train_tokens)
+    tokens = _planned_tokens(train, model, choice, train_tokens)
+    batch_size = _batch_size(train, tokens, context, train_tokens, processes)
+    batch_tokens = batch_size * context
+    steps = train.steps or max(1, round(tokens / batch_tokens))
+    epochs = steps * batch_tokens / train_tokens
+    noise = math.sqrt(batch_tokens / _REFERENCE_BATCH_TOKENS)
+    width = math.sqrt(_REFERENCE_WIDTH / model.hidden_size)
+    rates = _rates(train, noise, width)
+    watch_every = max(1, steps // 10)
+    return Recipe(
+        steps=steps,
+        batch_tokens=batch_tokens,
+        batch_size=batch_size,
+        context_length=context,
+        micro_batch=_micro_batch(train, batch_size, context, choice.device, processes),
+        **rates,
+        warmup_steps=_given(train.warmup_steps, min(40, max(1, steps // 20))),
+        dropout=_given(train.dropout, 0.1 if epochs > 4 else 0.0),
+        ema_decay=_given(train.ema_decay, 0.0),
+        eval_every=_given(train.eval_every, watch_every),
+        sample_every=_given(train.sample_every, watch_every * 5),
+        checkpoint_every=_given(train.checkpoint_every, watch_every),
+        device=choice.device,
+        machine=choice.machine,
+        threads=choice.threads,
+        precision=choice.precision,
+        compile=choice.compile,
+        machine_flops=choice.machine_flops,
+        flops_per_token=flops_per_token(model, context),
+        epochs=round(epochs, 4),
+    )
+
+
+def _planned_tokens(
+    train: TrainConfig, model: ModelConfig, choice: Choice, train_tokens: int
+) -> float:
+    if train.budget_s is not None and train.steps is None:
+        return train.budget_s * choice.tok_per_s
+    return horizon_tokens(train, model, train_tokens)
+
+
+def _batch_size(
+    train: TrainConfig, tokens: float, context: int, train_tokens: int, processes: int
+) -> int:
+    """Choose the sequences in one step: from the horizon, and never more than the corpus has."""
+    available = (train_tokens - 1) // context
+    wanted = train.batch_tokens
+    if wanted is None:
+        scaled = _REFERENCE_BATCH_TOKENS * (tokens / _REFERENCE_TOKENS) ** _BATCH_EXPONENT
+        if train.steps is not None:
+            scaled = _REFERENCE_BATCH_TOKENS
+        sequences = 2 ** round(math.log2(max(1.0, scaled / context)))
+        sequences = max(processes, min(sequences, available // 4 or 1))
+    else:
+        sequences = max(1, round(wanted / context))
+    if sequences > available:
+        raise ConfigError(
+            f"the corpus has {train_tokens:,} training tokens, less than one batch of "
+            f"{sequences} x {context} + 1",
+            hint="use more text, or set a smaller train.batch_tokens or train.context_length",
+        )
+    if sequences % processes:
+        raise ConfigError(
+            f"a batch of {sequences} sequences cannot be shared by {processes} processes",
+            hint=f"set train.batch_tokens to a multiple of {context * processes}",
+        )
+    return sequences
+
+
+def _micro_batch(
+    train: TrainConfig, batch_size: int, context: int, device: str, processes: int
+) -> int:
+    """Choose the sequences in one forward pass; they divide one process's share of a batch."""
+    share = batch_size // processes
+    fits = 65_536 if device.startswith("cuda") else 8192
+    wanted = train.micro_batch or max(1, fits // context)
+    if train.micro_batch and share % train.micro_batch:
+        raise ConfigError(
+            f"train.micro_batch = {train.micro_batch} does not divide the {share} sequences that "
+            "one process has of a batch",
+            hint=f"use a divisor of {share}",
+        )
+    return next(size for size in range(min(wanted, share), 0, -1) if share % size == 0)
+
+
+def _rates(train: TrainConfig, noise: float, width: float) -> dict[str, float]:
+    """Scale the peak rates with the root of the batch, and Adam's with the width.
+
+    Source: nanochat (Karpathy 2025) for the scaling rules; the values at the reference were
+    measured here, see docs/log.md.
+    """
+    if train.optimizer == "muon":
+        rates = {
+            "learning_rate": 0.02 * noise,
+            "embedding_lr": 0.008 * noise * width,
+            "head_lr": 0.004 * noise * width,
+            "gain_lr": 0.01 * noise,
+            "weight_decay": 0.1,
+        }
+    else:
+        rate = (0.1 if train.optimizer == "sgd" else 0.002 * width) * noise
+        rates = dict.fromkeys(("learning_rate", "embedding_lr", "head_lr", "gain_lr"), rate)
+        rates["weight_decay"] = 0.1 if train.optimizer == "adamw" else 0.0
+    return {name: _given(getattr(train, name), value) for name, value in rates.items()}
+
+
+def _given(value: T | None, derived: T) -> T:
+    return derived if value is None else value

@@ -1,0 +1,256 @@
+"""From a configuration to everything a run needs: corpus, tokenizer, model and resolved recipe.
+
+A new run measures the machine and derives its recipe; a resumed one reads both from its folder
+and measures nothing. Left out: taking steps (`learner`) and the run itself (`trainer`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from triptych.config import Config
+from triptych.config.loader import to_dict
+from triptych.config.model import ModelSection
+from triptych.config.train import TrainConfig
+from triptych.errors import CheckpointError, ConfigError, RunError
+from triptych.lm.data.shards import TokenShards
+from triptych.lm.model.checkpoint import load_model, load_tokenizer
+from triptych.lm.model.config import ModelConfig
+from triptych.lm.model.tokenizer import Tokenizer
+from triptych.lm.model.transformer import Transformer
+from triptych.lm.train import probe
+from triptych.lm.train.distribution import World
+from triptych.lm.train.folder import RunFolder
+from triptych.lm.train.learner import Learner
+from triptych.lm.train.recipe import Choice, Recipe, context_for, derive, horizon_tokens
+
+Resolve = Callable[[str], Path]
+# Eager training shorter than this never repays compilation.
+_COMPILE_WORTH_S = 600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """The data folder of a run, opened and verified."""
+
+    folder: Path
+    train: TokenShards
+    val: TokenShards
+    tokenizer: Tokenizer
+    byte_lengths: np.ndarray
+
+    @classmethod
+    def open(cls, folder: Path) -> Corpus:
+        """Open a data folder.
+
+        Raises: DataError where it is no corpus, torn, or has no tokenizer.
+        """
+        tokenizer = Tokenizer.load(folder / "tokenizer")
+        return cls(
+            folder=folder.resolve(),
+            train=TokenShards(folder, "train"),
+            val=TokenShards(folder, "val"),
+            tokenizer=tokenizer,
+            byte_lengths=tokenizer.token_byte_lengths(),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """All that a run needs before its first step."""
+
+    config: Config
+    corpus: Corpus
+    model: Transformer
+    recipe: Recipe
+
+
+def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
+    """Set up a new run: open, build or load, measure, derive.
+
+    Raises: ConfigError, DataError or CheckpointError, before anything is written.
+    """
+    train = config.train
+    if train.data is None:
+        raise ConfigError(
+            "train.data names no corpus",
+            hint="build one with `triptych data build SOURCE --out DIR`, then set train.data=DIR",
+        )
+    device = probe.choose_device(train.device)
+    machine = probe.probe_machine(device, train.threads)
+    corpus = Corpus.open(train.data)
+    model = _model(config, corpus, resolve)
+    recipe = _recipe(train, model, corpus, machine, world)
+    return Setup(
+        config=replace(config, train=replace(train, data=corpus.folder)),
+        corpus=corpus,
+        model=model,
+        recipe=world.tell(recipe),
+    )
+
+
+def restore(folder: RunFolder) -> Setup:
+    """Set up a run that was begun before, exactly as it began.
+
+    Raises: RunError where the folder is no run or its corpus has changed.
+    """
+    saved = folder.read_config()
+    try:
+        config = TypeAdapter(Config).validate_python(saved["config"])
+        recipe = Recipe.from_dict(saved["recipe"])
+        shape = ModelConfig.from_hf_dict(saved["model"])
+        fingerprint = saved["data_fingerprint"]
+    except (KeyError, ValidationError) as error:
+        raise RunError(
+            f"{folder.config} is not the config of a run: {error}",
+            hint="start a new run; this one cannot be resumed",
+        ) from error
+    assert config.train.data is not None
+    corpus = Corpus.open(config.train.data)
+    if corpus.train.fingerprint != fingerprint:
+        raise RunError(
+            f"the corpus {corpus.folder} has changed since the run began",
+            hint="build it again from the same sources and seed, or start a new run",
+        )
+    if recipe.threads != torch.get_num_threads():
+        torch.set_num_threads(recipe.threads)
+    probe.choose_device(recipe.device)
+    torch.manual_seed(config.train.seed)
+    return Setup(config=config, corpus=corpus, model=Transformer(shape), recipe=recipe)
+
+
+def saved_config(setup: Setup) -> dict[str, Any]:
+    """Give what `restore` reads: the sections that shape a run, and all that was derived."""
+    sections = to_dict(setup.config)
+    return {
+        "config": {name: sections[name] for name in ("model", "train", "evaluate")},
+        "recipe": setup.recipe.to_dict(),
+        "model": setup.model.config.to_hf_dict(),
+        "data_fingerprint": setup.corpus.train.fingerprint,
+    }
+
+
+def _model(config: Config, corpus: Corpus, resolve: Resolve) -> Transformer:
+    torch.manual_seed(config.train.seed)
+    if not config.train.init_from:
+        return Transformer(shape_of(config.model, corpus))
+    folder = resolve(config.train.init_from)
+    theirs = load_tokenizer(folder)
+    if theirs.core.get_vocab() != corpus.tokenizer.core.get_vocab():
+        raise CheckpointError(
+            f"the tokenizer of {config.train.init_from} is not the one of {corpus.folder}",
+            hint="build the corpus again with `triptych data build ... data.tokenizer="
+            f"{config.train.init_from}`",
+        )
+    return load_model(folder, dtype=torch.float32).requires_grad_(True)
+
+
+def shape_of(section: ModelSection, corpus: Corpus) -> ModelConfig:
+    """Give the shape on the dial with the fields that were changed by hand.
+
+    Raises: ConfigError where it is impossible.
+    """
+    changes = {k: v for k, v in asdict(section).items() if k != "size" and v is not None}
+    heads = changes.get("num_attention_heads")
+    sized = ModelConfig.of_size(section.size)
+    width = changes.get("hidden_size", sized.hidden_size)
+    heads = heads or sized.num_attention_heads
+    if "head_dim" not in changes:
+        if width % heads:
+            raise ConfigError(
+                f"model.hidden_size = {width} cannot be shared by "
+                f"model.num_attention_heads = {heads}",
+                hint=f"use a multiple of {heads}, or set model.head_dim",
+            )
+        changes["head_dim"] = width // heads
+    changes.setdefault("num_key_value_heads", heads)
+    boundary = corpus.tokenizer.boundary_id
+    return ModelConfig.of_size(
+        section.size,
+        **changes,
+        vocab_size=corpus.train.vocab_size,
+        bos_token_id=boundary,
+        eos_token_id=boundary,
+        pad_token_id=boundary,
+    )
+
+
+def _recipe(
+    train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine, world: World
+) -> Recipe:
+    """Measure how fast this model trains here, and derive the rest from it."""
+    tokens = len(corpus.train)
+    choice = _choose(train, model, corpus, machine)
+    recipe = derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
+    if train.budget_s is None or train.steps is not None:
+        return recipe
+    alone = replace(recipe, batch_size=max(1, recipe.batch_size // world.size))
+    learner = Learner(deepcopy(model), corpus.train, train, alone, World())
+    learner.step(0)
+    step_s = min(probe.seconds(lambda: learner.step(1), recipe.device) for _ in range(3))
+    choice = replace(choice, tok_per_s=recipe.batch_tokens / step_s)
+    return derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
+
+
+def _choose(
+    train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine
+) -> Choice:
+    """Time real forward and backward passes in the formats that could win."""
+    device = machine.device
+    context = context_for(train, model.config, len(corpus.train))
+    rows = max(1, (4096 if device == "cpu" else 32_768) // context)
+    ids = torch.randint(model.config.vocab_size, (rows, context + 1), device=device)
+    formats = [train.precision] if train.precision != "auto" else ["float32"]
+    if train.precision == "auto" and machine.flops_bfloat16 > machine.flops_float32:
+        formats.append("bfloat16")
+    model.to(device).train()
+    speeds = {name: ids[:, 1:].numel() / _pass_s(model, ids, name, device) for name in formats}
+    model.zero_grad(set_to_none=True)
+    precision = max(speeds, key=lambda name: speeds[name])
+    choice = Choice(
+        device=device,
+        machine=machine.name,
+        threads=machine.threads,
+        precision=precision,
+        compile=train.compile == "on",
+        machine_flops=machine.flops(precision),
+        tok_per_s=speeds[precision],
+    )
+    planned_s = (
+        train.budget_s
+        or horizon_tokens(train, model.config, len(corpus.train)) / (speeds[precision])
+    )
+    if train.compile != "auto" or planned_s < _COMPILE_WORTH_S or not probe.has_compiler(device):
+        return choice
+    compiled = deepcopy(model)
+    loss = torch.compile(compiled.loss)
+    compile_s = _pass_s(compiled, ids, precision, device, loss, tries=1)
+    faster = ids[:, 1:].numel() / _pass_s(compiled, ids, precision, device, loss)
+    pays = compile_s + planned_s * choice.tok_per_s / faster < planned_s
+    return replace(choice, compile=True, tok_per_s=faster) if pays else choice
+
+
+def _pass_s(
+    model: Transformer,
+    ids: torch.Tensor,
+    precision: str,
+    device: str,
+    loss: Callable[..., torch.Tensor] | None = None,
+    tries: int = 3,
+) -> float:
+    """Time the best of some passes; the first of several is slower and so never counts."""
+    model.compute_dtype = probe.DTYPES[precision]
+    work = loss or model.loss
+
+    def once() -> None:
+        work(ids[:, :-1], ids[:, 1:]).backward()  # type: ignore[no-untyped-call]
+
+    return min(probe.seconds(once, device) for _ in range(tries))

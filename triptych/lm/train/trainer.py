@@ -1,0 +1,346 @@
+"""A run from its first step to its report, as a stream of events that can be cut anywhere.
+
+The order within a step is fixed: step, checkpoint, evaluation, sample. A checkpoint is the
+instant after its step's event, so a resumed run goes on exactly there, with the same numbers.
+Left out: the mathematics (`learner`), the console (`console`) and queues of runs (`lm/runs`).
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from triptych import __version__
+from triptych.config import Config
+from triptych.durable import FolderLock, require_free_space
+from triptych.errors import RunError, TrainingError, TriptychError
+from triptych.lm.evaluate.loss import Measurement, measure
+from triptych.lm.model.checkpoint import save_model
+from triptych.lm.train import checkpoints, distribution, probe
+from triptych.lm.train.events import Checkpoint, Eval, Event, Log, RunState, Sample, State, Step
+from triptych.lm.train.folder import RunFolder, timestamp
+from triptych.lm.train.learner import Learner
+from triptych.lm.train.samples import continue_text, openings
+from triptych.lm.train.setup import Resolve, Setup, prepare, restore, saved_config
+
+
+class Trainer:
+    """Train one run; `events()` does the work and tells about it.
+
+    `Trainer(config, folder)` begins a run in an empty folder, `Trainer.resume(folder)` goes on
+    with one. A reader that stops iterating stops the run; the last checkpoint stays.
+    """
+
+    def __init__(
+        self, config: Config | None, run_dir: Path, *, resolve: Resolve = Path, **record: Any
+    ) -> None:
+        self.folder = RunFolder(run_dir)
+        self._config = config
+        self._resolve = resolve
+        self._record = record
+        self._stop = False
+        self._seq = 0
+        self._best = math.inf
+        self._evals_since_best = 0
+        self._ended = False
+
+    @classmethod
+    def resume(cls, run_dir: Path) -> Trainer:
+        """Go on with a run that was stopped or killed.
+
+        Raises: RunError where the folder is no run.
+        """
+        trainer = cls(None, run_dir)
+        trainer.folder.read_config()
+        return trainer
+
+    def request_stop(self) -> None:
+        """Finish the step, save and end; safe to call from a signal handler."""
+        self._stop = True
+
+    def events(self) -> Iterator[Event]:
+        """Run, and yield what happens.
+
+        Raises: TrainingError when the loss is not finite; StorageError when the folder is in use
+            or the disk is full; ConfigError, DataError and CheckpointError before the first step.
+        """
+        device = "cpu" if self._config is None else self._config.train.device
+        if self._config is None:
+            device = str(self.folder.read_config()["recipe"]["device"])
+        self.world = distribution.join(probe.choose_device(device))
+        lock = FolderLock(self.folder.path / "run.lock")
+        try:
+            if self.world.leads:
+                lock.acquire()
+            yield from self._events()
+        finally:
+            lock.release()
+            distribution.leave()
+
+    def _events(self) -> Iterator[Event]:
+        setup = self._set_up()
+        self.setup = setup
+        recipe = setup.recipe
+        self.learner = Learner(
+            setup.model, setup.corpus.train, setup.config.train, recipe, self.world
+        )
+        step, skipped, scheduled = self._restore_state()
+        yield self._state("running", step, "resumed" if step else "")
+        for message in skipped:
+            yield Log(**self._stamp(), level="warning", message=message)
+        try:
+            if step:
+                yield from self._after_step(step, scheduled)
+            yield from self._loop(step)
+        except TriptychError as error:
+            yield self._state("failed", step, error.message)
+            raise
+
+    def _set_up(self) -> Setup:
+        if self._config is None:
+            return restore(self.folder)
+        if self.folder.config.exists():
+            raise RunError(
+                f"{self.folder.path} already holds a run",
+                hint=f"go on with `triptych train --resume {self.folder.path}`, "
+                "or choose another --run-dir",
+            )
+        setup = prepare(self._config, self._resolve, self.world)
+        if self.world.leads:
+            self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
+            self.folder.update_record(
+                run_id=self.folder.path.name,
+                kind="pretrain",
+                created_at=timestamp(),
+                parent=setup.config.train.init_from or None,
+                data_fingerprint=setup.corpus.train.fingerprint,
+                code_version=__version__,
+                machine=setup.recipe.machine,
+                processes=self.world.size,
+                state="created",
+                **self._record,
+            )
+            self.folder.write_config(saved_config(setup))
+        return setup
+
+    def _loop(self, step: int) -> Iterator[Event]:
+        recipe = self.setup.recipe
+        self._speed = _Speed(recipe.batch_tokens)
+        while step < recipe.steps and not self._ended:
+            result = self.learner.step(step, stop_vote=self._stop)
+            step += 1
+            self._refuse_non_finite(result.loss, result.grad_norm, step)
+            self._speed.tick()
+            yield self._step_event(step, result)
+            due = _due(step, recipe.checkpoint_every, recipe.steps)
+            scheduled = due or step in self.setup.config.train.milestones
+            if result.stop_votes and step < recipe.steps:
+                self._save(step, scheduled)
+                yield self._state("stopped", step, "stopped as asked; resume goes on from here")
+                return
+            if scheduled:
+                self._save(step, scheduled)
+            yield from self._after_step(step, scheduled)
+            self._speed.skip()
+        yield self._state("finished", step)
+
+    def _after_step(self, step: int, scheduled: bool) -> Iterator[Event]:
+        """Do what a step's number asks for; a resumed run begins here."""
+        recipe = self.setup.recipe
+        if scheduled:
+            name = checkpoints.name_of(step)
+            yield Checkpoint(**self._next(), step=step, name=name)
+        if _due(step, recipe.eval_every, recipe.steps):
+            yield self._evaluate(step)
+        if _due(step, recipe.sample_every, recipe.steps):
+            yield from self._samples(step)
+
+    def _step_event(self, step: int, result: Any) -> Step:
+        recipe = self.setup.recipe
+        tok_per_s = self._speed.tok_per_s
+        peak = recipe.machine_flops * self.world.size
+        return Step(
+            **self._next(),
+            step=step,
+            tokens_seen=self.learner.tokens_seen(step),
+            loss=result.loss,
+            lr=result.lr,
+            grad_norm=result.grad_norm,
+            tok_per_s=round(tok_per_s, 1),
+            mfu=round(tok_per_s * recipe.flops_per_token / peak, 4),
+            memory_bytes=probe.memory_bytes(recipe.device),
+            eta_s=round((recipe.steps - step) * recipe.batch_tokens / tok_per_s, 1),
+        )
+
+    def _evaluate(self, step: int) -> Eval:
+        train, recipe = self.setup.config.train, self.setup.recipe
+        model = self.learner.refresh_judged()
+        last = step == recipe.steps
+        result = Measurement(nats=0.0, tokens=1, text_bytes=1, seconds=1.0)
+        if self.world.leads:
+            result = measure(
+                model,
+                self.setup.corpus.val.read,
+                len(self.setup.corpus.val),
+                self.setup.corpus.byte_lengths,
+                context_length=recipe.context_length,
+                batch_size=max(1, 8192 // recipe.context_length),
+                max_tokens=None if last else train.eval_tokens,
+            )
+        result = self.world.tell(result)
+        if result.loss < self._best:
+            self._best, self._evals_since_best = result.loss, 0
+            if self.world.leads and (self.folder.checkpoints / checkpoints.name_of(step)).is_dir():
+                checkpoints.point(self.folder.checkpoints, "best", checkpoints.name_of(step))
+        else:
+            self._evals_since_best += 1
+            self._ended = 0 < train.early_stopping <= self._evals_since_best
+        return Eval(
+            **self._next(),
+            step=step,
+            tokens_seen=self.learner.tokens_seen(step),
+            loss=result.loss,
+            bpb=result.bpb,
+            tokens=result.tokens,
+            whole_split=last,
+        )
+
+    def _samples(self, step: int) -> Iterator[Sample]:
+        train, corpus = self.setup.config.train, self.setup.corpus
+        model = self.learner.refresh_judged()
+        prompts = train.sample_prompts or openings(corpus.val, corpus.tokenizer)
+        for number, prompt in enumerate(prompts):
+            text = ""
+            if self.world.leads:
+                text = continue_text(
+                    model,
+                    corpus.tokenizer,
+                    prompt,
+                    new_tokens=train.sample_tokens,
+                    seed=train.seed + number,
+                )
+            yield Sample(**self._next(), step=step, prompt=prompt, text=text)
+
+    def _save(self, step: int, scheduled: bool) -> None:
+        model = self.learner.refresh_judged()
+        tensors = self.learner.state_tensors()
+        if self.world.leads:
+            places = self.folder.checkpoints
+            name = checkpoints.name_of(step)
+            state = {
+                "step": step,
+                "seq": self._seq,
+                "scheduled": scheduled,
+                "tokens_seen": self.learner.tokens_seen(step),
+                "best_loss": self._best if math.isfinite(self._best) else None,
+                "evals_since_best": self._evals_since_best,
+            }
+            checkpoints.save(
+                places / name,
+                save_model=lambda folder: save_model(folder, model, self.setup.corpus.tokenizer),
+                tensors=tensors,
+                state=state,
+                needed_bytes=_needed_bytes(model, tensors),
+            )
+            checkpoints.point(places, "latest", name)
+            train = self.setup.config.train
+            checkpoints.thin_out(places, keep_last=train.keep_last, milestones=train.milestones)
+        self.world.wait()
+
+    def _restore_state(self) -> tuple[int, list[str], bool]:
+        """Load the newest whole checkpoint, if any."""
+        if self._config is not None:
+            model = self.learner.judged
+            require_free_space(self.folder.path, 2 * _needed_bytes(model, {}))
+            return 0, [], False
+        found: checkpoints.Found | None = None
+        skipped: list[str] = []
+        if self.world.leads:
+            found, skipped = checkpoints.newest(self.folder.checkpoints)
+        found, skipped = self.world.tell((found, skipped))
+        if found is None:
+            return 0, skipped, False
+        self.learner.load_state(found.weights(), found.tensors())
+        state = found.state
+        self._seq = state["seq"]
+        self._best = math.inf if state["best_loss"] is None else state["best_loss"]
+        self._evals_since_best = state["evals_since_best"]
+        return state["step"], skipped, state["scheduled"]
+
+    def _refuse_non_finite(self, loss: float, grad_norm: float, step: int) -> None:
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            return
+        what = "loss" if not math.isfinite(loss) else "gradient"
+        raise TrainingError(
+            f"the {what} is not finite at step {step}",
+            hint="try half the learning rate, more train.warmup_steps, or "
+            "train.precision=float32; the last good checkpoint is in "
+            f"{self.folder.checkpoints}",
+            code="not_finite",
+        )
+
+    def _state(self, state: RunState, step: int, message: str = "") -> State:
+        return State(**self._stamp(), state=state, step=step, message=message)
+
+    def _next(self) -> dict[str, Any]:
+        self._seq += 1
+        return self._stamp()
+
+    def _stamp(self) -> dict[str, Any]:
+        return {"seq": self._seq, "time_s": round(time.time(), 3)}
+
+
+class _Speed:
+    """Measure training speed, without the time spent on checkpoints and evaluations."""
+
+    def __init__(self, batch_tokens: int) -> None:
+        self._batch_tokens = batch_tokens
+        self._step_s = 0.0
+        self._since_s = time.perf_counter()
+
+    def tick(self) -> None:
+        """Note that a step ended."""
+        took_s = time.perf_counter() - self._since_s
+        self._step_s = took_s if self._step_s == 0.0 else 0.9 * self._step_s + 0.1 * took_s
+        self._since_s = time.perf_counter()
+
+    def skip(self) -> None:
+        """Begin to measure from now."""
+        self._since_s = time.perf_counter()
+
+    @property
+    def tok_per_s(self) -> float:
+        """Tokens per second, smoothed over about ten steps."""
+        return self._batch_tokens / self._step_s
+
+
+@contextmanager
+def stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """Let SIGTERM and the first Ctrl-C finish the step and save; a second Ctrl-C interrupts."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        trainer.request_stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _due(step: int, every: int, steps: int) -> bool:
+    return step == steps or (every > 0 and step % every == 0)
+
+
+def _needed_bytes(model: Any, tensors: dict[str, Any]) -> int:
+    """Count what a checkpoint takes on disk, with a tenth to spare."""
+    held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *tensors.values()])
+    return int(1.1 * held) + 10_000_000
