@@ -1,0 +1,302 @@
+"""Publish a checkpoint: what loading it takes, a card from its record, one atomic commit.
+
+Before anything is uploaded, exactly the files to be uploaded are loaded by a fresh process that
+must reproduce the recorded loss. Publishing the same checkpoint again commits nothing. Left out:
+how a loss is measured; the command for it is handed in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import CommitConflict, PublishRefused, RepositoryNotFound, UsageError
+from triptych.hub.cards import (
+    CURVE_FILE,
+    EVAL_FILE,
+    RECORD_FILE,
+    Labels,
+    eval_results,
+    human_count,
+    model_card,
+    training_curve,
+)
+from triptych.hub.changes import compare, sha256, size_bytes
+from triptych.hub.client import Hub
+from triptych.hub.record import Evaluation, Record, model_files, read_record
+from triptych.hub.repository import Content, Repo
+
+MANIFEST = "manifest.json"
+# Largest difference of losses that two machines' arithmetic explains, in nats per token.
+TOLERANCE = 0.005
+DEFAULT_NAME = "{org}/{family}-{size}-{steps}"
+
+# Turns a folder and its record into the command that measures its loss and prints it as JSON.
+Gate = Callable[[Path, Record], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """Say what a publication did: where, at which commit, and whether anything was new."""
+
+    repo: str
+    commit: str
+    committed: bool
+    url: str
+    step: int | None
+    tag: str | None
+    files: int
+    loss: float | None
+    verified: bool
+
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold how to publish, apart from what and where."""
+
+    labels: Labels = field(default_factory=Labels)
+    private: bool = False
+    tag: str | None = None
+    move_tag: bool = False
+    with_curve: bool = True
+
+
+def publish(
+    hub: Hub, folder: Path, repo: Repo, gate: Gate | None, options: Options | None = None
+) -> Published:
+    """Publish one checkpoint and return the commit it is at.
+
+    Without a gate, the card's figures are those of the record, unverified.
+
+    Raises: PublishRefused when the folder is no whole checkpoint or fails the gate.
+    """
+    options = options or Options()
+    record = read_record(folder)
+    evaluation = record.evaluation
+    with tempfile.TemporaryDirectory(prefix="triptych-publish-") as temporary:
+        stage = Path(temporary)
+        content = _stage(record, stage)
+        if gate is not None:
+            evaluation = check_parity(gate(stage, record), record)
+        content |= _documents(record, repo, options, evaluation)
+        commit, committed = _upload(hub, repo, content, record, options)
+    if options.tag:
+        hub.tag(repo, options.tag, commit, move=options.move_tag)
+    return Published(
+        repo=str(repo),
+        commit=commit,
+        committed=committed,
+        url=f"{hub.endpoint}/{repo}/tree/{commit}",
+        step=record.step,
+        tag=options.tag,
+        files=len(content),
+        loss=round(evaluation.loss, 4) if evaluation else None,
+        verified=gate is not None,
+    )
+
+
+def publish_milestones(
+    hub: Hub,
+    folders: Mapping[int, Path],
+    names: Callable[[Record], Repo],
+    gate: Gate | None,
+    options: Options | None = None,
+) -> list[Published]:
+    """Publish several checkpoints of one run, in the order they were reached.
+
+    Where all have one repository, each becomes a commit of its own with the tag `step-N`, and a
+    milestone whose tag exists already is left as it is.
+
+    Raises: CommitConflict when a tag holds other weights than this run's.
+    """
+    options = options or Options()
+    repos = {step: names(read_record(folder)) for step, folder in sorted(folders.items())}
+    as_revisions = len(set(repos.values())) < len(repos)
+    if as_revisions and len(set(repos.values())) > 1:
+        raise UsageError(
+            "some milestones have the same repository name, others have not",
+            hint="name one repository, or a pattern with {steps} that tells them all apart",
+        )
+    results = []
+    for step, folder in sorted(folders.items()):
+        repo, tag = repos[step], f"step-{step}"
+        if as_revisions and (there := _already_there(hub, repo, tag, folder)):
+            results.append(there)
+            continue
+        chosen = replace(options, tag=tag if as_revisions else options.tag)
+        results.append(publish(hub, folder, repo, gate, chosen))
+    if as_revisions and not results[-1].committed and any(r.committed for r in results):
+        # An earlier milestone was added later: the branch must end at the newest one again.
+        publish(hub, folders[max(folders)], repos[max(repos)], None, options)
+    return results
+
+
+def check_parity(command: Sequence[str], record: Record) -> Evaluation:
+    """Measure the loss in a fresh process and compare it with the recorded one.
+
+    Returns: the recorded evaluation, or the measured one where none was recorded.
+    Raises: PublishRefused when the process fails or the losses differ.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PublishRefused(
+            f"a fresh process cannot load and evaluate {record.folder}:\n"
+            + "\n".join(done.stderr.strip().splitlines()[-8:]),
+            hint="the checkpoint would not load for others either",
+        )
+    measured = _read_evaluation(done.stdout)
+    recorded = record.evaluation
+    if recorded is None:
+        return measured
+    if not abs(measured.loss - recorded.loss) <= TOLERANCE:
+        raise PublishRefused(
+            f"{record.folder} does not reproduce its record: loss {measured.loss:.4f}, "
+            f"recorded {recorded.loss:.4f}",
+            hint="the files and the run's record do not belong together",
+        )
+    return recorded
+
+
+def name_repository(pattern: str, record: Record, *, org: str = "", family: str = "") -> Repo:
+    """Fill `{org}`, `{family}`, `{size}` and `{steps}` into a repository name.
+
+    Raises: UsageError when the pattern needs what is not known.
+    """
+    size = human_count(record.weights.parameters).lower()
+    steps = "" if record.step is None else _short_steps(record.step)
+    known = {"org": org, "family": family, "size": size, "steps": steps}
+    try:
+        name = pattern.format(**known)
+    except (KeyError, IndexError, ValueError) as error:
+        raise UsageError(
+            f"cannot read the name pattern {pattern!r}", hint=f"the default is {DEFAULT_NAME}"
+        ) from error
+    missing = [key for key, value in known.items() if f"{{{key}}}" in pattern and not value]
+    if missing:
+        raise UsageError(
+            f"{pattern} needs {', '.join(missing)}", hint="pass --org and --family, or a full name"
+        )
+    return Repo.parse(name)
+
+
+def _short_steps(step: int) -> str:
+    return f"{step // 1000}k" if step >= 1000 else str(step)
+
+
+def _stage(record: Record, stage: Path) -> dict[str, Content]:
+    """Lay out what is uploaded as a folder of links, with a manifest of its own."""
+    files = model_files(record.folder)
+    if not any(name in files for name in ("tokenizer.json", "tokenizer.model")):
+        raise PublishRefused(
+            f"{record.folder} has no tokenizer", hint="nobody could use the model without it"
+        )
+    content: dict[str, Content] = {}
+    for name, file in files.items():
+        (stage / name).symlink_to(file.resolve())
+        content[name] = file
+    facts = {
+        name: {
+            "bytes": size_bytes(file),
+            "sha256": record.weights.files.get(name) or sha256(file),
+        }
+        for name, file in sorted(files.items())
+    }
+    manifest = _json({"format_version": 1, "files": facts})
+    (stage / MANIFEST).write_bytes(manifest)
+    return {**content, MANIFEST: manifest}
+
+
+def _documents(
+    record: Record, repo: Repo, options: Options, evaluation: Evaluation | None
+) -> dict[str, Content]:
+    labels = options.labels
+    documents: dict[str, bytes | None] = {
+        "README.md": model_card(record, repo, labels, evaluation).encode(),
+        RECORD_FILE: _json(record.public()),
+        CURVE_FILE: training_curve(record) if options.with_curve else None,
+        EVAL_FILE: eval_results(record, labels, evaluation),
+    }
+    return {path: content for path, content in documents.items() if content is not None}
+
+
+def _upload(
+    hub: Hub, repo: Repo, content: Mapping[str, Content], record: Record, options: Options
+) -> tuple[str, bool]:
+    try:
+        head = hub.head(repo)
+    except RepositoryNotFound:
+        hub.create(repo, private=options.private)
+        head = hub.head(repo)
+    present = hub.tree(repo, head)
+    # What an earlier publication wrote and this one does not is stale: shards, for instance.
+    stale = [path for path in present if path.endswith(".safetensors") or path == EVAL_FILE]
+    changes = compare(content, present, removable=stale)
+    if not changes:
+        return head, False
+    step = "" if record.step is None else f" of step {record.step:,}"
+    run_id = record.run.get("run_id")
+    commit = hub.commit(
+        repo,
+        changes.operations(content),
+        f"Publish checkpoint{step}",
+        description=f"Run: {run_id}" if run_id else "",
+        parent=head,
+    )
+    return commit, True
+
+
+def _already_there(hub: Hub, repo: Repo, tag: str, folder: Path) -> Published | None:
+    try:
+        commit = hub.tags(repo).get(tag)
+    except RepositoryNotFound:
+        return None
+    if commit is None:
+        return None
+    record = read_record(folder)
+    weights: dict[str, Content] = {name: folder / name for name in record.weights.files}
+    if compare(weights, hub.tree(repo, commit)):
+        raise CommitConflict(
+            f"{repo} has other weights at tag {tag} than {folder}",
+            hint="publish to another repository, or delete the tag there first",
+        )
+    loss = record.evaluation.loss if record.evaluation else None
+    return Published(
+        repo=str(repo),
+        commit=commit,
+        committed=False,
+        url=f"{hub.endpoint}/{repo}/tree/{commit}",
+        step=record.step,
+        tag=tag,
+        files=len(weights),
+        loss=round(loss, 4) if loss is not None else None,
+        verified=False,
+    )
+
+
+def _read_evaluation(output: str) -> Evaluation:
+    try:
+        value = json.loads(output)
+        value = value[0] if isinstance(value, list) else value
+        loss, bpb = float(value["loss"]), float(value["bpb"])
+    except (ValueError, KeyError, TypeError, IndexError) as error:
+        raise PublishRefused(
+            f"the evaluation printed no loss: {output[:200]!r}",
+            hint="it must print JSON with `loss` and `bpb`",
+        ) from error
+    if not math.isfinite(loss):
+        raise PublishRefused(f"the loss is {loss}", hint="this checkpoint is broken")
+    return Evaluation(loss, bpb, value.get("tokens"), bool(value.get("whole_split", True)))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
