@@ -59,8 +59,8 @@ class GenerateConfig(Sampling):
     engine: Literal["auto", "torch", "llama_cpp", "openai", "transformers"] = "auto"
     """What runs the model; `auto` chooses and says what it chose."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of weights and products; `auto` takes the fastest the machine has."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "q8_0"] = "auto"
+    """Precision of the weights; `auto` takes the fastest exact one, q8_0 is llama.cpp's only."""
 
     device: str = "auto"
     """Where the torch engine runs: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one."""

@@ -2,9 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=_STRICT)
 class ServeConfig:
-    """Settings of the HTTP face of a model."""
+    """The section `serve`: where a model answers, and how much it takes on."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; anything but loopback makes the models reachable by others."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 7890
+    """Port to listen on; 0 takes any free one."""
+
+    max_waiting: Annotated[int, Field(ge=0)] = 128
+    """Answers per model that may wait beyond those being written; more are refused with 429."""
+
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 2**20
+    """Largest request body; a larger one is refused with 413."""
+
+    drain_s: Annotated[float, Field(ge=0.0)] = 30.0
+    """Seconds that running answers are given to finish after SIGTERM."""
+
+    kv_cache_bytes: Annotated[int, Field(ge=2**20)] = 64 * 2**20
+    """Memory of the attention cache that all answers of one llama.cpp model share."""
+
+    prompt_cache_bytes: Annotated[int, Field(ge=0)] = 0
+    """Memory in which llama.cpp keeps the state of earlier prompts beyond the running ones."""

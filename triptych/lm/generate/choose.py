@@ -1,0 +1,110 @@
+"""Choose the engine that runs a model, open it, and say why it was chosen.
+
+`auto` takes llama.cpp on a CPU for the shapes it can run exactly (Llama, Qwen3), the torch engine
+on a GPU, and transformers for any other model. A forced choice is kept or refused, never replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from triptych.config.generate import GenerateConfig
+from triptych.errors import CheckpointError, ExportError
+from triptych.lm.export.gguf import GgufType, pre_tokenizer_name, read_config
+from triptych.lm.export.weights import Weights
+from triptych.lm.generate.engine import Engine
+
+EngineName = Literal["torch", "llama_cpp", "transformers"]
+
+#: f16 holds bfloat16 weights exactly in the range weights have, and llama.cpp runs it faster.
+GGUF_TYPE: Mapping[str, GgufType] = {
+    "auto": "f16",
+    "float32": "f32",
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "q8_0": "q8_0",
+}
+
+
+class Choice(NamedTuple):
+    """An engine and the reason for it, in words."""
+
+    engine: EngineName
+    reason: str
+
+
+def choose_engine(folder: Path, config: GenerateConfig) -> Choice:
+    """Name the engine for a model folder.
+
+    Raises: CheckpointError where the folder holds no model.
+    """
+    model_type = _model_type(folder)
+    if config.engine in ("torch", "llama_cpp", "transformers"):
+        return Choice(config.engine, "as asked for")
+    if model_type not in ("llama", "qwen3"):
+        return Choice("transformers", f"{model_type} models run through transformers")
+    if config.device.startswith("cuda") or (config.device == "auto" and _has_gpu()):
+        return Choice("torch", "a GPU is present")
+    try:
+        read_config(folder)
+        pre_tokenizer_name(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
+    except (ExportError, OSError, ValueError) as fault:
+        return Choice("torch", f"llama.cpp cannot run it exactly: {str(fault).splitlines()[0]}")
+    return Choice("llama_cpp", "the fastest on a CPU")
+
+
+def open_engine(
+    folder: Path,
+    config: GenerateConfig,
+    *,
+    model: str = "",
+    revision: str = "",
+    adapters: Mapping[str, Path] | None = None,
+    kv_cache_bytes: int = 64 * 2**20,
+    prompt_cache_bytes: int = 0,
+) -> Engine:
+    """Open a model folder with the engine that `choose_engine` names.
+
+    Raises: CheckpointError, ExportError, GenerationError where it cannot run.
+    """
+    choice = choose_engine(folder, config)
+    name = model or folder.name
+    if choice.engine == "llama_cpp":
+        from triptych.lm.generate.gguf_cache import cached_gguf
+        from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
+
+        dtype = GGUF_TYPE[config.dtype]
+        options = LlamaCppOptions(
+            dtype=dtype,
+            threads=config.threads,
+            max_batch=config.max_batch,
+            kv_cache_bytes=kv_cache_bytes,
+            prompt_cache_bytes=prompt_cache_bytes,
+            adapters=adapters or {},
+        )
+        gguf = cached_gguf(folder, dtype, name=name)
+        return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
+    raise CheckpointError(f"the engine {choice.engine} is not installed")
+
+
+def weights_bytes(folder: Path, config: GenerateConfig) -> int:
+    """Estimate the memory a model's weights will take."""
+    width = {"float32": 4.0, "q8_0": 34 / 32}.get(config.dtype, 2.0)
+    return int(Weights(folder).parameters() * width)
+
+
+def _model_type(folder: Path) -> str:
+    file = folder / "config.json"
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError) as fault:
+        raise CheckpointError(
+            f"{folder} holds no model", hint="a model folder has a config.json with a model_type"
+        ) from fault
+
+
+def _has_gpu() -> bool:
+    return Path("/dev/nvidia0").exists()

@@ -1,0 +1,235 @@
+"""What a model face accepts: OpenAI's requests and the originals' /api/generate, checked.
+
+Types are strict and every number has its range; a mistake is reported with the field, the range
+and, for an unknown field, the nearest name. A length limit always counts new tokens.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+MAX_CHOICES = 8
+MAX_STOPS = 16
+
+Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
+TopP = Annotated[float, Field(gt=0.0, le=1.0)]
+NewTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Stop = str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None
+Zero = Annotated[float, Field(ge=0.0, le=0.0)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True)
+
+
+class StreamOptions(_Strict):
+    """What a stream tells besides the text."""
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class JsonSchema(_Strict):
+    """A schema the answer must follow."""
+
+    name: str = "answer"
+    description: str | None = None
+    schema_: Annotated[dict[str, Any], Field(alias="schema")] = {}
+    strict: bool | None = None
+
+
+class ResponseFormat(_Strict):
+    """Whether the answer is free text or JSON."""
+
+    type: Literal["text", "json_object", "json_schema"] = "text"
+    json_schema: JsonSchema | None = None
+
+
+class _Sampled(_Strict):
+    """The fields chat and plain completions share."""
+
+    model: str | None = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    frequency_penalty: Zero | None = None
+    presence_penalty: Zero | None = None
+    stop: Stop = None
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    adapter: str | None = None
+    ignore_eos: bool = False
+    # Accepted because clients send them; they change nothing here.
+    user: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+
+class ChatMessage(_Strict):
+    """One turn of a chat."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[dict[str, Any]]
+    name: str | None = None
+
+
+class ChatRequest(_Sampled):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    max_tokens: NewTokens | None = None
+    max_completion_tokens: NewTokens | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+
+
+class CompletionRequest(_Sampled):
+    """The body of `POST /v1/completions`; a prompt is text or token ids."""
+
+    prompt: str | list[int]
+    max_tokens: NewTokens | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: bool = False
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    suffix: None = None
+
+
+class GenerateParams(_Strict):
+    """The parameters of `POST /api/generate`, in the words of both originals."""
+
+    max_new_tokens: Annotated[
+        NewTokens | None,
+        Field(validation_alias=AliasChoices("max_new_tokens", "max_length", "max_tokens")),
+    ] = None
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+    stop: Stop = None
+    return_full_text: Literal[False] | None = None
+    context: str | dict[str, Any] | None = None
+    abstraction_context: str | dict[str, Any] | None = None
+    conversation_history: str | list[ChatMessage] | None = None
+
+
+class GenerateBody(_Strict):
+    """The body of `POST /api/generate`: `prompt` with `params`, or `inputs` with `parameters`."""
+
+    prompt: Annotated[str, Field(min_length=1, validation_alias=AliasChoices("prompt", "inputs"))]
+    params: Annotated[
+        GenerateParams, Field(validation_alias=AliasChoices("params", "parameters"))
+    ] = GenerateParams()
+
+
+class GenerateAnswer(BaseModel):
+    """The answer of `POST /api/generate`."""
+
+    generated_text: str
+    model_version: str
+    generation_time: float
+    model: str
+    finish_reason: str
+    usage: dict[str, Any]
+    context_applied: bool = False
+    abstraction_applied: bool = False
+    history_dropped: int = 0
+
+
+def fault_messages(
+    faults: Iterable[Mapping[str, Any]], model: type[BaseModel]
+) -> list[tuple[str, str]]:
+    """Turn pydantic's faults into (field, sentence) pairs a person can act on."""
+    fields = _fields(model)
+    told: dict[str, str] = {}
+    for fault in faults:
+        path = [str(part) for part in fault["loc"] if part != "body"]
+        known = [part for part in path if part in fields or part.isdigit()]
+        field = ".".join(known if fault["type"] != "extra_forbidden" else path) or "body"
+        got = f", got {_short(fault.get('input'))}"
+        if fault["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path[-1], fields, n=1)
+            sentence = f"{field} is not a known field"
+            sentence += f"; did you mean {near[0]}?" if near else ""
+        elif fault["type"] == "missing":
+            sentence = f"{field} is required"
+        elif fault.get("ctx") and known and (limits := fields.get(known[-1])):
+            sentence = f"{field} must be {limits}{got}"
+        else:
+            sentence = f"{field}: {fault['msg']}{got}"
+        told.setdefault(field, sentence)
+    return list(told.items())
+
+
+@cache
+def _fields(model: type[BaseModel]) -> dict[str, str]:
+    """Map each field name of a model, and of the models in it, to its range in words."""
+    schema = model.model_json_schema()
+    found: dict[str, str] = {}
+    for part in (schema, *schema.get("$defs", {}).values()):
+        for name, described in part.get("properties", {}).items():
+            found[name] = _range(described)
+    for part in _models(model):
+        for name, field in part.model_fields.items():
+            found.setdefault(name, "")
+            if isinstance(field.validation_alias, AliasChoices):
+                for alias in field.validation_alias.choices:
+                    found[str(alias)] = found.get(str(alias)) or found[name]
+    return found
+
+
+def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
+    inner = [
+        field.annotation
+        for field in model.model_fields.values()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    ]
+    return [model, *inner]
+
+
+def _range(described: Mapping[str, Any]) -> str:
+    for option in (described, *described.get("anyOf", ())):
+        low, high = option.get("minimum"), option.get("maximum")
+        above, below = option.get("exclusiveMinimum"), option.get("exclusiveMaximum")
+        if low is not None and high is not None:
+            return _number(low) if low == high else f"between {_number(low)} and {_number(high)}"
+        limits = [
+            f"{words} {_number(limit)}"
+            for words, limit in (
+                ("at least", low),
+                ("above", above),
+                ("at most", high),
+                ("below", below),
+            )
+            if limit is not None
+        ]
+        if limits:
+            return " and ".join(limits)
+        for key, words in (("minLength", "character"), ("minItems", "entry")):
+            if key in option:
+                return f"at least {option[key]} {words} long"
+        if "maxItems" in option:
+            return f"at most {option['maxItems']} entries"
+    return ""
+
+
+def _short(value: object) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def _number(value: float) -> str:
+    return f"{int(value):,}" if value == int(value) else f"{value:g}"
