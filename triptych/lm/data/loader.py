@@ -1,8 +1,9 @@
 """The order of training data: batch k is a pure function of (fingerprint, seed, epoch, index).
 
 Each epoch shuffles whole documents, concatenates them (each starts with the boundary token)
-and splits the stream into sequences, so nothing is padded and little is lost. There is no
-state to save: a resume is an integer, on any number of processes.
+into a ring, splits the ring at a place of its own into sequences, and shuffles those: nothing is
+padded, little is lost, no two epochs cut alike, and a batch never sits in one long document.
+There is no state to save: a resume is an integer, on any number of processes.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from triptych.lm.data.shards import TokenShards
 
 @dataclass(frozen=True, eq=False)
 class _Epoch:
-    """Hold the shuffled documents of one epoch and where each lies in its stream."""
+    """Hold the shuffled documents of one epoch, where each lies in its ring, and the cuts."""
 
     starts: np.ndarray
     lengths: np.ndarray
     ends: np.ndarray
+    cuts: np.ndarray
 
 
 def sequences_per_epoch(shards: TokenShards, sequence_length: int) -> int:
@@ -76,16 +78,16 @@ def batch(
     batches = batches_per_epoch(shards, batch_size, sequence_length)
     if not 0 <= index < batches:
         raise IndexError(f"batch {index} of an epoch of {batches}")
-    order = _epoch_order(shards, seed, epoch)
-    first = index * batch_size * sequence_length
+    order = _epoch_order(shards, seed, epoch, sequence_length)
+    cuts = order.cuts[index * batch_size : (index + 1) * batch_size]
     rows = np.empty((batch_size, sequence_length + 1), dtype=np.int64)
-    for row in range(batch_size):
-        _fill(shards, order, first + row * sequence_length, rows[row])
+    for row, position in enumerate(cuts):
+        _fill(shards, order, int(position), rows[row])
     return rows[:, :-1], rows[:, 1:]
 
 
 def _fill(shards: TokenShards, order: _Epoch, position: int, out: np.ndarray) -> None:
-    """Copy the tokens at a position of the epoch's stream."""
+    """Copy the tokens at a position of the epoch's ring."""
     document = int(np.searchsorted(order.ends, position, side="right"))
     offset = position - int(order.ends[document] - order.lengths[document])
     filled = 0
@@ -94,20 +96,24 @@ def _fill(shards: TokenShards, order: _Epoch, position: int, out: np.ndarray) ->
         start = int(order.starts[document]) + offset
         out[filled : filled + count] = shards.read(start, count)
         filled += count
-        document, offset = document + 1, 0
+        document, offset = (document + 1) % len(order.ends), 0
 
 
 @lru_cache(maxsize=4)
-def _epoch_order(shards: TokenShards, seed: int, epoch: int) -> _Epoch:
+def _epoch_order(shards: TokenShards, seed: int, epoch: int, sequence_length: int) -> _Epoch:
     starts = shards.document_starts
     lengths = np.diff(starts, append=len(shards))
-    permutation = document_order(len(starts), shards.fingerprint, seed, epoch)
+    permutation = shuffled(len(starts), shards.fingerprint, seed, epoch)
     starts, lengths = starts[permutation], lengths[permutation]
-    return _Epoch(starts, lengths, np.cumsum(lengths))
+    sequences = sequences_per_epoch(shards, sequence_length)
+    order = shuffled(sequences, f"{shards.fingerprint} sequences", seed, epoch)
+    begin = int(order[0]) * 0x9E3779B1 % len(shards)
+    cuts = (begin + order * sequence_length) % len(shards)
+    return _Epoch(starts, lengths, np.cumsum(lengths), cuts)
 
 
-def document_order(count: int, fingerprint: str, seed: int, epoch: int) -> np.ndarray:
-    """Return the shuffled document numbers of one epoch.
+def shuffled(count: int, name: str, seed: int, epoch: int) -> np.ndarray:
+    """Return the numbers below `count` in the order of one epoch.
 
     Sorting by a mixing hash, written out here, gives the same order on every version of
     every library; a random generator's stream may change.
@@ -115,8 +121,8 @@ def document_order(count: int, fingerprint: str, seed: int, epoch: int) -> np.nd
     Shape: [count] int64.
     Source: the mixing function is SplitMix64 (Steele, Lea, Flood 2014).
     """
-    name = f"{fingerprint} {seed} {epoch}".encode()
-    key = np.uint64(int.from_bytes(hashlib.sha256(name).digest()[:8], "little"))
+    digest = hashlib.sha256(f"{name} {seed} {epoch}".encode()).digest()
+    key = np.uint64(int.from_bytes(digest[:8], "little"))
     x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
