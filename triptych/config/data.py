@@ -33,8 +33,8 @@ class DataConfig:
     min_chars: Annotated[int, Field(ge=1)] = 32
     """Characters below which a document is dropped as too short."""
 
-    max_document_bytes: Annotated[int, Field(ge=1024)] = 1_000_000
-    """Bytes above which a document is cut into parts, at a paragraph where possible; the
+    max_document_chars: Annotated[int, Field(ge=1024)] = 1_000_000
+    """Characters above which a document is cut into parts, at a paragraph where possible; the
     parts of a document always share a split."""
 
     text_documents: Literal["file", "line", "paragraph"] = "file"

@@ -1,9 +1,13 @@
-"""What flows through corpus building: a document, and the count of what was dropped and why."""
+"""What flows through corpus building: documents, what was dropped and why, how far reading is."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+# The best place to cut a long text, best first.
+_CUTS = ("\n\n", "\n", ". ", " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,28 +25,86 @@ class Document:
 
 
 @dataclass
-class Drops:
-    """Count what was dropped by reason, and remember the first few of each by name."""
+class Reading:
+    """Count what a source gave: the bytes read so far, and the documents it could not give.
 
-    counts: Counter[str] = field(default_factory=Counter)
-    bytes: Counter[str] = field(default_factory=Counter)
+    Units: `read_bytes` and `total_bytes` are bytes on disk, compressed where the file is;
+    `total_bytes` is 0 while nobody knows it.
+    """
+
+    read_bytes: int = 0
+    total_bytes: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    dropped_bytes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
-    def add(self, reason: str, source: str, size_bytes: int = 0) -> None:
-        """Count one dropped document."""
-        self.counts[reason] += 1
-        self.bytes[reason] += size_bytes
+    def drop(self, reason: str, source: str, size_bytes: int = 0) -> None:
+        """Count one dropped document, and remember the first few of each reason by name."""
+        self.dropped[reason] += 1
+        self.dropped_bytes[reason] += size_bytes
         examples = self.examples.setdefault(reason, [])
         if len(examples) < 3 and source not in examples:
             examples.append(source)
+
+    def merge(self, other: Reading) -> None:
+        """Add what another source dropped."""
+        self.dropped.update(other.dropped)
+        self.dropped_bytes.update(other.dropped_bytes)
+        for reason, examples in other.examples.items():
+            mine = self.examples.setdefault(reason, [])
+            mine.extend(examples[: 3 - len(mine)])
+
+    def summary(self) -> str:
+        """Say in a few words what was dropped."""
+        parts = []
+        for reason, count in sorted(self.dropped.items()):
+            example = self.examples[reason][0]
+            parts.append(f"{count:,} {reason.replace('_', ' ')} ({example})")
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, dict[str, object]]:
         """Return count, bytes and examples by reason, in alphabetical order."""
         return {
             reason: {
-                "documents": self.counts[reason],
-                "bytes": self.bytes[reason],
+                "documents": self.dropped[reason],
+                "bytes": self.dropped_bytes[reason],
                 "examples": self.examples[reason],
             }
-            for reason in sorted(self.counts)
+            for reason in sorted(self.dropped)
         }
+
+
+def is_unicode(text: str) -> bool:
+    """Tell whether every character can be written, that is, no broken byte was read."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def cut_text(text: str, max_chars: int) -> int:
+    """Return where to cut so that the first part has at most `max_chars` characters.
+
+    At the last paragraph, line, sentence or word of its second half, else anywhere.
+    """
+    for separator in _CUTS:
+        found = text.rfind(separator, max_chars // 2, max_chars)
+        if found >= 0:
+            return found + len(separator)
+    return max_chars
+
+
+def parts(document: Document, max_chars: int) -> Iterator[Document]:
+    """Yield a document whole, or in parts of at most `max_chars` characters."""
+    text, number = document.text, 0
+    while len(text) > max_chars:
+        cut = cut_text(text, max_chars)
+        yield _part(document, text[:cut], number)
+        text, number = text[cut:], number + 1
+    yield document if number == 0 else _part(document, text, number)
+
+
+def _part(document: Document, text: str, number: int) -> Document:
+    source = f"{document.source}#part{number}"
+    return Document(text, source, document.licence, document.group)

@@ -41,12 +41,18 @@ class ShardWriter:
         self._file: Any = None
 
     def append(self, tokens: np.ndarray, documents: int) -> None:
-        """Append whole documents; a shard ends with the document that fills it."""
+        """Append whole documents; a shard ends with the batch that fills it."""
         if self._file is None:
             name = f"{self.split}-{len(self.entries):05d}.bin"
             self._file = (self.folder / name).open("wb")
             self._digest = hashlib.sha256()
-            entry = {"file": name, "split": self.split, "tokens": 0, "documents": 0, "bytes": 0}
+            entry: dict[str, Any] = {
+                "file": name,
+                "split": self.split,
+                "tokens": 0,
+                "documents": 0,
+                "bytes": 0,
+            }
             self.entries.append(entry)
         entry = self.entries[-1]
         data = np.ascontiguousarray(tokens, dtype=self.dtype).data

@@ -1,57 +1,80 @@
 """Divide documents into training and validation, never a document into both.
 
 Groups are ranked by a hash of the seed and their number, and taken for validation until its
-share of the bytes is reached: the same corpus and seed always give the same split.
+share of the bytes is reached: the same corpus and seed always give the same split. A corpus
+of one single document has nothing whole to hold out; there its end validates, and the
+manifest says so.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-TRAIN, VALIDATION = 0, 1
+from triptych.lm.data.document import Document, cut_text
+
+SPLITS = ("train", "val")
+# A group that would overshoot the share of validation by more than this stays in training.
+_OVERSHOOT = 1.25
 
 
-def choose_validation(
-    sizes_bytes: Sequence[int], groups: Sequence[int], *, validation_frac: float, seed: int
-) -> np.ndarray:
-    """Mark which documents validate: whole groups, about `validation_frac` of the bytes.
+@dataclass(frozen=True)
+class HeldOut:
+    """Say for each document which split it goes to, and which one, if any, is divided."""
 
-    With a single group nothing can be held out, and none is.
+    by: str
+    validation: np.ndarray
+    divided: int = -1
+    keep_frac: float = 1.0
 
-    Shape: [documents] bool.
-    """
+    def place(self, number: int, document: Document) -> Iterator[tuple[str, Document]]:
+        """Yield the document with its split, or its two pieces."""
+        if number != self.divided:
+            yield ("val" if self.validation[number] else "train"), document
+            return
+        text = document.text
+        cut = cut_text(text, int(len(text) * self.keep_frac))
+        for split, piece in zip(SPLITS, (text[:cut], text[cut:]), strict=True):
+            if piece.strip():
+                yield split, dataclasses.replace(document, text=piece)
+
+
+def hold_out(
+    sizes_bytes: Sequence[int] | np.ndarray,
+    groups: Sequence[int] | np.ndarray,
+    *,
+    validation_frac: float,
+    seed: int,
+) -> HeldOut:
+    """Choose whole groups for validation, about `validation_frac` of the bytes."""
     sizes = np.asarray(sizes_bytes, dtype=np.int64)
     numbers, members = np.unique(np.asarray(groups, dtype=np.int64), return_inverse=True)
-    chosen = np.zeros(len(numbers), dtype=bool)
     if len(numbers) < 2:
-        return np.zeros(len(sizes), dtype=bool)
+        return _hold_out_tail(sizes, validation_frac)
     weights = np.bincount(members, weights=sizes).astype(np.int64)
     target = validation_frac * int(sizes.sum())
+    ranked = sorted(range(len(numbers)), key=lambda group: _rank(seed, int(numbers[group])))
+    chosen = np.zeros(len(numbers), dtype=bool)
     taken = 0
-    ranked = np.argsort([_rank(seed, int(number)) for number in numbers], kind="stable")
     for group in ranked:
-        # A group that would more than double the share is left to training.
-        if taken + weights[group] <= max(target, 1) * 1.25:
+        if taken < target and taken + weights[group] <= target * _OVERSHOOT:
             chosen[group] = True
             taken += int(weights[group])
-        if taken >= target:
-            break
     if not chosen.any():
         chosen[int(np.argmin(weights))] = True
-    return chosen[members]
+    return HeldOut("document", chosen[members])
 
 
-def tail_cut(text: str, keep_frac: float) -> int:
-    """Return where to cut one text so that its tail can validate: at a line where possible."""
-    position = int(len(text) * keep_frac)
-    for separator in ("\n\n", "\n", " "):
-        cut = text.rfind(separator, position // 2, position)
-        if cut > 0:
-            return cut + len(separator)
-    return position
+def _hold_out_tail(sizes: np.ndarray, validation_frac: float) -> HeldOut:
+    ends = np.cumsum(sizes)
+    line = (1 - validation_frac) * int(ends[-1])
+    divided = int(np.searchsorted(ends, line, side="left"))
+    keep_frac = (line - int(ends[divided] - sizes[divided])) / int(sizes[divided])
+    return HeldOut("end of the only document", np.arange(len(sizes)) > divided, divided, keep_frac)
 
 
 def _rank(seed: int, number: int) -> bytes:

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -172,10 +173,15 @@ class Tokenizer:
         ids: list[int] = self.core.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Encode many texts on all cores."""
+    def encode_documents(self, texts: Sequence[str], dtype: np.dtype[Any]) -> np.ndarray:
+        """Encode documents on all cores into one array, each behind the boundary token.
+
+        Shape: [tokens] of `dtype`.
+        """
         encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        boundary = [self.boundary_id]
+        pieces = (piece for encoding in encodings for piece in (boundary, encoding.ids))
+        return np.fromiter(chain.from_iterable(pieces), dtype=dtype)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Turn ids back into text."""

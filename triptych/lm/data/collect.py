@@ -1,0 +1,132 @@
+"""The first pass over the sources: read, clean, drop what is unusable or occurred before.
+
+What stays waits in the spool, with a mark for each document that is a near duplicate of an
+earlier one. Left out: everything that needs to know the whole corpus first (build.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych.config.data import DataConfig
+from triptych.durable import require_free_space
+from triptych.errors import DataError
+from triptych.lm.data.cleaning import clean, reason_to_drop
+from triptych.lm.data.document import Document, Reading, parts
+from triptych.lm.data.duplicates import NearDuplicates
+from triptych.lm.data.sources import display_name, read_source
+from triptych.lm.data.spool import Spool
+
+OnProgress = Callable[[str, float, float | None], None]
+"""Called with the stage, the bytes done and the bytes in all, or None when unknown."""
+
+# Text hashed together: the arrays behind it take some thirty times as much memory.
+_BATCH_CHARS = 1_000_000
+# The spool, the documents and the tokens of a text together take less than this.
+_DISK_FACTOR = 2
+
+
+@dataclass
+class Collected:
+    """Hold the spool and what was counted while filling it."""
+
+    spool: Spool
+    kept: np.ndarray
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    reading: Reading = field(default_factory=Reading)
+
+
+def collect(
+    sources: Sequence[str], folder: Path, config: DataConfig, on_progress: OnProgress
+) -> Collected:
+    """Read every source into a spool below `folder`.
+
+    Raises: DataError when a source gives no usable text.
+    """
+    collected = Collected(Spool(folder / "spool.parquet"), np.empty(0, bool))
+    duplicates = NearDuplicates(
+        folder / "signatures", min_similarity_frac=config.near_duplicate_frac
+    )
+    seen: set[bytes] = set()
+    batch: list[str] = []
+    batch_chars = 0
+    for source in sources:
+        for document in _read(source, collected, config, seen, on_progress):
+            collected.spool.append(document)
+            batch.append(document.text)
+            batch_chars += len(document.text)
+            if batch_chars >= _BATCH_CHARS:
+                duplicates.add(batch)
+                batch, batch_chars = [], 0
+    duplicates.add(batch)
+    collected.spool.finish()
+    on_progress("finding near duplicates", 0, None)
+    collected.kept = duplicates.kept()
+    duplicates.close()
+    return collected
+
+
+def _read(
+    source: str,
+    collected: Collected,
+    config: DataConfig,
+    seen: set[bytes],
+    on_progress: OnProgress,
+) -> Iterator[Document]:
+    """Yield the usable new documents of one source, up to its limit."""
+    reading = Reading()
+    stage = f"reading {source}"
+    count = taken_bytes = 0
+    for original in read_source(source, config, reading):
+        if count == 0:
+            require_free_space(collected.spool.file, _DISK_FACTOR * reading.total_bytes)
+        for document in _usable(original, config, seen, reading):
+            size_bytes = len(document.text.encode())
+            if config.max_bytes and taken_bytes + size_bytes > config.max_bytes:
+                break
+            count, taken_bytes = count + 1, taken_bytes + size_bytes
+            yield document
+        else:
+            on_progress(stage, *_position(reading, taken_bytes, config.max_bytes))
+            continue
+        break
+    if count == 0:
+        raise DataError(
+            f"{source} holds no usable text"
+            + (f"; dropped: {reading.summary()}" if reading.dropped else ""),
+            hint=f"a document is UTF-8 text of at least {config.min_chars} characters, new and "
+            "within data.max_bytes",
+        )
+    name = display_name(source)
+    collected.sources.append({"source": name, "documents": count, "bytes": taken_bytes})
+    collected.reading.merge(reading)
+
+
+def _usable(
+    original: Document, config: DataConfig, seen: set[bytes], reading: Reading
+) -> Iterator[Document]:
+    for part in parts(original, config.max_document_chars):
+        text = clean(part.text)
+        reason = reason_to_drop(text, min_chars=config.min_chars)
+        if reason is None:
+            key = hashlib.blake2b(text.encode(), digest_size=16).digest()
+            if key not in seen:
+                seen.add(key)
+                yield Document(text, part.source, part.licence, part.group)
+                continue
+            reason = "exact_duplicate"
+        reading.drop(reason, part.source, len(text.encode()))
+
+
+def _position(reading: Reading, taken_bytes: int, limit_bytes: int) -> tuple[float, float | None]:
+    """Say how far a source is, by whichever ends it first: its files or the limit."""
+    read_frac = reading.read_bytes / reading.total_bytes if reading.total_bytes else 0.0
+    if limit_bytes and taken_bytes / limit_bytes >= read_frac:
+        return taken_bytes, limit_bytes
+    return reading.read_bytes, reading.total_bytes or None

@@ -1,0 +1,89 @@
+"""The documents of a corpus as parquet, one file a split: text, source, licence, split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from triptych.lm.data.document import Document
+from triptych.lm.data.splits import SPLITS
+
+_SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "split")])
+_ROW_GROUP_CHARS = 4_000_000
+
+
+class DocumentWriter:
+    """Write the documents of every split, a few megabytes of text at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.chars = Counter[str]()
+        self.licences = Counter[str]()
+        self._pending: dict[str, list[Document]] = {split: [] for split in SPLITS}
+        self._pending_chars = Counter[str]()
+        self._writers = {
+            split: pq.ParquetWriter(_file(folder, split), _SCHEMA, compression="zstd")
+            for split in SPLITS
+        }
+
+    def append(self, split: str, document: Document) -> None:
+        """Add one document to a split."""
+        self.chars[split] += len(document.text)
+        self.licences[document.licence] += 1
+        self._pending[split].append(document)
+        self._pending_chars[split] += len(document.text)
+        if self._pending_chars[split] >= _ROW_GROUP_CHARS:
+            self._flush(split)
+
+    def __enter__(self) -> DocumentWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for split, writer in self._writers.items():
+            if kind is None:
+                self._flush(split)
+            writer.close()
+
+    def _flush(self, split: str) -> None:
+        documents = self._pending[split]
+        if documents:
+            columns = [
+                [document.text for document in documents],
+                [document.source for document in documents],
+                [document.licence for document in documents],
+                [split] * len(documents),
+            ]
+            arrays = [pa.array(column, pa.string()) for column in columns]
+            self._writers[split].write_table(pa.table(arrays, schema=_SCHEMA))
+        self._pending[split] = []
+        self._pending_chars[split] = 0
+
+
+def read_texts(folder: Path, split: str) -> Iterator[list[str]]:
+    """Yield the texts of a split in order, a few megabytes at a time."""
+    with pq.ParquetFile(_file(folder, split)) as file:
+        for number in range(file.num_row_groups):
+            yield file.read_row_group(number, ["text"], use_threads=False)["text"].to_pylist()
+
+
+def keep_only(folder: Path, split: str, kept: Sequence[bool] | np.ndarray) -> pa.Table:
+    """Rewrite a split with the marked documents, and return those that went."""
+    table = pq.read_table(_file(folder, split))
+    mask = pa.array(np.asarray(kept, dtype=bool))
+    pq.write_table(table.filter(mask), _file(folder, split), compression="zstd")
+    return table.filter(pa.array(~np.asarray(kept, dtype=bool)))
+
+
+def _file(folder: Path, split: str) -> Path:
+    return folder / f"{split}.parquet"
