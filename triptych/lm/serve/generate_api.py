@@ -1,0 +1,111 @@
+"""`POST /api/generate`: the originals' way to ask a Space, in both of their shapes.
+
+The same `generate_once` answers the page's endpoint, so both give the same text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from triptych.config.generate import Sampling
+from triptych.errors import GenerationError
+from triptych.lm.generate.engine import GenerateRequest
+from triptych.lm.serve.context import facts_of, render, turns_of
+from triptych.lm.serve.http import JSON, client_gone
+from triptych.lm.serve.service import ModelService
+from triptych.wire import openai
+from triptych.wire.requests import GenerateAnswer, GenerateBody, GenerateParams
+
+
+def routes(service: ModelService) -> APIRouter:
+    """Build the route."""
+    router = APIRouter()
+
+    @router.post("/api/generate", response_model=GenerateAnswer)
+    async def generate(body: GenerateBody, request: Request) -> Response:
+        answering = asyncio.ensure_future(generate_once(service, body))
+        leaving = asyncio.ensure_future(client_gone(request))
+        try:
+            await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+            if not answering.done():
+                return Response(status_code=499)
+            return JSON(answering.result().model_dump())
+        finally:
+            answering.cancel()
+            leaving.cancel()
+
+    return router
+
+
+async def generate_once(service: ModelService, body: GenerateBody) -> GenerateAnswer:
+    """Answer one prompt with everything its context says in it.
+
+    Raises: GenerationError as the engines do.
+    """
+    started = time.perf_counter()
+    chosen = service.choose(None)
+    sampling = _sampling(service.defaults, body.params)
+    company = facts_of(body.params.context)
+    abstraction = facts_of(body.params.abstraction_context)
+    history = body.params.conversation_history
+    turns = turns_of(
+        history
+        if isinstance(history, str) or history is None
+        else [{"role": turn.role, "content": openai.content_text(turn.content)} for turn in history]
+    )
+    with await service.lease(chosen.model) as engine:
+        rendered = await asyncio.to_thread(
+            render,
+            engine,
+            body.prompt,
+            company=company,
+            abstraction=abstraction,
+            history=turns,
+            new_tokens=sampling.max_new_tokens,
+        )
+    if isinstance(rendered.prompt, str):
+        request = GenerateRequest(prompt=rendered.prompt, sampling=sampling)
+    else:
+        request = GenerateRequest(messages=rendered.prompt, sampling=sampling)
+    answer = await service.answer(chosen, [request])
+    texts: list[str] = []
+    last = None
+    try:
+        async for batch in answer.batches():
+            for _, last in batch:
+                texts.append(last.text)
+    finally:
+        answer.close()
+    if last is None or last.finish_reason is None:
+        raise GenerationError("the engine ended an answer without a reason")
+    return GenerateAnswer(
+        generated_text="".join(texts),
+        model_version=chosen.model.revision,
+        generation_time=time.perf_counter() - started,
+        model=chosen.model.name,
+        finish_reason=last.finish_reason,
+        usage=openai.usage(last.input_tokens, last.output_tokens, last.cached_tokens),
+        context_applied=bool(company),
+        abstraction_applied=bool(abstraction),
+        history_dropped=rendered.history_dropped,
+    )
+
+
+def _sampling(defaults: Sampling, params: GenerateParams) -> Sampling:
+    given: dict[str, Any] = {
+        "max_new_tokens": params.max_new_tokens,
+        "temperature": params.temperature,
+        "top_p": params.top_p,
+        "top_k": params.top_k,
+        "repetition_penalty": params.repetition_penalty,
+        "seed": params.seed,
+        "stop": (params.stop,) if isinstance(params.stop, str) else tuple(params.stop or ()),
+    }
+    chosen = {name: value for name, value in given.items() if value not in (None, ())}
+    return dataclasses.replace(defaults, **chosen)

@@ -1,0 +1,99 @@
+"""From what a person names to what is served: names, revisions, engines, the service."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from triptych.config import Config
+from triptych.config.generate import Sampling
+from triptych.durable import sha256_file
+from triptych.errors import UsageError
+from triptych.lm.generate.choose import choose_engine, open_engine, weights_bytes
+from triptych.lm.generate.engine import Engine
+from triptych.lm.serve.service import ModelService, ServedModel
+
+Resolve = Callable[[str], Path]
+
+
+def describe_model(
+    reference: str,
+    resolve: Resolve,
+    *,
+    name: str = "",
+    revision: str = "",
+    adapters: Mapping[str, Path] | None = None,
+) -> ServedModel:
+    """Find a model's folder, its name for clients and its revision.
+
+    The revision of a hub snapshot is its commit; of any other folder, a digest of its weights.
+    """
+    folder = resolve(reference)
+    repo_id = reference.partition("@")[0]
+    is_folder = Path(reference).expanduser().is_dir()
+    return ServedModel(
+        name=name or (folder.resolve().name if is_folder else repo_id),
+        folder=folder,
+        revision=revision or _revision(folder),
+        adapters=adapters or {},
+        created=int((folder / "config.json").stat().st_mtime),
+    )
+
+
+def build_service(models: Sequence[ServedModel], config: Config) -> ModelService:
+    """Build the service of these models with the engines the configuration chooses.
+
+    Raises: UsageError where two models share a name.
+    """
+    names = [name for model in models for name in (model.name, *model.adapters)]
+    doubles = sorted({name for name in names if names.count(name) > 1})
+    if doubles:
+        raise UsageError(
+            f"two models are called {', '.join(doubles)}", hint="give each its own --name"
+        )
+    generate = config.generate
+
+    defaults = Sampling(
+        **{field.name: getattr(generate, field.name) for field in dataclasses.fields(Sampling)}
+    )
+
+    def open_model(model: ServedModel) -> Engine:
+        choice = choose_engine(model.folder, generate)
+        print(f"{model.name}: engine {choice.engine}, {choice.reason}", file=sys.stderr)
+        return open_engine(
+            model.folder,
+            generate,
+            model=model.name,
+            revision=model.revision,
+            adapters=model.adapters,
+            kv_cache_bytes=config.serve.kv_cache_bytes,
+            prompt_cache_bytes=config.serve.prompt_cache_bytes,
+        )
+
+    return ModelService(
+        models,
+        open_model,
+        lambda model: weights_bytes(model.folder, generate),
+        config=config.serve,
+        defaults=defaults,
+        max_batch=generate.max_batch,
+        memory_bytes=generate.cache_memory_bytes,
+    )
+
+
+def _revision(folder: Path) -> str:
+    real = folder.resolve()
+    if real.parent.name == "snapshots":
+        return real.name
+    manifest = real / "manifest.json"
+    if manifest.is_file():
+        try:
+            files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+            return str(files["model.safetensors"]["sha256"])[:12]
+        except (ValueError, KeyError, TypeError):
+            pass
+    weights = sorted(real.glob("*.safetensors"))
+    return sha256_file(weights[0])[:12] if weights else ""

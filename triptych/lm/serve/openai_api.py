@@ -1,0 +1,311 @@
+"""`/v1/chat/completions`, `/v1/completions` and `/v1/models`: OpenAI's API, streamed and whole."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+import secrets
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from triptych.config.generate import Sampling
+from triptych.errors import TriptychError, UsageError
+from triptych.lm.generate.engine import GenerateRequest, Token
+from triptych.lm.serve.http import JSON, EventStream, client_gone, error_answer
+from triptych.lm.serve.service import Answer, Chosen, ModelService
+from triptych.wire import openai, sse
+from triptych.wire.requests import ChatRequest, CompletionRequest
+
+#: Any JSON object, for `response_format: {"type": "json_object"}`.
+ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One client's request, ready to run."""
+
+    kind: openai.Kind
+    chosen: Chosen
+    requests: Sequence[GenerateRequest]
+    stream: bool
+    include_usage: bool
+    logprobs: bool
+    echo: str = ""
+
+
+def routes(service: ModelService) -> APIRouter:
+    """Build the routes of OpenAI's API."""
+    router = APIRouter()
+
+    @router.post("/v1/chat/completions")
+    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+        return await respond(service, chat_job(service, body), request)
+
+    @router.post("/v1/completions")
+    async def completions(body: CompletionRequest, request: Request) -> Response:
+        return await respond(service, completion_job(service, body), request)
+
+    @router.get("/v1/models")
+    async def models() -> Response:
+        return JSON(openai.model_list(model_cards(service)))
+
+    @router.get("/v1/models/{name:path}")
+    async def model(name: str) -> Response:
+        service.choose(name)
+        return JSON(next(card for card in model_cards(service) if card["id"] == name))
+
+    return router
+
+
+def model_cards(service: ModelService) -> list[openai.Shape]:
+    """Describe every model and adapter that can be named."""
+    cards = []
+    for model in service.models.values():
+        cards.append(openai.model_card(model.name, created=model.created, revision=model.revision))
+        cards += [
+            openai.model_card(
+                adapter, created=model.created, revision=model.revision, parent=model.name
+            )
+            for adapter in model.adapters
+        ]
+    return cards
+
+
+def chat_job(service: ModelService, body: ChatRequest) -> Job:
+    """Read a chat request."""
+    messages = []
+    for message in body.messages:
+        try:
+            text = openai.content_text(message.content)
+        except ValueError as fault:
+            raise UsageError(f"messages: {fault}", code="unsupported") from fault
+        role = "system" if message.role == "developer" else message.role
+        messages.append({"role": role, "content": text})
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    max_tokens = body.max_completion_tokens or body.max_tokens
+    sampling = _sampling(service.defaults, body, max_tokens, logprobs)
+    return _job(service, "chat", body, sampling, messages=tuple(messages))
+
+
+def completion_job(service: ModelService, body: CompletionRequest) -> Job:
+    """Read a completion request."""
+    sampling = _sampling(service.defaults, body, body.max_tokens, body.logprobs)
+    prompt = body.prompt if isinstance(body.prompt, str) else tuple(body.prompt)
+    job = _job(service, "text", body, sampling, prompt=prompt)
+    if not body.echo:
+        return job
+    if not isinstance(prompt, str):
+        raise UsageError("echo needs the prompt as text", code="unsupported")
+    return dataclasses.replace(job, echo=prompt)
+
+
+def _sampling(
+    defaults: Sampling,
+    body: ChatRequest | CompletionRequest,
+    max_tokens: int | None,
+    logprobs: int | None,
+) -> Sampling:
+    given: dict[str, Any] = {
+        "max_new_tokens": max_tokens,
+        "temperature": body.temperature,
+        "top_k": body.top_k,
+        "top_p": body.top_p,
+        "min_p": body.min_p,
+        "repetition_penalty": body.repetition_penalty,
+        "stop": (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()) or None,
+        "seed": None if body.seed is None else body.seed % 2**63,
+        "logprobs": logprobs,
+        "ignore_eos": body.ignore_eos,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(defaults, **chosen)
+
+
+def _job(
+    service: ModelService,
+    kind: openai.Kind,
+    body: ChatRequest | CompletionRequest,
+    sampling: Sampling,
+    **prompt: Any,
+) -> Job:
+    chosen = service.choose(body.model, body.adapter)
+    schema = _schema(body)
+    seed = secrets.randbelow(2**63) if sampling.seed is None else sampling.seed
+    requests = [
+        GenerateRequest(
+            **prompt,
+            # Choices of one request differ, and repeat when the request does.
+            sampling=dataclasses.replace(sampling, seed=(seed + index) % 2**63),
+            adapter=chosen.adapter,
+            json_schema=schema,
+        )
+        for index in range(body.n)
+    ]
+    include_usage = bool(body.stream_options and body.stream_options.include_usage)
+    return Job(kind, chosen, requests, body.stream, include_usage, sampling.logprobs is not None)
+
+
+def _schema(body: ChatRequest | CompletionRequest) -> Mapping[str, Any] | None:
+    wanted = body.response_format
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        return ANY_OBJECT
+    if wanted.json_schema is None:
+        raise UsageError("response_format.json_schema is required", code="schema")
+    return wanted.json_schema.schema_
+
+
+async def respond(service: ModelService, job: Job, request: Request) -> Response:
+    """Run a request and answer it, streamed or whole."""
+    answer = await service.answer(job.chosen, job.requests)
+    name = job.requests[0].adapter or job.chosen.model.name
+    headers = {"x-triptych-model": name, "x-triptych-revision": job.chosen.model.revision}
+    if job.stream:
+        return EventStream(_events(job, name, answer), headers)
+    collecting = asyncio.ensure_future(_collect(job, name, answer))
+    leaving = asyncio.ensure_future(client_gone(request))
+    try:
+        await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not collecting.done():
+            # Nobody is left to read this; the status only shows in our own records.
+            return Response(status_code=499)
+        return JSON(collecting.result(), headers=headers)
+    finally:
+        collecting.cancel()
+        leaving.cancel()
+        answer.close()
+
+
+async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, None]:
+    fingerprint = job.chosen.model.revision
+    writer = openai.ChunkWriter(job.kind, name, fingerprint=fingerprint)
+    tally = _Tally()
+    try:
+        if job.kind == "chat":
+            yield b"".join(
+                writer.chunk(role="assistant", text="", index=index)
+                for index in range(len(job.requests))
+            )
+        elif job.echo:
+            yield b"".join(writer.text(job.echo, index) for index in range(len(job.requests)))
+        async for batch in answer.batches():
+            events = []
+            for index, chunk in batch:
+                if chunk.text and not job.logprobs:
+                    events.append(writer.text(chunk.text, index))
+                elif chunk.text or chunk.tokens:
+                    logprobs = logprobs_shape(job.kind, chunk.tokens)
+                    events.append(writer.chunk(text=chunk.text, index=index, logprobs=logprobs))
+                if chunk.finish_reason is not None:
+                    tally.add(chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
+                    reason = chunk.finish_reason
+                    events.append(writer.chunk(index=index, finish_reason=reason))
+            if events:
+                yield b"".join(events)
+        if job.include_usage:
+            yield writer.usage(tally.usage())
+        yield sse.DONE
+    except TriptychError as error:
+        # The status line is gone; the error goes down the stream, where the SDK raises it.
+        yield sse.encode(bytes(error_answer(error).body))
+        yield sse.DONE
+    finally:
+        answer.close()
+
+
+async def _collect(job: Job, name: str, answer: Answer) -> openai.Shape:
+    texts: list[list[str]] = [[] for _ in job.requests]
+    tokens: list[list[Token]] = [[] for _ in job.requests]
+    reasons = ["stop"] * len(job.requests)
+    tally = _Tally()
+    async for batch in answer.batches():
+        for index, chunk in batch:
+            texts[index].append(chunk.text)
+            tokens[index].extend(chunk.tokens)
+            if chunk.finish_reason is not None:
+                reasons[index] = chunk.finish_reason
+                tally.add(chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
+    if job.echo:
+        await _prepend_echo(job, answer, texts, tokens)
+    build = openai.chat_choice if job.kind == "chat" else openai.text_choice
+    choices = [
+        build(
+            "".join(texts[index]),
+            reasons[index],
+            index=index,
+            logprobs=logprobs_shape(job.kind, tokens[index]) if job.logprobs else None,
+        )
+        for index in range(len(job.requests))
+    ]
+    return openai.completion(
+        job.kind, name, choices, tally.usage(), system_fingerprint=job.chosen.model.revision
+    )
+
+
+async def _prepend_echo(
+    job: Job, answer: Answer, texts: list[list[str]], tokens: list[list[Token]]
+) -> None:
+    for text in texts:
+        text.insert(0, job.echo)
+    if job.logprobs:
+        alternatives = job.requests[0].sampling.logprobs or 0
+        score = await asyncio.to_thread(answer.engine.score, job.echo, alternatives=alternatives)
+        for known in tokens:
+            known[:0] = score.tokens
+
+
+def logprobs_shape(kind: openai.Kind, tokens: Sequence[Token]) -> openai.Shape:
+    """Build the log-probabilities of a chat choice, or of a plain completion's."""
+    if kind == "chat":
+        return {
+            "content": [
+                {**_entry(token), "top_logprobs": [_entry(other) for other in token.alternatives]}
+                for token in tokens
+            ],
+            "refusal": None,
+        }
+    offsets, offset = [], 0
+    for token in tokens:
+        offsets.append(offset)
+        offset += len(token.text)
+    return {
+        "tokens": [token.text for token in tokens],
+        "token_logprobs": [_number(token.logprob) for token in tokens],
+        "top_logprobs": [
+            {other.text: other.logprob for other in token.alternatives} for token in tokens
+        ],
+        "text_offset": offsets,
+    }
+
+
+def _entry(token: Any) -> openai.Shape:
+    return {
+        "token": token.text,
+        "logprob": _number(token.logprob),
+        "bytes": list(token.bytes),
+    }
+
+
+def _number(logprob: float) -> float | None:
+    return None if math.isnan(logprob) else logprob
+
+
+class _Tally:
+    """Sum the usage of one request's choices; the prompt counts once."""
+
+    def __init__(self) -> None:
+        self.input_tokens = self.output_tokens = self.cached_tokens = 0
+
+    def add(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> None:
+        self.input_tokens = input_tokens
+        self.output_tokens += output_tokens
+        self.cached_tokens = max(self.cached_tokens, cached_tokens)
+
+    def usage(self) -> openai.Shape:
+        return openai.usage(self.input_tokens, self.output_tokens, self.cached_tokens)

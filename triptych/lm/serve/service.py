@@ -1,0 +1,259 @@
+"""What stands between HTTP and the engines: models by name, admission, answers as they come.
+
+Engines call back from their own threads; an `Answer` hands what they say to the event loop, many
+chunks at a time when they come faster than a connection takes them. Left out: HTTP itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from triptych.config.generate import Sampling
+from triptych.config.serve import ServeConfig
+from triptych.errors import GenerationError
+from triptych.lm.generate.cache import Lease, ModelCache
+from triptych.lm.generate.engine import Chunk, Emit, Engine, GenerateRequest
+from triptych.lm.serve.metrics import Metrics
+
+#: Longer prompts are turned into tokens on a thread, so that the event loop keeps answering.
+LONG_PROMPT_CHARACTERS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """One model of this server: the name clients use, its folder, what runs there."""
+
+    name: str
+    folder: Path
+    revision: str
+    adapters: Mapping[str, Path] = field(default_factory=dict)
+    created: int = 0
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What a client's model name means: a served model, and the adapter on it if any."""
+
+    model: ServedModel
+    adapter: str | None
+
+
+class UnknownModel(GenerationError):
+    """Say that no model of that name is served, and which names are near."""
+
+    default_code = "model_not_found"
+
+
+class TooBusy(GenerationError):
+    """Say that the queue is full, and when to come back."""
+
+    default_code = "queue_full"
+    default_retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, hint=f"try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class Answer:
+    """The running answer to one client: one or several choices, streamed or collected."""
+
+    def __init__(self, service: ModelService, lease: Lease, model: str, choices: int) -> None:
+        self.engine: Engine = lease.engine
+        self.model = model
+        self.started = time.perf_counter()
+        self._service = service
+        self._lease = lease
+        self._loop = asyncio.get_running_loop()
+        self._chunks: deque[tuple[int, Chunk]] = deque()
+        self._arrived = asyncio.Event()
+        self._signalled = False
+        self._unfinished: dict[int, str] = {}
+        self._choices = choices
+        self._ended = False
+
+    def begin(self, requests: Sequence[GenerateRequest]) -> None:
+        """Start every choice; nothing runs when one of them is refused."""
+        for index, request in enumerate(requests):
+            try:
+                self.engine.start(request, self._emit_for(index))
+            except BaseException:
+                self.close()
+                raise
+            self._unfinished[index] = request.request_id
+
+    def _emit_for(self, index: int) -> Emit:
+        def emit(chunk: Chunk) -> None:
+            self._chunks.append((index, chunk))
+            # One wake-up serves all chunks that arrive before the loop gets to them.
+            if not self._signalled:
+                self._signalled = True
+                try:
+                    self._loop.call_soon_threadsafe(self._arrived.set)
+                except RuntimeError:
+                    # The loop is gone with the server; the engine still finishes its step.
+                    self._chunks.clear()
+
+        return emit
+
+    async def batches(self) -> AsyncIterator[list[tuple[int, Chunk]]]:
+        """Yield what has arrived since the last time, until every choice has ended.
+
+        Raises: the error a choice ended with.
+        """
+        chunks = self._chunks
+        first = True
+        while self._unfinished:
+            await self._arrived.wait()
+            self._arrived.clear()
+            self._signalled = False
+            batch: list[tuple[int, Chunk]] = []
+            while chunks:
+                index, chunk = chunks.popleft()
+                if chunk.finish_reason is not None:
+                    self._unfinished.pop(index, None)
+                    self._service.metrics.finished(self.model, chunk)
+                    if chunk.error is not None:
+                        self.close()
+                        raise chunk.error
+                batch.append((index, chunk))
+            if first and batch:
+                first = False
+                self._service.metrics.ttft(self.model, time.perf_counter() - self.started)
+            yield batch
+
+    def close(self) -> None:
+        """End the answer: cancel what still runs, let the model and the place in the queue go."""
+        if self._ended:
+            return
+        self._ended = True
+        for request_id in self._unfinished.values():
+            self.engine.cancel(request_id)
+            self._service.metrics.cancelled(self.model)
+        self._lease.release()
+        self._service.leave(self.model, self._choices, time.perf_counter() - self.started)
+
+
+class ModelService:
+    """Serve several models to many clients from one process."""
+
+    def __init__(
+        self,
+        models: Sequence[ServedModel],
+        open_model: Callable[[ServedModel], Engine],
+        size_of: Callable[[ServedModel], int],
+        *,
+        config: ServeConfig,
+        defaults: Sampling,
+        max_batch: int,
+        memory_bytes: int,
+    ) -> None:
+        self.models = {model.name: model for model in models}
+        self.config = config
+        self.defaults = defaults
+        self.metrics = Metrics()
+        self.started_at = time.time()
+        self._max_batch = max_batch
+        self._active: dict[str, int] = dict.fromkeys(self.models, 0)
+        self._mean_answer_s: dict[str, float] = dict.fromkeys(self.models, 1.0)
+        self._cache = ModelCache(
+            lambda name: open_model(self.models[name]),
+            lambda name: size_of(self.models[name]),
+            memory_bytes=memory_bytes,
+        )
+
+    def choose(self, name: str | None, adapter: str | None = None) -> Chosen:
+        """Find the model a client names; the first one where no name is given.
+
+        Raises: UnknownModel with the nearest names.
+        """
+        if not name:
+            return Chosen(next(iter(self.models.values())), adapter)
+        if name in self.models:
+            return Chosen(self.models[name], adapter)
+        for model in self.models.values():
+            if name in model.adapters:
+                return Chosen(model, name)
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.4) or names[:3]
+        raise UnknownModel(
+            f"no model {name!r} is served here", hint=f"served are: {', '.join(near)}"
+        )
+
+    def names(self) -> list[str]:
+        """List every name a client may use: models, then their adapters."""
+        return [
+            *self.models,
+            *(adapter for model in self.models.values() for adapter in model.adapters),
+        ]
+
+    async def answer(self, chosen: Chosen, requests: Sequence[GenerateRequest]) -> Answer:
+        """Begin the answer to one client, one request per choice.
+
+        Raises: TooBusy when the queue is full; GenerationError when the engine refuses.
+        """
+        name = chosen.model.name
+        self._enter(name, len(requests))
+        try:
+            lease = await self.lease(chosen.model)
+        except BaseException:
+            self.leave(name, len(requests), None)
+            raise
+        answer = Answer(self, lease, name, len(requests))
+        if _characters(requests[0]) > LONG_PROMPT_CHARACTERS:
+            await asyncio.to_thread(answer.begin, requests)
+        else:
+            answer.begin(requests)
+        return answer
+
+    async def lease(self, model: ServedModel) -> Lease:
+        """Give a loaded model, loading it on a thread where it is not loaded yet."""
+        lease = self._cache.lease_loaded(model.name)
+        if lease is None:
+            lease = await asyncio.to_thread(self._cache.lease, model.name)
+        return lease
+
+    def engine_of(self, name: str) -> Engine | None:
+        """Give a loaded model's engine for a look at it; None while it is not loaded."""
+        lease = self._cache.lease_loaded(name)
+        if lease is None:
+            return None
+        with lease as engine:
+            return engine
+
+    def leave(self, name: str, choices: int, took_s: float | None) -> None:
+        """Give places in the queue back; remember how long an answer takes."""
+        self._active[name] -= choices
+        self.metrics.active(name, self._active[name])
+        if took_s is not None:
+            self._mean_answer_s[name] += 0.1 * (took_s - self._mean_answer_s[name])
+            self.metrics.latency(name, took_s)
+
+    def close(self) -> None:
+        """Close every model."""
+        self._cache.close()
+
+    def _enter(self, name: str, choices: int) -> None:
+        places = self._max_batch + self.config.max_waiting
+        active = self._active[name]
+        if active + choices > places:
+            self.metrics.refused(name)
+            rounds = (active + choices) / self._max_batch
+            raise TooBusy(
+                f"{active} answers of {name} are running or waiting, the limit is {places}",
+                retry_after_s=max(1, round(rounds * self._mean_answer_s[name] / 2)),
+            )
+        self._active[name] = active + choices
+        self.metrics.active(name, active + choices)
+
+
+def _characters(request: GenerateRequest) -> int:
+    if request.messages:
+        return sum(len(message["content"]) for message in request.messages)
+    return len(request.prompt)
