@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from triptych.config.generate import GenerateConfig
-from triptych.errors import CheckpointError, ExportError
+from triptych.errors import CheckpointError, ExportError, GenerationError
 from triptych.lm.export.gguf import GgufType, pre_tokenizer_name, read_config
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import Engine
@@ -87,7 +87,22 @@ def open_engine(
         )
         gguf = cached_gguf(folder, dtype, name=name)
         return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
-    raise CheckpointError(f"the engine {choice.engine} is not installed")
+    if config.dtype == "q8_0" or adapters:
+        raise GenerationError(
+            f"the {choice.engine} engine has neither q8_0 weights nor adapters",
+            hint="use --engine llama_cpp",
+            code="unsupported",
+        )
+    from triptych.lm.generate.torch_engine import TorchEngine
+
+    return TorchEngine.load(
+        folder,
+        dtype=config.dtype,
+        device=config.device,
+        max_batch=config.max_batch,
+        name=name,
+        revision=revision,
+    )
 
 
 def weights_bytes(folder: Path, config: GenerateConfig) -> int:

@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 
-from triptych.errors import GenerationError
+from triptych.errors import DataError, GenerationError
 from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import (
@@ -44,6 +44,7 @@ from triptych.lm.generate.llama_messages import (
     token_of,
 )
 from triptych.lm.generate.signals import kept_signal_handlers
+from triptych.lm.generate.spelling import Spelling
 from triptych.lm.model.tokenizer import Tokenizer
 
 #: Prompt tokens computed in one go; a cancelled prompt ends after at most this many.
@@ -92,6 +93,8 @@ class LlamaCppEngine(Engine):
         self.options = options or LlamaCppOptions()
         config = read_config(folder)
         self.tokenizer = Tokenizer.load(folder)
+        self._spelling = Spelling(self.tokenizer)
+        self._prefix_ids = list(self.tokenizer.core.encode("", add_special_tokens=True).ids)
         self._adapters = list(self.options.adapters)
         self._context_length = int(config["max_position_embeddings"])
         self._kv_tokens = _kv_tokens(config, self.options)
@@ -155,12 +158,15 @@ class LlamaCppEngine(Engine):
         return self._info
 
     def encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Give the token ids the model would read for a text or for chat messages."""
+        """Give the token ids the model would read; an empty text is a new document."""
         if isinstance(prompt, str):
-            return self.tokenizer.encode(prompt)
-        return self.tokenizer.encode_chat(
-            [dict(message) for message in prompt], add_generation_prompt=True
-        )
+            ids = self._prefix_ids + self.tokenizer.encode(prompt)
+            return ids or [self.tokenizer.boundary_id]
+        try:
+            messages = [dict(message) for message in prompt]
+            return self.tokenizer.encode_chat(messages, add_generation_prompt=True)
+        except DataError as fault:
+            raise GenerationError(fault.message, hint=fault.hint, code="unsupported") from fault
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Begin an answer and return at once; `emit` receives every chunk."""
@@ -231,7 +237,7 @@ class LlamaCppEngine(Engine):
         self._check_prompt(ids[:-1] or ids)
         with self._condition:
             self._check_open()
-        tokens = [Token(ids[0], self._token_bytes(ids[0]), math.nan)]
+        tokens = [Token(ids[0], self._spelling.of(ids[0]), math.nan)]
         for position in range(1, len(ids)):
             tokens.append(self._score_one(ids[:position], ids[position], alternatives))
         scored = tokens[1:]
@@ -268,23 +274,9 @@ class LlamaCppEngine(Engine):
     def _plain_token(self) -> int:
         return self.tokenizer.encode("a")[0]
 
-    def _token_bytes(self, token: int) -> bytes:
-        piece = self.tokenizer.core.id_to_token(token) or ""
-        if token in self.tokenizer.special_ids.values():
-            return piece.encode()
-        return bytes(_BYTE_OF[character] for character in piece if character in _BYTE_OF)
-
     def _prompt_ids(self, request: GenerateRequest) -> list[int]:
-        if request.messages:
-            if not self._info.has_chat_template:
-                raise GenerationError(
-                    f"{self._info.model} has no chat template",
-                    hint="use /v1/completions with a prompt, or train on chats first",
-                    code="unsupported",
-                )
-            ids = self.encode(request.messages)
-        elif isinstance(request.prompt, str):
-            ids = self.encode(request.prompt)
+        if request.messages or isinstance(request.prompt, str):
+            ids = self.encode(request.messages or str(request.prompt))
         else:
             ids = [int(token) for token in request.prompt]
         self._check_prompt(ids)
@@ -331,18 +323,6 @@ class LlamaCppEngine(Engine):
 
     def _next_fits(self) -> bool:
         return bool(self._waiting) and self._waiting[0].reserved_tokens <= self._free_kv_tokens
-
-
-def _byte_characters() -> dict[str, int]:
-    """Map the characters a byte-level vocabulary is spelled in to the bytes they stand for."""
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in plain]
-    return {chr(byte): byte for byte in plain} | {
-        chr(256 + index): byte for index, byte in enumerate(others)
-    }
-
-
-_BYTE_OF = _byte_characters()
 
 
 def _kv_tokens(config: dict[str, Any], options: LlamaCppOptions) -> int:
