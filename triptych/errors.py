@@ -24,7 +24,8 @@
     │   ├── CommitConflict         retryable: somebody committed in between
     │   ├── PublishRefused         the parity gate or a check before upload failed
     │   ├── DeploymentFailed       the Space never answered with the new revision
-    │   └── SyncDrift              a target was changed by another hand
+    │   ├── SyncDrift              a target was changed by another hand
+    │   └── HubRefused             the embedded hub's answer to a request it will not grant
     └── TierError                  wing tiers; `status` is the HTTP status a client sees
         ├── InvalidQuery           422  a field of the request is wrong
         ├── Unauthenticated        401  key missing, unknown, expired or revoked
@@ -216,6 +217,18 @@ class SyncDrift(HubError):
     """Say that a sync target was changed by another hand."""
 
     default_code = "sync_drift"
+
+
+class HubRefused(HubError):
+    """Carry the HTTP status with which the embedded hub declines a request."""
+
+    default_code = "refused"
+
+    def __init__(
+        self, status: int, message: str, *, hint: str = "", code: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.status = status
 
 
 class TierError(TriptychError):

@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from triptych.config import environment
 
 
 @dataclass(frozen=True)
 class HubConfig:
     """Settings of the hub, both sides."""
+
+    host: str = "127.0.0.1"
+    """Address the embedded hub listens on; loopback unless told otherwise."""
+    port: int = Field(default=7880, ge=0, le=65535)
+    """Port the embedded hub listens on; 0 takes a free one."""
+    root: str = ""
+    """Folder of the embedded hub; empty means `hub` in TRIPTYCH_HOME."""
+    public_url: str = ""
+    """Address under which clients reach the hub; empty means the address they asked for."""
+    max_file_bytes: int = Field(default=64 * 2**30, gt=0)
+    """Largest file that may be uploaded."""
+    max_regular_file_bytes: int = Field(default=10 * 2**20, gt=0)
+    """Files larger than this are stored as large files, outside git."""
+    multipart_bytes: int = Field(default=512 * 2**20, gt=0)
+    """Large files above this size are uploaded in parts of this size."""
+    max_commit_operations: int = Field(default=100_000, gt=0)
+    """Operations one commit may have."""
+    gc_grace_s: int = Field(default=24 * 3600, ge=0)
+    """Age below which an unreferenced upload is kept: a commit for it may be under way."""
+    session_s: int = Field(default=14 * 24 * 3600, gt=0)
+    """How long a person stays signed in on the hub's pages."""
+    ticket_s: int = Field(default=3600, gt=0)
+    """How long an upload or download address stays valid."""
+
+    def folder(self) -> Path:
+        """Return the hub's folder."""
+        return Path(self.root).expanduser() if self.root else environment.home() / "hub"

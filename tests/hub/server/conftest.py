@@ -1,0 +1,98 @@
+"""A real hub on a real socket, and the unmodified client that speaks to it."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+from huggingface_hub import HfApi
+
+from triptych.config.hub import HubConfig
+from triptych.hub.server.app import create_app
+from triptych.hub.server.identity.accounts import Account, create_account
+from triptych.hub.server.identity.tokens import create_token
+from triptych.hub.server.state import Hub
+
+
+@dataclass
+class RunningHub:
+    """A hub that serves from a thread of the test process."""
+
+    url: str
+    root: Path
+    hub: Hub
+    admin_token: str
+
+    def api(self, token: str | bool | None = None) -> HfApi:
+        """Return the unmodified client."""
+        return HfApi(endpoint=self.url, token=self.admin_token if token is None else token)
+
+    def user(self, name: str | None = None, role: str = "write") -> tuple[Account, str]:
+        """Add a user and return it with a token."""
+        account = create_account(self.hub.database, name or f"user-{secrets.token_hex(4)}")
+        return account, create_token(self.hub.database, account, "test", role)
+
+
+@pytest.fixture(scope="session")
+def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., RunningHub]]:
+    """Start hubs, each over a folder of its own, and stop them at the end."""
+    stops: list[Callable[[], None]] = []
+
+    def start(**settings: object) -> RunningHub:
+        root = tmp_path_factory.mktemp("hub")
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        config = HubConfig(root=str(root), port=port, **settings)  # type: ignore[arg-type]
+        raw = create_app(config)
+        server = uvicorn.Server(
+            uvicorn.Config(raw, log_level="warning", timeout_graceful_shutdown=1)
+        )
+
+        def run() -> None:
+            asyncio.run(server.serve([listener]))
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        deadline = time.monotonic() + 30
+        while not server.started:
+            assert thread.is_alive(), "the hub did not start"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+        def stop() -> None:
+            server.should_exit = True
+            thread.join(timeout=20)
+
+        stops.append(stop)
+        token = (root / "admin_token").read_text().strip()
+        return RunningHub(f"http://127.0.0.1:{port}", root, raw.hub, token)
+
+    yield start
+    for stop in stops:
+        stop()
+
+
+@pytest.fixture(scope="session")
+def hub(start_hub: Callable[..., RunningHub]) -> RunningHub:
+    """One hub for all tests that do not disturb it."""
+    return start_hub()
+
+
+@pytest.fixture
+def client_cache(tmp_path: Path) -> Path:
+    """A download cache that no other test has filled."""
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def repo_id() -> str:
+    """The name of a repository that no other test uses."""
+    return f"admin/r{secrets.token_hex(5)}"

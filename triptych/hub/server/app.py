@@ -1,0 +1,83 @@
+"""The embedded hub as one ASGI application: every room's routes, one lifespan.
+
+`rooms` is the list the tests read to try every route with every kind of token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from triptych.config.hub import HubConfig
+from triptych.errors import EntryNotFound, HubRefused, RepositoryNotFound
+from triptych.hub.server import failures
+from triptych.hub.server.content import lfs, resolve
+from triptych.hub.server.git import routes as git_routes
+from triptych.hub.server.git import upload_routes
+from triptych.hub.server.identity import routes as identity_routes
+from triptych.hub.server.repositories import routes as repository_routes
+from triptych.hub.server.repositories.heads import repair
+from triptych.hub.server.routing import Declared, RawPath, Router, as_routes, in_thread
+from triptych.hub.server.state import Hub
+
+THREADS = 64
+
+
+def rooms() -> list[Router]:
+    """Return the routers of every room, in the order in which they match."""
+    return [
+        identity_routes.routes,
+        repository_routes.routes,
+        git_routes.routes,
+        upload_routes.routes,
+        lfs.routes,
+        resolve.routes,
+    ]
+
+
+def declared() -> list[Declared]:
+    """Return every route with its rule."""
+    return [one for room in rooms() for one in room.declared]
+
+
+def create_app(settings: HubConfig) -> RawPath:
+    """Build the hub over its folder; the folder is taken when the application starts."""
+    hub = Hub(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        async with AsyncExitStack() as stack:
+            stack.callback(hub.close)
+            await in_thread(hub.open_for_serving)
+            await in_thread(repair, hub)
+            stack.push_async_callback(hub.events.drain)
+            yield
+
+    app = Starlette(
+        routes=as_routes(declared(), hub),
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _unrouted},
+    )
+    app.router.redirect_slashes = False
+    app.state.hub = hub
+    return RawPath(app, hub)
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """Answer what no route takes: an unknown repository to clients that look for one."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return JSONResponse({"error": "Method not allowed"}, status_code=405)
+    path = request.url.path
+    if path.startswith(("/api/models", "/api/datasets", "/api/spaces")) or "/resolve/" in path:
+        return failures.answer(RepositoryNotFound("Repository not found"))
+    if path.startswith("/api/buckets"):
+        return failures.answer(HubRefused(501, "This hub has no buckets"))
+    return failures.answer(EntryNotFound("Nothing is here"))

@@ -1,0 +1,135 @@
+"""The LFS protocol: what to upload where, single and in parts, verified while it streams in."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from triptych.errors import HubRefused
+from triptych.hub.server import tickets
+from triptych.hub.server.content.claims import known_size
+from triptych.hub.server.content.store import BLOCK_BYTES, Incoming
+from triptych.hub.server.identity.access import Level
+from triptych.hub.server.routing import Access, Call, Router, in_thread
+from triptych.hub.server.tickets import Ticket
+
+routes = Router(git=True)
+_MEDIA_TYPE = "application/vnd.git-lfs+json"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_BATCH_OBJECTS = 1000
+
+
+@routes.post("{repo}/info/lfs/objects/batch", Access.READ)
+async def batch(call: Call) -> Response:
+    """Say for each object whether it is needed and where it goes or comes from."""
+    body = await call.json()
+    objects = body.get("objects")
+    if not isinstance(objects, list) or len(objects) > _BATCH_OBJECTS:
+        raise HubRefused(422, f"`objects` must be a list of at most {_BATCH_OBJECTS}")
+    if body.get("hash_algo", "sha256") != "sha256":
+        raise HubRefused(409, "This hub knows large files by sha256 only")
+    operation = body.get("operation")
+    if operation == "upload":
+        call.require(Level.WRITE)
+        multipart = "multipart" in (body.get("transfers") or [])
+        answers = await in_thread(lambda: [_upload_action(call, one, multipart) for one in objects])
+    elif operation == "download":
+        answers = await in_thread(lambda: [_download_action(call, one) for one in objects])
+    else:
+        raise HubRefused(422, "`operation` must be upload or download")
+    return JSONResponse({"transfer": "basic", "objects": answers}, media_type=_MEDIA_TYPE)
+
+
+def _upload_action(call: Call, one: Any, multipart: bool) -> dict[str, Any]:
+    sha256, size = _object(one)
+    if size > call.hub.config.max_file_bytes:
+        limit = call.hub.config.max_file_bytes
+        return _error(sha256, size, 413, f"The file is larger than the {limit} bytes allowed")
+    if known_size(call, sha256) == size:
+        call.hub.objects.touch(sha256)
+        return {"oid": sha256, "size": size}
+    url = f"{call.base_url}/lfs/{{}}?ticket={_ticket(call, 'lfs-upload', sha256, size)}"
+    part_bytes = call.hub.config.multipart_bytes
+    upload: dict[str, Any] = {"href": url.format("upload"), "header": {}}
+    if multipart and size > part_bytes:
+        parts = -(-size // part_bytes)
+        upload["href"] = url.format("complete")
+        upload["header"] = {"chunk_size": str(part_bytes)} | {
+            str(number): url.format(f"parts/{number}") for number in range(1, parts + 1)
+        }
+    verify = {"href": f"{call.base_url}{call.repository.address}/info/lfs/verify"}
+    return {"oid": sha256, "size": size, "actions": {"upload": upload, "verify": verify}}
+
+
+def _download_action(call: Call, one: Any) -> dict[str, Any]:
+    sha256, size = _object(one)
+    found = call.hub.objects.holders(sha256)
+    if found is None or call.repository.id not in found[1]:
+        return _error(sha256, size, 404, "Object does not exist on this hub")
+    href = f"{call.base_url}/lfs/download?ticket={_ticket(call, 'lfs-download', sha256, found[0])}"
+    return {"oid": sha256, "size": found[0], "actions": {"download": {"href": href}}}
+
+
+@routes.put("/lfs/upload", Access.TICKET, purposes=["lfs-upload"])
+async def upload(call: Call) -> Response:
+    """Take a whole file."""
+    ticket, sha256, size = _granted(call)
+    incoming = await in_thread(call.hub.objects.receive, sha256, size)
+    try:
+        await stream_into(call, incoming)
+        await in_thread(incoming.finish)
+    finally:
+        incoming.abandon()
+    await in_thread(call.hub.objects.grant, ticket.repository_id, sha256, size)
+    return JSONResponse({"success": True})
+
+
+async def stream_into(call: Call, incoming: Incoming) -> None:
+    """Pass a request's body on in blocks large enough to be worth a thread."""
+    pending = bytearray()
+    async for chunk in call.request.stream():
+        pending += chunk
+        if len(pending) >= BLOCK_BYTES:
+            await in_thread(incoming.write, pending)
+            pending = bytearray()
+    await in_thread(incoming.write, pending)
+
+
+@routes.post("{repo}/info/lfs/verify", Access.WRITE)
+async def verify(call: Call) -> Response:
+    """Confirm that an upload arrived."""
+    sha256, size = _object(await call.json())
+    if await in_thread(known_size, call, sha256) != size:
+        raise HubRefused(404, f"The large file {sha256} has not arrived")
+    return JSONResponse({"oid": sha256, "size": size}, media_type=_MEDIA_TYPE)
+
+
+def _ticket(call: Call, purpose: str, sha256: str, size: int) -> str:
+    expires_at = int(time.time()) + call.hub.config.ticket_s
+    account_id = call.identity.account_id if call.identity else 0
+    subject = f"{sha256}:{size}"
+    return tickets.issue(
+        call.hub.vault, Ticket(purpose, call.repository.id, account_id, subject, expires_at)
+    )
+
+
+def _granted(call: Call) -> tuple[Ticket, str, int]:
+    assert call.ticket is not None
+    sha256, _, size = call.ticket.subject.partition(":")
+    return call.ticket, sha256, int(size)
+
+
+def _object(one: Any) -> tuple[str, int]:
+    if isinstance(one, dict):
+        sha256, size = one.get("oid"), one.get("size")
+        named = isinstance(sha256, str) and _SHA256.fullmatch(sha256)
+        if named and isinstance(size, int) and not isinstance(size, bool) and size >= 0:
+            return str(sha256), size
+    raise HubRefused(422, "An object needs a sha256 as oid and a size")
+
+
+def _error(sha256: str, size: int, code: int, message: str) -> dict[str, Any]:
+    return {"oid": sha256, "size": size, "error": {"code": code, "message": message}}

@@ -1,0 +1,1 @@
+"""Who is asking: accounts, organisations, tokens, sessions, and what each may do."""

@@ -1,0 +1,1 @@
+"""Repositories as the catalogue knows them: names, visibility, cards, and their routes."""

@@ -1,0 +1,87 @@
+"""What follows when refs move: the catalogue learns the new head, listeners hear of it.
+
+Git is the truth; the catalogue keeps a copy of what lists and searches need. A crash between
+the two is repaired at the next start.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import pygit2
+
+from triptych.hub.server.events import Committed, RefChange
+from triptych.hub.server.git.reading import MAIN, Snapshot, head_of, open_repository
+from triptych.hub.server.git.refs import all_targets
+from triptych.hub.server.repositories import cards, catalog
+from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.routing import Call, in_thread
+from triptych.hub.server.state import Hub
+
+_T = TypeVar("_T")
+_recording = threading.Lock()
+
+
+async def change_refs(call: Call, work: Callable[[pygit2.Repository], _T]) -> _T:
+    """Run work that may move refs of a call's repository, then tell who needs to know."""
+    repository = call.repository
+
+    def run() -> tuple[_T, tuple[RefChange, ...]]:
+        git = open_repository(call.hub.layout.repository(repository.uid))
+        before = all_targets(git)
+        result = work(git)
+        changes = changed_refs(before, all_targets(git))
+        if any(change.ref == f"refs/heads/{MAIN}" for change in changes):
+            record(call.hub, repository, git)
+        return result, changes
+
+    result, changes = await in_thread(run)
+    if changes:
+        account = call.identity.name if call.identity else ""
+        call.hub.events.publish(Committed(repository, changes, account))
+    return result
+
+
+def changed_refs(before: dict[str, str], after: dict[str, str]) -> tuple[RefChange, ...]:
+    """Return which refs are not where they were."""
+    return tuple(
+        RefChange(ref, before.get(ref, ""), after.get(ref, ""))
+        for ref in sorted(before.keys() | after.keys())
+        if before.get(ref) != after.get(ref)
+    )
+
+
+def record(hub: Hub, repository: Repository, git: pygit2.Repository) -> None:
+    """Copy what the main branch says into the catalogue."""
+    with _recording:
+        head = head_of(git, MAIN)
+        if head is None:
+            return
+        here = Snapshot(git, head)
+        card = cards.read_card(here.read_path("README.md"))
+        names = [item.name for item in head.tree]
+        catalog.record_head(
+            hub.database,
+            repository.id,
+            head=str(head.id),
+            updated_at=float(head.commit_time),
+            card=card,
+            tags=cards.tags_of(card, repository.kind, names),
+        )
+
+
+def repair(hub: Hub) -> int:
+    """Bring the catalogue up to date with git after a crash; returns how many rows changed."""
+    stale = 0
+    for repository in catalog.every(hub.database):
+        path = hub.layout.repository(repository.uid)
+        if not path.exists():
+            continue
+        git = open_repository(path)
+        head = head_of(git, MAIN)
+        if head is not None and str(head.id) != repository.head:
+            record(hub, repository, git)
+            stale += 1
+    return stale

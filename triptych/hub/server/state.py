@@ -1,0 +1,60 @@
+"""The hub itself: its folder, its database, its vault, handed to every request."""
+
+from __future__ import annotations
+
+import secrets
+
+from triptych.config.hub import HubConfig
+from triptych.durable import FolderLock, write_atomic
+from triptych.hub.server.content.store import ObjectStore
+from triptych.hub.server.database import Database
+from triptych.hub.server.events import Events
+from triptych.hub.server.identity.accounts import Account, create_account, find_account
+from triptych.hub.server.identity.tokens import create_token
+from triptych.hub.server.layout import Layout
+from triptych.hub.server.vault import Vault
+
+ADMIN = "admin"
+
+
+class Hub:
+    """Hold what the rooms of the hub share."""
+
+    def __init__(self, config: HubConfig) -> None:
+        self.config = config
+        self.layout = Layout(config.folder())
+        self.layout.prepare()
+        self.database = Database(self.layout.database)
+        self.vault = Vault(self.layout.key)
+        self.objects = ObjectStore(self.layout, self.database)
+        self.events = Events()
+        self.address = config.public_url.rstrip("/") or f"http://{config.host}:{config.port}"
+        self._lock = FolderLock(self.layout.lock)
+
+    def open_for_serving(self) -> None:
+        """Take the folder for this process, clean up, make the first administrator.
+
+        Raises: StorageError when another live server has the folder.
+        """
+        self._lock.acquire()
+        self.layout.sweep()
+        ensure_admin(self)
+
+    def close(self) -> None:
+        """Let go of the folder and the database."""
+        self.database.close()
+        self._lock.release()
+
+
+def ensure_admin(hub: Hub) -> Account:
+    """Return the administrator; on the first start create it and write its token to a file."""
+    account = find_account(hub.database, ADMIN)
+    if account is None:
+        account = create_account(hub.database, ADMIN, fullname="Administrator", is_admin=True)
+    has_token = hub.database.one("SELECT 1 FROM tokens WHERE user_id = ?", account.id)
+    if has_token is None:
+        # The file first: a crash in between leaves an unused file, never a lost token.
+        token = "hf_" + secrets.token_hex(20)
+        write_atomic(hub.layout.admin_token, token + "\n", private=True)
+        create_token(hub.database, account, "first", "write", value=token)
+    return account
