@@ -313,7 +313,7 @@ def _find_token(endpoint: str) -> str | None:
         return get_token()
     if given := environment.secret("HF_TOKEN"):
         return given.reveal()
-    own = environment.home() / "hub" / "admin-token"
+    own = environment.home() / "hub" / "admin_token"
     if urlsplit(endpoint).hostname in _LOOPBACK and own.is_file():
         return own.read_text(encoding="utf-8").strip()
     return get_token() if of_environment else None
