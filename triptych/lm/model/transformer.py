@@ -93,8 +93,8 @@ class Attention(nn.Module):
         self.v_proj = Linear(width, keys, bias=bias)
         self.o_proj = Linear(queries, width, bias=bias)
         if config.qk_norm:
-            self.q_norm: nn.Module = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm: nn.Module = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.q_norm: RMSNorm | nn.Identity = RMSNorm(config.head_dim, config.rms_norm_eps)
+            self.k_norm: RMSNorm | nn.Identity = RMSNorm(config.head_dim, config.rms_norm_eps)
         else:
             self.q_norm = self.k_norm = nn.Identity()
 

@@ -1,0 +1,108 @@
+"""One answer while it is being written by the torch engine: its tokens, text and end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from torch import Tensor
+
+from triptych.errors import TriptychError
+from triptych.lm.generate.decoder import AnswerCache, PackedDecoder
+from triptych.lm.generate.engine import (
+    Alternative,
+    Chunk,
+    Emit,
+    FinishReason,
+    GenerateRequest,
+    Token,
+)
+from triptych.lm.generate.sampling import Sampler
+from triptych.lm.generate.spelling import Spelling, TextStream
+
+
+class Answer:
+    """Follow one request from its prompt to its last chunk."""
+
+    def __init__(
+        self, request: GenerateRequest, ids: list[int], emit: Emit, decoder: PackedDecoder
+    ) -> None:
+        self.request = request
+        self.ids = ids
+        self.cancelled = False
+        self.last_id: int | None = None
+        self.cache: AnswerCache | None = None
+        self._emit = emit
+        self._sampler = Sampler(request.sampling, ids)
+        self._text = TextStream(request.sampling.stop)
+        self._written = 0
+        # The last token of all needs no room: nothing is read after it.
+        room = decoder.config.max_position_embeddings - len(ids) + 1
+        self._limit = min(request.sampling.max_new_tokens, room)
+
+    @property
+    def positions(self) -> int:
+        """Count the positions a cache of this answer can ever need."""
+        return len(self.ids) + self._limit - 1
+
+    def accept(self, logits_V: Tensor, spelling: Spelling, end_ids: Collection[int]) -> bool:
+        """Draw a token, send what can be shown; True when the answer goes on."""
+        sampling = self.request.sampling
+        token_id = self._sampler.draw(logits_V)
+        if token_id in end_ids and not sampling.ignore_eos:
+            self.finish("stop")
+            return False
+        self._written += 1
+        self.last_id = token_id
+        token = token_of(token_id, spelling, logits_V, sampling.logprobs)
+        text = self._text.push(spelling.in_text(token_id))
+        if self._text.stopped:
+            self.finish("stop", text, token)
+        elif self._written >= self._limit:
+            self.finish("length", text + self._text.flush(), token)
+        else:
+            self._emit(Chunk(text=text, tokens=(token,)))
+            return True
+        return False
+
+    def finish(self, reason: FinishReason, text: str = "", token: Token | None = None) -> None:
+        """Send the last chunk."""
+        if token is None:
+            text = self._text.flush()
+        self._emit(
+            Chunk(
+                text=text,
+                tokens=() if token is None else (token,),
+                finish_reason=reason,
+                input_tokens=len(self.ids),
+                output_tokens=self._written,
+            )
+        )
+
+    def fail(self, error: TriptychError) -> None:
+        """Send the error as the last chunk."""
+        self._emit(
+            Chunk(
+                finish_reason="error",
+                error=error,
+                input_tokens=len(self.ids),
+                output_tokens=self._written,
+            )
+        )
+
+
+def token_of(
+    token_id: int, spelling: Spelling, logits_V: Tensor, alternatives: int | None
+) -> Token:
+    """Describe a token; its probability and the likeliest alternatives only where asked for."""
+    if alternatives is None:
+        return Token(token_id, spelling.of(token_id), math.nan)
+    logprobs_V = logits_V.log_softmax(0)
+    likeliest: tuple[Alternative, ...] = ()
+    if alternatives:
+        values, ids = logprobs_V.topk(alternatives)
+        likeliest = tuple(
+            Alternative(other, spelling.of(other), value)
+            for other, value in zip(ids.tolist(), values.tolist(), strict=True)
+        )
+    return Token(token_id, spelling.of(token_id), float(logprobs_V[token_id]), likeliest)

@@ -1,0 +1,312 @@
+"""Our reference engine: exact, with a key-value cache and continuous batches, on torch.
+
+It loads any checkpoint folder the moment it is written. One thread decodes; each of its rounds
+reads a piece of one waiting prompt, then one token for every running answer. Left out: prefix
+sharing, adapters and constrained output, which the llama.cpp engine has.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from triptych.errors import CheckpointError, DataError, GenerationError
+from triptych.lm.generate.answer import Answer, token_of
+from triptych.lm.generate.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
+from triptych.lm.generate.engine import (
+    Emit,
+    Engine,
+    EngineInfo,
+    GenerateRequest,
+    Message,
+    Score,
+    Token,
+)
+from triptych.lm.generate.spelling import Spelling
+from triptych.lm.model.checkpoint import load_model, load_tokenizer
+from triptych.lm.model.tokenizer import Tokenizer
+from triptych.lm.model.transformer import Transformer
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class TorchEngine(Engine):
+    """Run one transformer for many requests at once.
+
+    A seed's answer never depends on what else is in the batch.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_batch: int = 16,
+        name: str = "model",
+        revision: str = "",
+        end_ids: Sequence[int] = (),
+    ) -> None:
+        device = choose_device(device)
+        chosen = choose_dtype(dtype, device)
+        self._tokenizer = tokenizer
+        self._spelling = Spelling(tokenizer)
+        self._prefix_ids = list(tokenizer.core.encode("", add_special_tokens=True).ids)
+        self._end_ids = {
+            *end_ids,
+            *model.config.eos_token_ids,
+            tokenizer.eos_id,
+            tokenizer.boundary_id,
+        }
+        self._decoder = PackedDecoder(model, chosen, device)
+        self._max_batch = max_batch
+        parameters = model.config.num_parameters
+        self._info = EngineInfo(
+            engine="torch",
+            model=name,
+            revision=revision,
+            dtype=str(chosen).removeprefix("torch."),
+            device=device,
+            context_length=model.config.max_position_embeddings,
+            vocab_size=model.config.vocab_size,
+            parameters=parameters,
+            size_bytes=parameters * chosen.itemsize,
+            has_chat_template=tokenizer.chat_template is not None,
+        )
+        self._waiting: deque[Answer] = deque()
+        self._active: list[Answer] = []
+        self._changed = threading.Condition()
+        self._compute = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name=f"torch-engine-{name}", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        max_batch: int = 16,
+        name: str = "",
+        revision: str = "",
+    ) -> TorchEngine:
+        """Load a checkpoint folder.
+
+        Raises: CheckpointError, DataError where the folder is torn or holds another model.
+        """
+        folder = Path(folder)
+        device = choose_device(device)
+        return cls(
+            load_model(folder, dtype=choose_dtype(dtype, device), device=device),
+            load_tokenizer(folder),
+            dtype=dtype,
+            device=device,
+            max_batch=max_batch,
+            name=name or folder.name,
+            revision=revision,
+            end_ids=_end_ids_of(folder),
+        )
+
+    @property
+    def info(self) -> EngineInfo:
+        """Say what runs."""
+        return self._info
+
+    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        """Give the token ids the model would read; an empty text is a new document."""
+        if not isinstance(prompt, str):
+            try:
+                messages = [dict(message) for message in prompt]
+                return self._tokenizer.encode_chat(messages, add_generation_prompt=True)
+            except DataError as error:
+                raise GenerationError(error.message, hint=error.hint, code="unsupported") from error
+        ids = self._prefix_ids + self._tokenizer.encode(prompt)
+        return ids or [self._tokenizer.boundary_id]
+
+    def start(self, request: GenerateRequest, emit: Emit) -> None:
+        """Queue a request; see `Engine.start`."""
+        if request.adapter or request.json_schema:
+            raise GenerationError(
+                "The torch engine has no adapters per request and no JSON schemas.",
+                hint="use the llama_cpp engine",
+                code="unsupported",
+            )
+        if request.messages or isinstance(request.prompt, str):
+            ids = self.encode(request.messages or str(request.prompt))
+        else:
+            ids = list(request.prompt)
+        answer = Answer(request, self._checked(ids), emit, self._decoder)
+        with self._changed:
+            if self._closed:
+                raise GenerationError("The engine is closed.", code="closed")
+            self._waiting.append(answer)
+            self._changed.notify()
+
+    def cancel(self, request_id: str) -> bool:
+        """End an answer within one step; see `Engine.cancel`."""
+        with self._changed:
+            for answer in (*self._waiting, *self._active):
+                if answer.request.request_id == request_id:
+                    answer.cancelled = True
+                    self._changed.notify()
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Cancel what runs, stop the thread, free the memory."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+        """Give the log-probability of each token; see `Engine.score`."""
+        ids = self._checked(self.encode(text) if isinstance(text, str) else text)
+        cache = AnswerCache(self._decoder, len(ids))
+        tokens = [Token(ids[0], self._spelling.of(ids[0]), math.nan)]
+        for start in range(0, len(ids) - 1, PREFILL_ROWS):
+            piece = ids[start : start + PREFILL_ROWS]
+            with self._compute:
+                logits_TV = self._decoder.logits(self._decoder.prefill(piece, cache))
+            for row, token_id in enumerate(ids[start + 1 : start + 1 + len(piece)]):
+                tokens.append(token_of(token_id, self._spelling, logits_TV[row], alternatives))
+        spelled = sum(len(self._spelling.in_text(token_id)) for token_id in ids[1:])
+        return Score(
+            tokens=tuple(tokens),
+            nats=-sum(token.logprob for token in tokens[1:]),
+            scored_tokens=len(ids) - 1,
+            text_bytes=spelled,
+        )
+
+    def _checked(self, ids: Sequence[int]) -> list[int]:
+        """Refuse token ids that the model cannot read, or more of them than it can."""
+        limit, rows = self.info.context_length, self.info.vocab_size
+        if not ids or min(ids) < 0 or max(ids) >= rows:
+            raise GenerationError(
+                "The prompt is empty or has token ids outside the vocabulary.",
+                hint=f"token ids go from 0 to {rows - 1}",
+                code="token_ids",
+            )
+        if len(ids) > limit:
+            raise GenerationError(
+                f"The prompt has {len(ids)} tokens; the model reads at most {limit}.",
+                hint="shorten the prompt or use a model with a longer context",
+                code="context_length",
+            )
+        return list(ids)
+
+    def _loop(self) -> None:
+        """Decode until closed; a failed round fails its answers and the engine goes on."""
+        while self._gather():
+            try:
+                with self._compute:
+                    self._read_prompts()
+                    self._write_tokens()
+            except (RuntimeError, MemoryError) as error:
+                self._fail(error)
+
+    def _gather(self) -> bool:
+        """Wait for work, let waiting requests in and cancelled ones go; False when closed."""
+        with self._changed:
+            while not (self._active or self._waiting or self._closed):
+                self._changed.wait()
+            while self._waiting and len(self._active) < self._max_batch:
+                self._active.append(self._waiting.popleft())
+            every = [*self._active, *self._waiting]
+            gone = every if self._closed else [answer for answer in every if answer.cancelled]
+            self._active = [answer for answer in self._active if answer not in gone]
+            self._waiting = deque(answer for answer in self._waiting if answer not in gone)
+            closed = self._closed
+        for answer in gone:
+            answer.finish("cancelled")
+        return not closed
+
+    def _read_prompts(self) -> None:
+        """Read one piece of the first prompt that is not read yet."""
+        answer = next((answer for answer in self._active if answer.last_id is None), None)
+        if answer is None:
+            return
+        if answer.cache is None:
+            answer.cache = AnswerCache(self._decoder, answer.positions)
+        start = answer.cache.length
+        hidden_TC = self._decoder.prefill(answer.ids[start : start + PREFILL_ROWS], answer.cache)
+        if answer.cache.length == len(answer.ids):
+            self._advance(answer, self._decoder.logits(hidden_TC[-1:])[0])
+
+    def _write_tokens(self) -> None:
+        """Write one token of every answer whose prompt is read."""
+        writing = [answer for answer in self._active if answer.last_id is not None]
+        if not writing:
+            return
+        ids = [answer.last_id for answer in writing if answer.last_id is not None]
+        caches = [answer.cache for answer in writing if answer.cache is not None]
+        for answer, logits_V in zip(writing, self._decoder.step(ids, caches), strict=True):
+            self._advance(answer, logits_V)
+
+    def _advance(self, answer: Answer, logits_V: Tensor) -> None:
+        if not answer.accept(logits_V, self._spelling, self._end_ids):
+            with self._changed:
+                self._active.remove(answer)
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell every running answer why it ends."""
+        with self._changed:
+            failed, self._active = self._active, []
+        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        memory = memory or "can't allocate memory" in str(error)
+        for answer in failed:
+            answer.fail(
+                GenerationError(
+                    "There is not enough memory for this answer."
+                    if memory
+                    else f"The model failed: {error}",
+                    hint="try a shorter prompt or fewer requests at once" if memory else "",
+                    code="out_of_memory" if memory else None,
+                    retryable=memory,
+                )
+            )
+
+
+def choose_device(device: str) -> str:
+    """Take a GPU for `auto` where there is one."""
+    if device != "auto":
+        return device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def choose_dtype(dtype: str, device: str = "cpu") -> torch.dtype:
+    """Take bfloat16 for `auto` where the machine multiplies it natively, else float32."""
+    if dtype != "auto":
+        return _DTYPES[dtype]
+    # Without these instructions bfloat16 is emulated, many times slower than float32.
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if device != "cpu" or native else torch.float32
+
+
+def _end_ids_of(folder: Path) -> tuple[int, ...]:
+    """Read the end tokens of `generation_config.json`, where a chat model names them."""
+    file = folder / "generation_config.json"
+    if not file.is_file():
+        return ()
+    try:
+        ends = json.loads(file.read_text(encoding="utf-8")).get("eos_token_id")
+    except ValueError as error:
+        raise CheckpointError(f"{file} is not valid JSON: {error}", code="torn") from error
+    if ends is None:
+        return ()
+    return tuple(ends) if isinstance(ends, list) else (int(ends),)
