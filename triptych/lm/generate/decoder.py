@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.lm.model.rope import rope_table
-from triptych.lm.model.transformer import Block, Transformer
+from triptych.lm.model.transformer import Block, RMSNorm, Transformer
 
 LinearMap = Callable[[Tensor], Tensor]
 PREFILL_ROWS = 512
@@ -164,7 +164,7 @@ class _PackedBlock:
         self.norm = block.input_layernorm.weight.detach().to(device, torch.float32)
         self.mlp_norm = block.post_attention_layernorm.weight.detach().to(device, torch.float32)
         self.qk_scale = None
-        if config.qk_norm:
+        if isinstance(attention.q_norm, RMSNorm) and isinstance(attention.k_norm, RMSNorm):
             q_scale = attention.q_norm.weight.detach().expand(self.heads, -1)
             k_scale = attention.k_norm.weight.detach().expand(self.shared, -1)
             self.qk_scale = torch.cat((q_scale, k_scale)).to(device, torch.float32)
