@@ -27,7 +27,7 @@ class UpstreamConfig:
     models: Mapping[str, str] = field(default_factory=dict)
     """Tier or public model name -> model name sent upstream; empty means what runs there."""
 
-    secret: str = ""
+    key_name: str = ""
     """Name of the environment variable, or of a secret an admin entered, that holds its key."""
 
     external: bool | None = None
@@ -78,7 +78,10 @@ class GatewayConfig:
     """Seconds to reach an upstream."""
 
     first_token_timeout_s: float = Field(default=30.0, gt=0)
-    """Seconds until the first token of a stream, or the whole of an answer that is not streamed."""
+    """Seconds until the first token of a stream."""
+
+    answer_timeout_s: float = Field(default=60.0, gt=0)
+    """Seconds for one attempt at an answer that is not streamed."""
 
     idle_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds between two pieces of a stream."""

@@ -7,6 +7,7 @@ selector's business.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -86,7 +87,7 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
         address=config.address,
         models=models,
         external=config.provider == "openai" if config.external is None else config.external,
-        secret=config.secret,
+        key_name=config.key_name,
         revision=config.revision,
         context_tokens=config.context_tokens,
         stream_usage=config.stream_usage,
@@ -108,7 +109,7 @@ def from_environment() -> Iterator[tuple[str, UpstreamConfig]]:
                     provider="hf_spaces",
                     address=qualified(name or default, organisation),
                     models={tier: ""},
-                    secret="HF_TOKEN",
+                    key_name="HF_TOKEN",
                 ),
             )
     if environment.get("OPENAI_API_KEY"):
@@ -119,7 +120,7 @@ def from_environment() -> Iterator[tuple[str, UpstreamConfig]]:
                 provider="openai",
                 address=environment.get("OPENAI_BASE_URL", OPENAI_ADDRESS) or OPENAI_ADDRESS,
                 models=dict.fromkeys(TIERS, model),
-                secret="OPENAI_API_KEY",
+                key_name="OPENAI_API_KEY",
             ),
         )
 
@@ -154,3 +155,8 @@ def direct_host(space: str) -> str:
     Source: huggingface.co lowers the name and writes a dash for every other character.
     """
     return re.sub(r"[^a-z0-9]+", "-", space.lower()).strip("-") + ".hf.space"
+
+
+def owned(upstream: Upstream, company_id: str | None) -> Upstream:
+    """Give an upstream to one company."""
+    return dataclasses.replace(upstream, company_id=company_id)

@@ -83,14 +83,18 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 parent="provider.hf_spaces",
             ),
             FlagSpec("fallback", True, "ask the next upstream when one fails"),
+            FlagSpec("real_ai_only", True, "never answer with scripted text", ("useRealAI",)),
             FlagSpec(
-                "real_ai_only", True, "never answer with scripted text", ("useRealAI",)
+                "log.content",
+                True,
+                "keep content for training where consent was given",
+                ("logging",),
             ),
-            FlagSpec("log.content", True, "keep content for training where consent was given",
-                     ("logging",)),
             FlagSpec("cache", True, "answer repeated questions from memory"),
             FlagSpec(
-                "auto", True, "choose the tier of model=auto by content",
+                "auto",
+                True,
+                "choose the tier of model=auto by content",
                 ("multiTieredAI", "useMultiTieredAI"),
             ),
         )
@@ -106,9 +110,7 @@ def default_definitions() -> dict[str, Any]:
 def definition(value: Value, spec: FlagSpec, targeting: Any = None) -> dict[str, Any]:
     """Write one flagd definition whose default variant is `value`."""
     variants: dict[str, Value] = (
-        {choice: choice for choice in spec.choices}
-        if spec.choices
-        else {"on": True, "off": False}
+        {choice: choice for choice in spec.choices} if spec.choices else {"on": True, "off": False}
     )
     return {
         "state": "ENABLED",
@@ -195,7 +197,8 @@ class FlagProvider(AbstractProvider):
         except OpenFeatureError as error:
             raise InvalidQuery(f"not a valid flag definition: {error}") from error
         changed = [
-            key for key, value in flags.definitions.items()
+            key
+            for key, value in flags.definitions.items()
             if self._flags.definitions.get(key) != value
         ]
         self._core, self._flags = core, flags

@@ -90,9 +90,7 @@ class Selector:
             raise _nobody(tier, flags, external_allowed)
         return Selection(tier, reason, routes, scores)
 
-    def _wanted(
-        self, query: Query, principal: Principal, flags: Resolved
-    ) -> tuple[str, str, str]:
+    def _wanted(self, query: Query, principal: Principal, flags: Resolved) -> tuple[str, str, str]:
         if query.tier_asked in TIERS:
             return query.tier_asked, f"explicit_{query.explicit}", ""
         if query.tier_asked != AUTO:

@@ -6,7 +6,7 @@ below (`transport`). A provider raises `UpstreamError` and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -22,7 +22,7 @@ class Upstream:
     address: str
     models: Mapping[str, str]
     external: bool
-    secret: str = ""
+    key_name: str = ""
     company_id: str | None = None
     """Set: only members of this company may ever be sent there."""
     revision: str = ""
@@ -95,7 +95,7 @@ class Provider(Protocol):
         """
         ...
 
-    def stream(self, call: Call) -> AsyncIterator[Frame]:
+    def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Yield the answer as it arrives; closing the iterator reaches the upstream.
 
         Raises: UpstreamError; after the first frame only UpstreamInterrupted or UpstreamTimeout.

@@ -74,7 +74,6 @@ def history(call: Call) -> list[dict[str, str]]:
 
 def _encode_guide(call: Call) -> dict[str, Any]:
     params = _params(call, "max_length")
-    params["max_new_tokens"] = params.get("max_length", 1024)
     if earlier := history(call):
         params["conversation_history"] = orjson.dumps(earlier).decode()
     if call.company_context:
@@ -134,9 +133,7 @@ GUIDE = Dialect("generate-params", ("api/generate",), _encode_guide, _decode_gen
 INPUTS = Dialect(
     "generate-inputs", ("api/generate", "api/predict"), _encode_inputs, _decode_generated
 )
-DATA = Dialect(
-    "data", ("api/predict", "run/predict", "run", "predict"), _encode_data, _decode_data
-)
+DATA = Dialect("data", ("api/predict", "run/predict", "run", "predict"), _encode_data, _decode_data)
 INFERENCE = Dialect("inference", ("",), _encode_inference, _decode_generated)
 
 #: Tried in this order.

@@ -7,7 +7,7 @@ not changed here (`prompts` did that).
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import orjson
@@ -72,7 +72,7 @@ class OpenAIProvider:
             raw = None
         return Completion(body, raw, str(body.get("system_fingerprint") or self.upstream.revision))
 
-    async def stream(self, call: Call) -> AsyncIterator[Frame]:
+    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Yield the upstream's own chunks."""
         finished = False
         started = False

@@ -19,7 +19,7 @@ Model names, combined with `+`::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from itertools import count
 from typing import Any
 
@@ -70,14 +70,12 @@ class ScriptedProvider:
         )
         return Completion(body, None, REVISION)
 
-    async def stream(self, call: Call) -> AsyncIterator[Frame]:
+    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
         """Yield the scripted answer word by word."""
         script = _parse(call.model)
         await self._before(script)
         words = _words(script, call)
-        writer = shapes.ChunkWriter(
-            call.kind, call.model, id=call.request_id, fingerprint=REVISION
-        )
+        writer = shapes.ChunkWriter(call.kind, call.model, id=call.request_id, fingerprint=REVISION)
         for position, word in enumerate(words):
             if position == script.get("drop"):
                 raise UpstreamInterrupted(f"{self.upstream.name} broke off its stream")
@@ -92,9 +90,7 @@ class ScriptedProvider:
         usage = _usage(call, words)
         yield Frame(
             writer.usage(usage),
-            shapes.usage_chunk(
-                call.kind, call.model, usage, id=writer.id, created=writer.created
-            ),
+            shapes.usage_chunk(call.kind, call.model, usage, id=writer.id, created=writer.created),
         )
 
     async def _before(self, script: dict[str, Any]) -> None:
@@ -153,6 +149,4 @@ def _usage(call: Call, words: list[str]) -> dict[str, Any]:
 
 
 def _chunk(writer: shapes.ChunkWriter, **fields: Any) -> dict[str, Any]:
-    return shapes.chunk(
-        writer.kind, writer.model, id=writer.id, created=writer.created, **fields
-    )
+    return shapes.chunk(writer.kind, writer.model, id=writer.id, created=writer.created, **fields)

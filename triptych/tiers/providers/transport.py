@@ -6,8 +6,8 @@ answer means is the provider's business; what a status means is decided here, in
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -46,10 +46,8 @@ class Transport:
         *,
         key: str = "",
         connect_timeout_s: float = 5.0,
-        idle_timeout_s: float = 30.0,
     ) -> None:
         self.upstream = upstream
-        self.idle_timeout_s = idle_timeout_s
         self._key = key
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
         if key:
@@ -145,7 +143,7 @@ class Transport:
         payload: Any = None,
         method: str = "POST",
         headers: Mapping[str, str] | None = None,
-    ) -> AsyncIterator[sse.Event]:
+    ) -> AsyncGenerator[sse.Event]:
         """Yield server-sent events as they arrive.
 
         Raises: UpstreamError; UpstreamInterrupted when the stream ends inside an event.
@@ -158,7 +156,7 @@ class Transport:
                 raise self.from_status(response.status, response.headers, raw)
             if response.content_type != sse.MEDIA_TYPE:
                 raise self.malformed(await response.content.read(2048))
-            while piece := await self._piece(response):
+            while piece := await response.content.readany():
                 try:
                     events = parser.feed(piece)
                 except ValueError as error:
@@ -167,16 +165,6 @@ class Transport:
                     yield event
         if parser.pending:
             raise UpstreamInterrupted(f"{self.upstream.name} broke off inside an event")
-
-    async def _piece(self, response: aiohttp.ClientResponse) -> bytes:
-        try:
-            async with asyncio.timeout(self.idle_timeout_s):
-                return await response.content.readany()
-        except TimeoutError as error:
-            raise UpstreamTimeout(
-                f"{self.upstream.name} was silent for {self.idle_timeout_s:g} s",
-                code="upstream_idle",
-            ) from error
 
     def malformed(self, raw: bytes) -> UpstreamMalformed:
         """Describe an answer that is none."""
@@ -248,8 +236,6 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         when = parsedate_to_datetime(value)
     except ValueError:
         return None
-    import time
-
     return max(0.0, when.timestamp() - time.time())
 
 

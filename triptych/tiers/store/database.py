@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Table, event
 from sqlalchemy.engine import make_url
@@ -171,7 +171,7 @@ def _check_rows(
 
 def _tables(statement: Executable) -> list[Table]:
     found: dict[str, Table] = {}
-    for element in visitors.iterate(statement):
+    for element in visitors.iterate(cast(Any, statement)):
         if isinstance(element, Table):
             found[element.name] = element
         table = getattr(element, "table", None)

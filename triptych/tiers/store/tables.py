@@ -250,7 +250,7 @@ spaces = Table(
     Column("address", Text, nullable=False),
     Column("models", JSON, nullable=False),
     Column("company_id", String(64), index=True),
-    Column("secret", String(64), nullable=False),
+    Column("key_name", String(64), nullable=False),
     Column("external", Boolean),
     Column("revision", String(64), nullable=False),
     Column("is_active", Boolean, nullable=False),

@@ -10,6 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Apply."""
     op.create_table(
         "api_keys",
         sa.Column("key_id", sa.String(length=32), nullable=False),
@@ -270,7 +271,7 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("models", sa.JSON(), nullable=False),
         sa.Column("company_id", sa.String(length=64), nullable=True),
-        sa.Column("secret", sa.String(length=64), nullable=False),
+        sa.Column("key_name", sa.String(length=64), nullable=False),
         sa.Column("external", sa.Boolean(), nullable=True),
         sa.Column("revision", sa.String(length=64), nullable=False),
         sa.Column("is_active", sa.Boolean(), nullable=False),

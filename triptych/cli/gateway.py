@@ -1,0 +1,59 @@
+"""Run and steer the tiered gateway.
+
+triptych gateway serve              answer the OpenAI API through three tiers
+triptych gateway flags              show every flag; `flags provider=openai` sets one
+triptych gateway keys create NAME   make a key for an application; it is shown once
+triptych gateway log                the latest requests and what became of them
+triptych gateway probe              test every upstream with a real request
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Describe the arguments of `triptych gateway`."""
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    serve = verbs.add_parser("serve", help="answer requests until stopped")
+    flags = verbs.add_parser("flags", help="show or set feature flags")
+    flags.add_argument("assignments", nargs="*", metavar="FLAG=VALUE")
+    keys = verbs.add_parser("keys", help="create, list and revoke keys")
+    keys.add_argument("action", choices=["create", "list", "revoke"])
+    keys.add_argument("name", nargs="?", default="", help="a name for the key, or its id")
+    keys.add_argument("--kind", choices=["service", "user"], default="service")
+    keys.add_argument("--role", choices=["user", "company_admin", "admin"], default="user")
+    keys.add_argument("--user", help="the user a user key belongs to")
+    keys.add_argument("--company", help="limit the key to one company")
+    log = verbs.add_parser("log", help="show the latest requests")
+    log.add_argument("-n", type=int, default=20, help="how many")
+    probe = verbs.add_parser("probe", help="test every upstream with a real request")
+    for verb in (serve, flags, keys, log, probe):
+        verb.add_argument("--config", help="a TOML file with a [gateway] section")
+        verb.add_argument("--json", action="store_true", help="JSON for scripts")
+        verb.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="SECTION.FIELD=VALUE",
+            help="override a setting",
+        )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run one verb."""
+    from pathlib import Path
+
+    from triptych.config import load_config
+    from triptych.tiers import commands
+
+    config = load_config(Path(args.config) if args.config else None, args.set).gateway
+    if args.verb == "serve":
+        from triptych.tiers.server import serve
+
+        return serve(config, args.config, args.set)
+    verb = getattr(commands, args.verb)
+    result = commands.run(verb(config, args))
+    commands.show(result, as_json=args.json, out=sys.stdout)
+    return 0

@@ -1,0 +1,290 @@
+"""Read request bodies into queries: OpenAI's two shapes and the originals' `/api/query`.
+
+Every field is known or refused with the nearest name; every number has its range. What the
+client did not send stays absent, so that 0 stays 0 and no default of ours reaches an upstream.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
+
+import orjson
+
+from triptych.errors import InvalidQuery
+from triptych.tiers import prompts
+from triptych.tiers.query import TIERS, Message, Query
+
+_ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
+_SAMPLING = (
+    "temperature",
+    "top_p",
+    "n",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "response_format",
+    # what vLLM, llama.cpp and our own faces understand beyond OpenAI
+    "top_k",
+    "min_p",
+    "repetition_penalty",
+    "ignore_eos",
+    "guided_json",
+    "structured_outputs",
+)
+_CHAT = frozenset(
+    (
+        "model",
+        "messages",
+        "stream",
+        "stream_options",
+        "max_completion_tokens",
+        "top_logprobs",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "functions",
+        "function_call",
+        "reasoning_effort",
+        "modalities",
+        "audio",
+        "prediction",
+        "verbosity",
+        "web_search_options",
+        "prompt_cache_retention",
+        *_SAMPLING,
+    )
+)
+_TEXT = frozenset(
+    ("model", "prompt", "stream", "stream_options", "suffix", "echo", "best_of", *_SAMPLING)
+)
+_NOT_PARAMS = frozenset(("model", "messages", "prompt", "stream", "stream_options"))
+_RANGES: Mapping[str, tuple[type | tuple[type, ...], float, float]] = {
+    "temperature": ((int, float), 0, 2),
+    "top_p": ((int, float), 0, 1),
+    "presence_penalty": ((int, float), -2, 2),
+    "frequency_penalty": ((int, float), -2, 2),
+    "n": (int, 1, 16),
+    "max_tokens": (int, 1, 1_000_000),
+    "max_completion_tokens": (int, 1, 1_000_000),
+    "top_logprobs": (int, 0, 20),
+    "top_k": (int, 0, 1_000_000),
+    "min_p": ((int, float), 0, 1),
+    "repetition_penalty": ((int, float), 0.01, 10),
+    "seed": (int, -(2**63), 2**63 - 1),
+}
+_TEXTS: Mapping[str, type | tuple[type, ...]] = {
+    "stop": (str, list),
+    "user": str,
+    "metadata": dict,
+    "tools": list,
+    "response_format": dict,
+    "logit_bias": dict,
+    "stream_options": dict,
+}
+_ID = re.compile(r"[\x21-\x7e]{1,64}")
+
+
+def load(raw: bytes) -> dict[str, Any]:
+    """Parse a JSON object.
+
+    Raises: InvalidQuery with status 400.
+    """
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidQuery(f"the body is not valid JSON: {error}", status=400) from error
+    if not isinstance(body, dict):
+        raise InvalidQuery("the body must be a JSON object", status=400)
+    return body
+
+
+def chat(body: dict[str, Any], request_id: str, *, system_allowed: bool) -> Query:
+    """Read the body of `/v1/chat/completions`."""
+    _known(body, _CHAT)
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        _refuse("messages", "must be a list of at least one message")
+    for number, message in enumerate(messages):
+        _check_message(message, number, system_allowed)
+    return _query(body, "chat", messages, request_id)
+
+
+def text(body: dict[str, Any], request_id: str) -> Query:
+    """Read the body of `/v1/completions`."""
+    _known(body, _TEXT)
+    prompt = body.get("prompt")
+    if not isinstance(prompt, str) or not prompt:
+        _refuse("prompt", "must be a text of at least one character")
+    return _query(body, "text", [{"role": "user", "content": prompt}], request_id)
+
+
+def _query(body: dict[str, Any], kind: Any, messages: list[Message], request_id: str) -> Query:
+    params = {}
+    for name, value in body.items():
+        if name not in _NOT_PARAMS and value is not None:
+            _check_param(name, value)
+            params[name] = value
+    stream = body.get("stream")
+    if stream not in (None, True, False):
+        _refuse("stream", "must be true or false")
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        _refuse("stream_options", "must be an object")
+    query = Query(request_id, kind, messages, params, "", bool(stream))
+    query.include_usage = bool(options and options.get("include_usage"))
+    name_tier(query, body.get("model"))
+    return query
+
+
+def name_tier(query: Query, model: Any) -> None:
+    """Read the `model` of a request: a tier, `auto`, or a named model."""
+    if model is None:
+        model = "base"
+        query.explicit = "default"
+    if not isinstance(model, str) or not model or len(model) > 128:
+        _refuse("model", "must be a name of at most 128 characters")
+    query.model_asked = model
+    short = model.removeprefix("tier:")
+    query.tier_asked = short if short in TIERS or short == "auto" else "named"
+
+
+def _check_message(message: Any, number: int, system_allowed: bool) -> None:
+    if not isinstance(message, dict):
+        _refuse(f"messages[{number}]", "must be an object")
+    role = message.get("role")
+    if role not in _ROLES:
+        _refuse(f"messages[{number}].role", f"must be one of {', '.join(sorted(_ROLES))}")
+    if role in ("system", "developer") and not system_allowed:
+        _refuse(f"messages[{number}].role", "system messages are not allowed here")
+    content = message.get("content")
+    if content is None:
+        if role != "assistant":
+            _refuse(f"messages[{number}].content", "is required")
+    elif not isinstance(content, (str, list)):
+        _refuse(f"messages[{number}].content", "must be a text or a list of parts")
+    elif not content and role in ("user", "system", "developer"):
+        _refuse(f"messages[{number}].content", "is empty")
+
+
+def _check_param(name: str, value: Any) -> None:
+    limits = _RANGES.get(name)
+    if limits is not None:
+        _, low, high = limits
+        if not _within(value, *limits):
+            _refuse(name, f"must be between {low:g} and {high:g}, got {str(value)[:40]}")
+        return
+    kind = _TEXTS.get(name)
+    if kind is not None and not isinstance(value, kind):
+        _refuse(name, f"must not be a {type(value).__name__}")
+
+
+def _within(value: Any, kinds: type | tuple[type, ...], low: float, high: float) -> bool:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        return False
+    number: float = value  # type: ignore[assignment]
+    return low <= number <= high
+
+
+def _known(body: Mapping[str, Any], fields: frozenset[str]) -> None:
+    for name in body:
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, n=1)
+            _refuse(
+                str(name)[:64],
+                "is not a known field" + (f"; did you mean {near[0]}?" if near else ""),
+            )
+
+
+def _refuse(field: str, sentence: str) -> NoReturn:
+    raise InvalidQuery(f"{field} {sentence}", param=field)
+
+
+# -- the originals' shape ------------------------------------------------------------------------
+
+_ORIGINAL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "input": lambda v: isinstance(v, str),
+    "user_id": lambda v: isinstance(v, str) and bool(_ID.fullmatch(v)),
+    "company_id": lambda v: v is None or (isinstance(v, str) and bool(_ID.fullmatch(v))),
+    "use_company_model": lambda v: isinstance(v, bool),
+    "use_abstraction": lambda v: isinstance(v, bool),
+    "use_existing_models": lambda v: isinstance(v, bool),
+    "context": lambda v: isinstance(v, str) and len(v) <= 64,
+    "conversation_history": lambda v: isinstance(v, list),
+    "conversation_id": lambda v: isinstance(v, str) and bool(_ID.fullmatch(v)),
+    "temperature": lambda v: (
+        not isinstance(v, bool) and isinstance(v, (int, float)) and 0 <= v <= 2
+    ),
+    "max_new_tokens": lambda v: (
+        not isinstance(v, bool) and isinstance(v, int) and 1 <= v <= 1_000_000
+    ),
+    "feature": lambda v: isinstance(v, str) and len(v) <= 64,
+    "stream": lambda v: isinstance(v, bool),
+    "tier": lambda v: v in (*TIERS, "auto"),
+}
+
+
+def original(body: dict[str, Any], request_id: str) -> Query:
+    """Read the body of `/api/query`: the originals' QueryContext, camelCase or snake_case."""
+    fields: dict[str, Any] = {}
+    merged = {k: v for k, v in body.items() if k != "context" or not isinstance(v, dict)}
+    if isinstance(body.get("context"), dict):
+        merged.update(body["context"])
+    for name, value in merged.items():
+        snake = re.sub(r"(?<!^)(?=[A-Z])", "_", str(name)).lower()
+        check = _ORIGINAL_FIELDS.get(snake)
+        if check is None:
+            near = difflib.get_close_matches(snake, _ORIGINAL_FIELDS, n=1)
+            _refuse(
+                str(name)[:64],
+                "is not a known field" + (f"; did you mean {near[0]}?" if near else ""),
+            )
+        if value is None:
+            continue
+        if not check(value):
+            _refuse(str(name), f"has a value that is not allowed: {str(value)[:40]!r}")
+        fields[snake] = value
+    return _from_original(fields, request_id)
+
+
+def _from_original(fields: Mapping[str, Any], request_id: str) -> Query:
+    history = tuple(turn for turn in fields.get("conversation_history", ()))
+    if not all(isinstance(turn, dict) for turn in history):
+        _refuse("conversation_history", "must be a list of {role, content}")
+    messages = prompts.conversation(fields.get("input", ""), history, system_allowed=False)
+    params = {}
+    if "temperature" in fields:
+        params["temperature"] = fields["temperature"]
+    if "max_new_tokens" in fields:
+        params["max_tokens"] = fields["max_new_tokens"]
+    query = Query(request_id, "chat", messages, params, "base", bool(fields.get("stream")))
+    query.user_id = fields.get("user_id")
+    query.company_id = fields.get("company_id")
+    query.feature = fields.get("feature")
+    query.conversation_id = fields.get("conversation_id")
+    query.context_label = fields.get("context", "general")
+    query.explicit = "context"
+    query.tier_asked = fields.get("tier") or original_tier(
+        bool(fields.get("use_company_model")), bool(fields.get("use_abstraction"))
+    )
+    query.model_asked = query.tier_asked
+    return query
+
+
+def original_tier(use_company_model: bool, use_abstraction: bool) -> str:
+    """Choose as the originals do: the company's model wins when both are asked for."""
+    if use_company_model:
+        return "company"
+    return "abstraction" if use_abstraction else "base"

@@ -1,0 +1,141 @@
+"""What `triptych gateway` does besides serving: flags, keys, the log, probes."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import IO, Any
+
+import orjson
+
+from triptych.config.gateway import GatewayConfig
+from triptych.errors import UsageError
+from triptych.tiers import catalogue
+from triptych.tiers.flags import REGISTRY, Flags
+from triptych.tiers.providers.factory import Factory
+from triptych.tiers.runtime import killed_flags
+from triptych.tiers.store import accounts, interactions, migrations, settings
+from triptych.tiers.store import flags as flag_store
+from triptych.tiers.store.database import Database
+
+ACTOR = "command line"
+
+
+def run(work: Coroutine[Any, Any, Any]) -> Any:
+    """Run one command to its end."""
+    return asyncio.run(work)
+
+
+async def _with_database(config: GatewayConfig, work: Any) -> Any:
+    database = Database(config.database_url)
+    try:
+        await migrations.upgrade(database)
+        result: Awaitable[Any] = work(database)
+        return await result
+    finally:
+        await database.close()
+
+
+async def flags(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Set flags, then list them all."""
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        for assignment in args.assignments:
+            key, equals, text = assignment.partition("=")
+            if not equals:
+                raise UsageError(f"cannot read {assignment!r}", hint="write it as flag=value")
+            value = {"true": True, "false": False, "on": True, "off": False}.get(text, text)
+            await flag_store.set_flag(database, key, value, actor=ACTOR)
+        current = Flags(killed_flags())
+        current.load(await settings.load_flags(database))
+        values = current.resolve(None).values
+        return [
+            {"flag": key, "value": values[key], "default": spec.default, "is": spec.description}
+            for key, spec in REGISTRY.items()
+        ]
+
+    found: list[dict[str, Any]] = await _with_database(config, work)
+    return found
+
+
+async def keys(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Create, list or revoke keys."""
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        if args.action == "create":
+            key = await accounts.create_key(
+                database,
+                name=args.name or "unnamed",
+                kind=args.kind,
+                role=args.role,
+                user_id=args.user,
+                company_id=args.company,
+                actor=ACTOR,
+            )
+            return [{"key": key, "note": "shown once; keep it safe"}]
+        if args.action == "revoke":
+            await accounts.revoke_key(database, args.name, actor=ACTOR)
+        return await accounts.list_keys(database)
+
+    found: list[dict[str, Any]] = await _with_database(config, work)
+    return found
+
+
+async def log(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Show the latest requests."""
+    found: list[dict[str, Any]] = await _with_database(
+        config, lambda database: interactions.latest(database, args.n)
+    )
+    return found
+
+
+async def probe(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Test every configured upstream."""
+    factory = Factory(config)
+    found = []
+    for upstream in catalogue.from_config(config):
+        provider = factory.build(upstream)
+        try:
+            result = await provider.probe()
+        finally:
+            await provider.close()
+        found.append(
+            {
+                "upstream": upstream.name,
+                "tiers": ",".join(upstream.models),
+                "ok": result.ok,
+                "latency_s": round(result.latency_s, 3),
+                "dialect": result.dialect,
+                "revision": result.revision,
+                "stage": result.stage,
+                "message": result.message,
+            }
+        )
+    return found
+
+
+def show(rows: list[dict[str, Any]], *, as_json: bool, out: IO[str]) -> None:
+    """Print rows as JSON or as a table."""
+    if as_json:
+        print(orjson.dumps(rows, option=orjson.OPT_INDENT_2).decode(), file=out)
+        return
+    if not rows:
+        print("nothing yet", file=out)
+        return
+    columns = list(rows[0])
+    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [
+        max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)
+    ]
+    for line in [columns, *cells]:
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip(), file=out)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)

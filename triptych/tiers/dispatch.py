@@ -1,0 +1,271 @@
+"""Ask upstreams until one answers: one retry budget, breakers, timeouts, fallback.
+
+There is one loop, for whole answers and for streams alike: a stream counts as answered with its
+first token, and nothing is ever retried after that. What each kind of failure allows is written
+in `UpstreamError`; the table of the fault matrix is in `tests/tiers/test_faults.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from triptych.config.gateway import GatewayConfig
+from triptych.errors import (
+    NoProviderAvailable,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamWaking,
+)
+from triptych.tiers.breaker import Breaker
+from triptych.tiers.providers.base import Call, Completion, Frame, Provider, Upstream
+from triptych.tiers.query import Attempt, Query, Trace
+from triptych.tiers.selector import Route, Selection
+
+T = TypeVar("T")
+_JITTER = 0.15
+_DEFAULT_HOLD_S = 5.0
+
+MakeCall = Callable[[Query, Route, Trace, float], Call]
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream after its first token: what came so far, and the rest."""
+
+    frames: list[Frame]
+    rest: AsyncGenerator[Frame]
+    deadline_s: float
+
+
+class Dispatcher:
+    """Hold the providers and their breakers, and run the one loop."""
+
+    def __init__(self, config: GatewayConfig, make_call: MakeCall) -> None:
+        self.config = config
+        self.make_call = make_call
+        self.providers: dict[str, Provider] = {}
+        self.breakers: dict[str, Breaker] = {}
+
+    def install(self, name: str, provider: Provider) -> None:
+        """Put a provider in place; its breaker starts closed unless it was there before."""
+        self.providers[name] = provider
+        self.breakers.setdefault(
+            name, Breaker(self.config.breaker_failures, self.config.breaker_open_s)
+        )
+
+    def remove(self, names: Iterable[str]) -> list[Provider]:
+        """Take providers out of service; requests they are answering go on."""
+        return [self.providers.pop(name) for name in list(names) if name in self.providers]
+
+    async def complete(self, query: Query, selection: Selection, trace: Trace) -> Completion:
+        """Return a whole answer from the first upstream that gives one.
+
+        Raises: UpstreamError of the last attempt, NoProviderAvailable when none was possible.
+        """
+
+        async def ask(provider: Provider, call: Call, _: Attempt) -> Completion:
+            return await provider.complete(call)
+
+        return await self._run(query, selection, trace, ask, self._answer_timeout)
+
+    async def open(self, query: Query, selection: Selection, trace: Trace) -> Opened:
+        """Return a stream that has given its first token.
+
+        Raises: as `complete`.
+        """
+
+        async def ask(provider: Provider, call: Call, attempt: Attempt) -> Opened:
+            rest = provider.stream(call)
+            frames: list[Frame] = []
+            try:
+                async for frame in rest:
+                    frames.append(frame)
+                    if has_token(frame.chunk):
+                        attempt.ttft_s = time.monotonic() - attempt.started_s
+                        break
+            except BaseException:
+                await rest.aclose()
+                raise
+            return Opened(frames, rest, call.deadline_s)
+
+        return await self._run(query, selection, trace, ask, self._first_token_timeout)
+
+    async def frames(self, opened: Opened) -> AsyncGenerator[Frame]:
+        """Yield the rest of a stream, within its idle and total timeouts.
+
+        Raises: UpstreamInterrupted, UpstreamTimeout.
+        """
+        rest, deadline_s, idle_s = opened.rest, opened.deadline_s, self.config.idle_timeout_s
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(min(idle_s, deadline_s - time.monotonic())):
+                        frame = await anext(rest)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    raise _silent(deadline_s, idle_s) from error
+                yield frame
+        finally:
+            await rest.aclose()
+
+    async def _run(
+        self,
+        query: Query,
+        selection: Selection,
+        trace: Trace,
+        ask: Callable[[Provider, Call, Attempt], Awaitable[T]],
+        timeout_of: Callable[[Upstream], float],
+    ) -> T:
+        deadline_s = time.monotonic() + self.config.total_timeout_s
+        last: UpstreamError | None = None
+        shortest_s: float | None = None
+        for route in selection.routes:
+            provider = self.providers.get(route.upstream.name)
+            if provider is None:
+                continue
+            breaker = self.breakers[route.upstream.name]
+            retries = 0
+            while True:
+                if not breaker.allows():
+                    shortest_s = _least(shortest_s, breaker.retry_after_s())
+                    trace.fallback_reason = trace.fallback_reason or "breaker_open"
+                    break
+                if len(trace.attempts) >= self.config.max_attempts:
+                    breaker.released()
+                    raise last or _nobody(selection, shortest_s)
+                call = self.make_call(query, route, trace, deadline_s)
+                attempt = _begin(route, trace)
+                try:
+                    limit_s = min(timeout_of(route.upstream), deadline_s - time.monotonic())
+                    async with asyncio.timeout(limit_s):
+                        result = await ask(provider, call, attempt)
+                except UpstreamError as error:
+                    last = error
+                except TimeoutError:
+                    last = UpstreamTimeout(
+                        f"{route.upstream.name} gave nothing within {limit_s:.3g} s",
+                        code="upstream_first_token" if query.stream else "upstream_answer",
+                    )
+                except BaseException:
+                    _end(attempt, trace, "cancelled", 499, "cancelled")
+                    breaker.released()
+                    raise
+                else:
+                    _end(attempt, trace, "ok", 200, "")
+                    breaker.succeeded()
+                    _serve(trace, route, attempt)
+                    return result
+                _end(attempt, trace, "failed", last.status, last.code)
+                _judge(breaker, last)
+                if not last.falls_back:
+                    raise last
+                trace.fallback_reason = trace.fallback_reason or last.code
+                pause_s = self._pause(last, retries)
+                if pause_s is None or time.monotonic() + pause_s >= deadline_s:
+                    break
+                retries += 1
+                await asyncio.sleep(pause_s)
+            if time.monotonic() >= deadline_s:
+                break
+        raise last or _nobody(selection, shortest_s)
+
+    def _pause(self, error: UpstreamError, retries: int) -> float | None:
+        """Say how long to wait before asking the same upstream again; None: do not."""
+        if not error.retryable or retries >= self.config.retries:
+            return None
+        jitter = random.uniform(1 - _JITTER, 1 + _JITTER)
+        pause_s = self.config.retry_base_s * float(2**retries) * jitter
+        if error.retry_after_s is not None:
+            if error.retry_after_s > self.config.retry_after_max_s:
+                return None
+            return max(error.retry_after_s, 0.0)
+        return pause_s
+
+    def _first_token_timeout(self, upstream: Upstream) -> float:
+        return upstream.first_token_timeout_s or self.config.first_token_timeout_s
+
+    def _answer_timeout(self, upstream: Upstream) -> float:
+        return max(self.config.answer_timeout_s, upstream.first_token_timeout_s or 0.0)
+
+    async def close(self) -> None:
+        """Close every provider."""
+        for provider in self.providers.values():
+            await provider.close()
+
+
+def has_token(chunk: dict[str, Any]) -> bool:
+    """Tell whether a chunk carries something a person sees, or the end."""
+    choices = chunk.get("choices")
+    if not choices:
+        return False
+    choice = choices[0]
+    if choice.get("finish_reason"):
+        return True
+    delta = choice.get("delta")
+    if delta is None:
+        return bool(choice.get("text"))
+    return bool(delta.get("content") or delta.get("tool_calls") or delta.get("refusal"))
+
+
+def _begin(route: Route, trace: Trace) -> Attempt:
+    upstream = route.upstream
+    attempt = Attempt(upstream.name, upstream.provider, route.tier, route.model, time.monotonic())
+    trace.attempts.append(attempt)
+    return attempt
+
+
+def _end(attempt: Attempt, trace: Trace, outcome: str, status: int, code: str) -> None:
+    attempt.outcome, attempt.status, attempt.error_code = outcome, status, code
+    attempt.latency_s = time.monotonic() - attempt.started_s
+    trace.upstream_s += attempt.latency_s
+
+
+def _serve(trace: Trace, route: Route, attempt: Attempt) -> None:
+    trace.tier_served = route.tier
+    trace.provider = route.upstream.provider
+    trace.upstream = route.upstream.name
+    trace.model = route.model
+    trace.revision = route.upstream.revision
+    if len(trace.attempts) == 1 and not trace.fallback_reason:
+        trace.fallback_reason = route.reason
+    if attempt.ttft_s is not None:
+        trace.ttft_s = attempt.ttft_s
+
+
+def _judge(breaker: Breaker, error: UpstreamError) -> None:
+    if error.counts:
+        breaker.failed()
+    elif isinstance(error, (UpstreamBusy, UpstreamWaking)):
+        if error.retry_after_s:
+            breaker.hold(error.retry_after_s)
+        else:
+            breaker.released()
+    else:
+        breaker.released()
+
+
+def _silent(deadline_s: float, idle_s: float) -> UpstreamTimeout:
+    if time.monotonic() >= deadline_s:
+        return UpstreamTimeout("the time for the whole request is over", code="upstream_total")
+    return UpstreamTimeout(f"the upstream was silent for {idle_s:g} s", code="upstream_idle")
+
+
+def _least(a: float | None, b: float) -> float:
+    return b if a is None else min(a, b)
+
+
+def _nobody(selection: Selection, retry_after_s: float | None) -> NoProviderAvailable:
+    names = ", ".join(dict.fromkeys(route.upstream.name for route in selection.routes))
+    return NoProviderAvailable(
+        f"nobody can answer for {selection.tier} now: {names} are resting after failures",
+        hint="`triptych gateway probe` tests each of them",
+        retry_after_s=retry_after_s,
+        retryable=True,
+    )

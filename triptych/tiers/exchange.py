@@ -1,0 +1,125 @@
+"""One request from the moment it is accepted until its record is safe.
+
+An `Exchange` is finished exactly once, with its outcome, before the caller hears the end.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from triptych.tiers.accounts import Principal
+from triptych.tiers.query import Outcome, Query, Trace
+from triptych.tiers.store.recorder import Recorder
+
+
+class Exchange:
+    """Carry a request's trace and write its record."""
+
+    __slots__ = ("_recorder", "created_at", "finished", "principal", "query", "started_s", "trace")
+
+    def __init__(self, query: Query, principal: Principal, recorder: Recorder) -> None:
+        self.query = query
+        self.principal = principal
+        self.trace = Trace()
+        self.created_at = time.time()
+        self.started_s = time.monotonic()
+        self.finished = False
+        self._recorder = recorder
+        recorder.spool.start(self._start())
+
+    def _start(self) -> dict[str, Any]:
+        query = self.query
+        return {
+            "request_id": query.request_id,
+            "created_at": self.created_at,
+            "company_id": query.company_id,
+            "user_id": query.user_id,
+            "key_id": self.principal.key_id,
+            "feature": query.feature,
+            "conversation_id": query.conversation_id,
+            "context_label": query.context_label,
+            "kind": query.kind,
+            "stream": query.stream,
+            "tier_asked": query.tier_asked,
+            "model_asked": query.model_asked,
+        }
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds since the request was accepted."""
+        return time.monotonic() - self.started_s
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds of the latency that were ours and not an upstream's."""
+        return max(0.0, self.latency_s - self.trace.upstream_s)
+
+    def finish(
+        self,
+        outcome: Outcome,
+        status: int,
+        *,
+        error_code: str | None = None,
+        content: dict[str, Any] | None = None,
+        cost_microusd: int | None = None,
+        reference_microusd: int | None = None,
+    ) -> None:
+        """Write the record; a second call changes nothing."""
+        if self.finished:
+            return
+        self.finished = True
+        trace, usage = self.trace, self.trace.usage
+        known = usage.source != "unknown"
+        record = self._start()
+        record.update(
+            tier_served=trace.tier_served or None,
+            provider=trace.provider or None,
+            upstream=trace.upstream or None,
+            model=trace.model,
+            revision=trace.revision,
+            reason=trace.reason,
+            fallback_reason=trace.fallback_reason,
+            selector=trace.selector,
+            flags=trace.flags,
+            flags_version=trace.flags_version,
+            outcome=outcome,
+            status=status,
+            error_code=error_code,
+            finish_reason=trace.finish_reason,
+            attempts=len(trace.attempts),
+            input_tokens=usage.input_tokens if known else None,
+            output_tokens=usage.output_tokens if known else None,
+            tokens_source=usage.source,
+            cost_microusd=cost_microusd,
+            reference_microusd=reference_microusd,
+            latency_s=self.latency_s,
+            ttft_s=trace.ttft_s,
+            overhead_s=self.overhead_s,
+            cached=trace.cached,
+            truncated_messages=trace.truncated_messages,
+            tries=self._tries(),
+            content=content,
+        )
+        self._recorder.spool.end(record)
+
+    def _tries(self) -> list[dict[str, Any]]:
+        wall = self.created_at - self.started_s
+        return [
+            {
+                "request_id": self.query.request_id,
+                "number": number,
+                "created_at": wall + attempt.started_s,
+                "company_id": self.query.company_id,
+                "upstream": attempt.upstream,
+                "provider": attempt.provider,
+                "tier": attempt.tier,
+                "model": attempt.model,
+                "outcome": attempt.outcome,
+                "status": attempt.status,
+                "error_code": attempt.error_code or None,
+                "latency_s": attempt.latency_s,
+                "ttft_s": attempt.ttft_s,
+            }
+            for number, attempt in enumerate(self.trace.attempts, start=1)
+        ]

@@ -1,0 +1,45 @@
+"""Build the provider of an upstream, with its key and its timeouts."""
+
+from __future__ import annotations
+
+from triptych.config import environment
+from triptych.config.gateway import GatewayConfig
+from triptych.tiers.providers.base import Provider, Upstream
+from triptych.tiers.providers.hf_space import HfSpaceProvider
+from triptych.tiers.providers.local import LocalProvider
+from triptych.tiers.providers.openai import OpenAIProvider
+from triptych.tiers.providers.scripted import ScriptedProvider
+from triptych.tiers.providers.transport import Transport
+
+
+class Factory:
+    """Know how providers are built, and where their keys come from."""
+
+    def __init__(self, config: GatewayConfig) -> None:
+        self._config = config
+        self.entered_keys: dict[str, str] = {}
+        """Keys that admins entered, opened."""
+
+    def build(self, upstream: Upstream) -> Provider:
+        """Build one provider."""
+        if upstream.provider == "scripted":
+            return ScriptedProvider(upstream)
+        transport = Transport(
+            upstream,
+            key=self._key(upstream.key_name),
+            connect_timeout_s=self._config.connect_timeout_s,
+        )
+        if upstream.provider == "hf_spaces":
+            return HfSpaceProvider(upstream, transport, self._config)
+        if upstream.provider == "local":
+            return LocalProvider(upstream, transport)
+        return OpenAIProvider(upstream, transport)
+
+    def _key(self, name: str) -> str:
+        if not name:
+            return ""
+        entered = self.entered_keys.get(name)
+        if entered is not None:
+            return entered
+        found = environment.secret(name)
+        return found.reveal() if found else ""

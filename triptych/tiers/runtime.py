@@ -1,0 +1,168 @@
+"""Everything one gateway worker holds: built once, refreshed when the database says so.
+
+Order of birth: database and schema, record, settings, providers. Order of death: the reverse,
+with the record drained last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from triptych.config import environment
+from triptych.config.gateway import GatewayConfig, UpstreamConfig
+from triptych.errors import ConfigError, StorageError, TriptychError
+from triptych.tiers import catalogue as catalogues
+from triptych.tiers.accounts import KeyRing
+from triptych.tiers.catalogue import Catalogue
+from triptych.tiers.dispatch import Dispatcher
+from triptych.tiers.flags import Flags
+from triptych.tiers.limits import Limiter
+from triptych.tiers.providers.base import Provider, Upstream
+from triptych.tiers.providers.factory import Factory
+from triptych.tiers.selector import Classifier, Route, Selector
+from triptych.tiers.store import migrations, settings
+from triptych.tiers.store.database import Database
+from triptych.tiers.store.recorder import Recorder
+
+logger = logging.getLogger("triptych.gateway")
+
+
+class Runtime:
+    """Hold the parts of one worker and keep them in step with the database."""
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        home: Path | None = None,
+        classifier: Classifier | None = None,
+    ) -> None:
+        self.config = config
+        self.home = home or environment.home()
+        url = config.database_url or f"sqlite+aiosqlite:///{self.home / 'gateway.db'}"
+        self.database = Database(url)
+        self.recorder = Recorder(
+            self.database,
+            self.home / "gateway" / "spool",
+            max_bytes=config.spool_bytes,
+            interval_s=config.flush_interval_s,
+        )
+        self.flags = Flags(killed_flags())
+        self.keys = KeyRing(anonymous_allowed=config.anonymous)
+        self.limiter = Limiter(config)
+        self.prompts: dict[str, str] = {}
+        self.selector = Selector(Catalogue([]), config.provider_order, classifier)
+        self.dispatcher = Dispatcher(config, _no_call)
+        self.factory = Factory(config)
+        self.ready = False
+        self._versions: dict[str, int] = {}
+        self._declared = catalogues.from_config(config)
+        self._installed: dict[str, Upstream] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.polled_at = 0.0
+
+    async def open(self) -> None:
+        """Bring everything up.
+
+        Raises: StorageError when the database is away at the very first start.
+        """
+        await migrations.upgrade(self.database)
+        await self.recorder.open()
+        await self.refresh()
+        self._task = asyncio.create_task(self._poll(), name="settings")
+        self.ready = True
+
+    async def _poll(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.poll_interval_s)
+            try:
+                await self.refresh()
+            except TriptychError as error:
+                if not self.flags.stale:
+                    logger.warning("settings are stale: %s", error.message)
+                self.flags.stale = True
+
+    async def refresh(self) -> None:
+        """Read again what changed since the last look.
+
+        Raises: StorageError; everything stays as it was then.
+        """
+        versions = await settings.versions(self.database)
+        changed = {t for t, v in versions.items() if self._versions.get(t) != v}
+        if "flags" in changed:
+            self.flags.load(await settings.load_flags(self.database))
+        if "accounts" in changed:
+            self.keys.replace(await settings.load_principals(self.database))
+        if "prompts" in changed:
+            self.prompts = await settings.load_prompts(self.database)
+        if "upstreams" in changed:
+            await self._load_upstreams(versions["upstreams"])
+        self._versions = versions
+        self.flags.stale = False
+        self.polled_at = time.time()
+
+    async def _load_upstreams(self, version: int) -> None:
+        found = {upstream.name: upstream for upstream in self._declared}
+        for row in await settings.load_upstreams(self.database):
+            try:
+                upstream = entered(row, private_allowed=self.config.allow_private_addresses)
+            except ConfigError as error:
+                logger.warning("%s", error.message)
+                continue
+            found[upstream.name] = upstream
+        gone = [n for n, upstream in self._installed.items() if found.get(n) != upstream]
+        retired = self.dispatcher.remove(gone)
+        for name, upstream in found.items():
+            if self._installed.get(name) != upstream:
+                self.dispatcher.install(name, self.factory.build(upstream))
+        self._installed = found
+        self.selector.replace(Catalogue(found.values(), version))
+        for provider in retired:
+            await _retire(provider)
+
+    async def close(self) -> None:
+        """Take everything down; the record is drained last."""
+        self.ready = False
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self.dispatcher.close()
+        await self.recorder.close()
+        await self.database.close()
+
+
+def killed_flags() -> list[str]:
+    """Read the kill switch: flags the environment holds off, whatever anybody set."""
+    names = environment.get("TRIPTYCH_KILL", "") or ""
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def entered(row: Mapping[str, Any], *, private_allowed: bool) -> Upstream:
+    """Build an upstream from an admin's row; it is trusted less than the configuration."""
+    config = UpstreamConfig(
+        provider=row["provider"],
+        address=row["address"],
+        models=row["models"],
+        key_name=row["key_name"],
+        external=row["external"],
+        revision=row["revision"],
+    )
+    upstream = catalogues.build(row["name"], config, trusted=private_allowed)
+    return catalogues.owned(upstream, row["company_id"])
+
+
+async def _retire(provider: Provider) -> None:
+    """Close a replaced provider when the requests it is answering are done."""
+    asyncio.get_running_loop().call_later(300.0, lambda: asyncio.ensure_future(provider.close()))
+
+
+def _no_call(*_: object) -> Any:
+    raise StorageError("the service is not built yet")
+
+
+__all__ = ["Route", "Runtime"]
