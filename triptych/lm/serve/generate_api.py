@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,10 +17,10 @@ from fastapi.responses import Response
 
 from triptych.config.generate import Sampling
 from triptych.errors import GenerationError
-from triptych.lm.generate.engine import GenerateRequest
+from triptych.lm.generate.engine import Chunk, GenerateRequest, Message
 from triptych.lm.serve.context import facts_of, render, turns_of
 from triptych.lm.serve.http import JSON, client_gone
-from triptych.lm.serve.service import ModelService
+from triptych.lm.serve.service import Answer, Chosen, ModelService
 from triptych.wire import openai
 from triptych.wire.requests import GenerateAnswer, GenerateBody, GenerateParams
 
@@ -48,17 +50,65 @@ async def generate_once(service: ModelService, body: GenerateBody) -> GenerateAn
 
     Raises: GenerationError as the engines do.
     """
+    generation = await begin(service, body)
+    async for _ in generation.pieces():
+        pass
+    return generation.answer()
+
+
+@dataclass
+class Generation:
+    """An answer to /api/generate while it is written."""
+
+    chosen: Chosen
+    running: Answer
+    context_applied: bool
+    abstraction_applied: bool
+    history_dropped: int
+    started: float
+    texts: list[str] = field(default_factory=list)
+    last: Chunk | None = None
+
+    async def pieces(self) -> AsyncGenerator[str, None]:
+        """Yield the text as it comes; leaving early cancels the rest."""
+        try:
+            async for batch in self.running.batches():
+                piece = "".join(chunk.text for _, chunk in batch)
+                self.texts.append(piece)
+                self.last = batch[-1][1] if batch else self.last
+                if piece:
+                    yield piece
+        finally:
+            self.running.close()
+
+    def answer(self) -> GenerateAnswer:
+        """Describe the finished answer."""
+        last = self.last
+        if last is None or last.finish_reason is None:
+            raise GenerationError("the engine ended an answer without a reason")
+        return GenerateAnswer(
+            generated_text="".join(self.texts),
+            model_version=self.chosen.model.revision,
+            generation_time=time.perf_counter() - self.started,
+            model=self.chosen.model.name,
+            finish_reason=last.finish_reason,
+            usage=openai.usage(last.input_tokens, last.output_tokens, last.cached_tokens),
+            context_applied=self.context_applied,
+            abstraction_applied=self.abstraction_applied,
+            history_dropped=self.history_dropped,
+        )
+
+
+async def begin(service: ModelService, body: GenerateBody) -> Generation:
+    """Render the prompt with its context and start the answer.
+
+    Raises: GenerationError as the engines do.
+    """
     started = time.perf_counter()
     chosen = service.choose(None)
     sampling = _sampling(service.defaults, body.params)
     company = facts_of(body.params.context)
     abstraction = facts_of(body.params.abstraction_context)
-    history = body.params.conversation_history
-    turns = turns_of(
-        history
-        if isinstance(history, str) or history is None
-        else [{"role": turn.role, "content": openai.content_text(turn.content)} for turn in history]
-    )
     with await service.lease(chosen.model) as engine:
         rendered = await asyncio.to_thread(
             render,
@@ -66,34 +116,25 @@ async def generate_once(service: ModelService, body: GenerateBody) -> GenerateAn
             body.prompt,
             company=company,
             abstraction=abstraction,
-            history=turns,
+            history=_turns(body.params),
             new_tokens=sampling.max_new_tokens,
         )
     if isinstance(rendered.prompt, str):
         request = GenerateRequest(prompt=rendered.prompt, sampling=sampling)
     else:
         request = GenerateRequest(messages=rendered.prompt, sampling=sampling)
-    answer = await service.answer(chosen, [request])
-    texts: list[str] = []
-    last = None
-    try:
-        async for batch in answer.batches():
-            for _, last in batch:
-                texts.append(last.text)
-    finally:
-        answer.close()
-    if last is None or last.finish_reason is None:
-        raise GenerationError("the engine ended an answer without a reason")
-    return GenerateAnswer(
-        generated_text="".join(texts),
-        model_version=chosen.model.revision,
-        generation_time=time.perf_counter() - started,
-        model=chosen.model.name,
-        finish_reason=last.finish_reason,
-        usage=openai.usage(last.input_tokens, last.output_tokens, last.cached_tokens),
-        context_applied=bool(company),
-        abstraction_applied=bool(abstraction),
-        history_dropped=rendered.history_dropped,
+    running = await service.answer(chosen, [request])
+    return Generation(
+        chosen, running, bool(company), bool(abstraction), rendered.history_dropped, started
+    )
+
+
+def _turns(params: GenerateParams) -> list[Message]:
+    history = params.conversation_history
+    if history is None or isinstance(history, str):
+        return turns_of(history)
+    return turns_of(
+        [{"role": turn.role, "content": openai.content_text(turn.content)} for turn in history]
     )
 
 
