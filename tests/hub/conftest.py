@@ -1,12 +1,22 @@
-"""What the hub's client-side tests stand on: a git checkout to sync from."""
+"""What the hub's client-side tests stand on: a real hub, a trained run, a checkout to sync."""
 
 from __future__ import annotations
 
+import os
+import secrets
 import shutil
+import socket
 import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+
+from triptych.hub.client import Hub
+from triptych.hub.repository import Repo
 
 SOURCES = ("data_loader", "evaluate_model", "model", "train_model", "train_tokenizer")
 SIZES = ("large", "medium", "small")
@@ -53,3 +63,65 @@ class Checkout:
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "core")
+
+
+@pytest.fixture(scope="session")
+def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("embedded-hub")
+
+
+@pytest.fixture(scope="session")
+def endpoint(hub_root: Path) -> Iterator[str]:
+    """The address of an embedded hub that runs as a process of its own."""
+    command = [sys.executable, "-m", "triptych", "hub", "serve", "--port", "0"]
+    log = (hub_root.parent / f"{hub_root.name}.log").open("w+")
+    environment = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_ENDPOINT")}
+    process = subprocess.Popen(
+        [*command, "--root", str(hub_root)],
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env=environment,
+    )
+    try:
+        line = process.stdout.readline()
+        assert line.startswith("hub: "), Path(log.name).read_text()
+        address = line.removeprefix("hub: ").strip()
+        wait_until(lambda: (hub_root / "admin_token").exists() and answers(address))
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        log.close()
+
+
+def wait_until(true: Callable[[], bool], within_s: float = 60.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def answers(address: str) -> bool:
+    parts = urlsplit(address)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture
+def client(endpoint: str, hub_root: Path, monkeypatch: pytest.MonkeyPatch) -> Hub:
+    """A client of that hub with its administrator's token; the environment names the same hub."""
+    token = (hub_root / "admin_token").read_text().strip()
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    monkeypatch.setenv("HF_TOKEN", token)
+    return Hub(endpoint, token)
+
+
+@pytest.fixture
+def fresh(client: Hub) -> Callable[..., Repo]:
+    """Give names that no other test uses, in the administrator's own namespace."""
+    owner = client.whoami()
+    return lambda repo_type="model": Repo(f"{owner}/r{secrets.token_hex(5)}", repo_type)

@@ -344,8 +344,9 @@ def translated(subject: object, endpoint: str) -> Iterator[None]:
     except (
         hf_errors.RevisionResolutionError,
         hf_errors.LocalEntryNotFoundError,
-        hf_errors.OfflineModeIsEnabled,
         httpx2.HTTPError,
+        # Offline mode, and what the Xet transfer raises.
+        ConnectionError,
     ) as error:
         raise HubUnavailable(
             f"the hub at {endpoint} does not answer ({type(error).__name__})",
