@@ -123,7 +123,7 @@ class Gateway:
             await send_error(send, error, request.exchange)
         except Disconnected:
             return
-        except Exception:  # the request handler: nothing else may end a worker
+        except Exception:  # boundary: the request handler
             logger.exception("a request failed inside the gateway")
             await _send_json(
                 send, 500, shapes.error("the gateway failed; the log says why", status=500)

@@ -11,6 +11,53 @@ down_revision = None
 
 def upgrade() -> None:
     """Apply."""
+    _companies()
+    _users()
+    _api_keys()
+    _attempts()
+    _audit()
+    _changes()
+    _consents()
+    _contents()
+    _deployments()
+    _feedback()
+    _flag_overrides()
+    _flags()
+    _model_registry()
+    _prompts()
+    _requests()
+    _sealed_secrets()
+    _spaces()
+    _spend()
+    _memberships()
+
+
+def _companies() -> None:
+    op.create_table(
+        "companies",
+        sa.Column("company_id", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("industry", sa.Text(), nullable=True),
+        sa.Column("facts", sa.JSON(), nullable=False),
+        sa.Column("allow_external", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("company_id", name=op.f("pk_companies")),
+    )
+
+
+def _users() -> None:
+    op.create_table(
+        "users",
+        sa.Column("user_id", sa.String(length=64), nullable=False),
+        sa.Column("role", sa.String(length=16), nullable=False),
+        sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("deleted_at", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_users")),
+    )
+
+
+def _api_keys() -> None:
     op.create_table(
         "api_keys",
         sa.Column("key_id", sa.String(length=32), nullable=False),
@@ -26,9 +73,11 @@ def upgrade() -> None:
         sa.Column("revoked_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("key_id", name=op.f("pk_api_keys")),
         sa.UniqueConstraint("digest", name=op.f("uq_api_keys_digest")),
-        info={"tenant": "company_id"},
     )
     op.create_index(op.f("ix_api_keys_company_id"), "api_keys", ["company_id"], unique=False)
+
+
+def _attempts() -> None:
     op.create_table(
         "attempts",
         sa.Column("request_id", sa.String(length=64), nullable=False),
@@ -45,9 +94,11 @@ def upgrade() -> None:
         sa.Column("latency_s", sa.Float(), nullable=True),
         sa.Column("ttft_s", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("request_id", "number", name=op.f("pk_attempts")),
-        info={"tenant": "company_id"},
     )
     op.create_index("ix_attempts_created", "attempts", ["created_at"], unique=False)
+
+
+def _audit() -> None:
     op.create_table(
         "audit",
         sa.Column("sequence", sa.Integer(), autoincrement=True, nullable=False),
@@ -63,24 +114,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sequence", name=op.f("pk_audit")),
     )
     op.create_index("ix_audit_subject", "audit", ["subject", "sequence"], unique=False)
+
+
+def _changes() -> None:
     op.create_table(
         "changes",
         sa.Column("topic", sa.String(length=32), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("topic", name=op.f("pk_changes")),
     )
-    op.create_table(
-        "companies",
-        sa.Column("company_id", sa.String(length=64), nullable=False),
-        sa.Column("name", sa.Text(), nullable=False),
-        sa.Column("industry", sa.Text(), nullable=True),
-        sa.Column("facts", sa.JSON(), nullable=False),
-        sa.Column("allow_external", sa.Boolean(), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("deleted_at", sa.Float(), nullable=True),
-        sa.PrimaryKeyConstraint("company_id", name=op.f("pk_companies")),
-        info={"tenant": "company_id"},
-    )
+
+
+def _consents() -> None:
     op.create_table(
         "consents",
         sa.Column("consent_id", sa.Integer(), autoincrement=True, nullable=False),
@@ -91,7 +136,6 @@ def upgrade() -> None:
         sa.Column("actor", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("consent_id", name=op.f("pk_consents")),
-        info={"tenant": "company_id"},
     )
     op.create_index(
         "ix_consents_subject",
@@ -99,6 +143,9 @@ def upgrade() -> None:
         ["company_id", "user_id", "purpose", "created_at"],
         unique=False,
     )
+
+
+def _contents() -> None:
     op.create_table(
         "contents",
         sa.Column("request_id", sa.String(length=64), nullable=False),
@@ -109,11 +156,13 @@ def upgrade() -> None:
         sa.Column("answer", sa.Text(), nullable=False),
         sa.Column("consent", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_contents")),
-        info={"tenant": "company_id"},
     )
     op.create_index(op.f("ix_contents_company_id"), "contents", ["company_id"], unique=False)
     op.create_index(op.f("ix_contents_created_at"), "contents", ["created_at"], unique=False)
     op.create_index(op.f("ix_contents_user_id"), "contents", ["user_id"], unique=False)
+
+
+def _deployments() -> None:
     op.create_table(
         "deployments",
         sa.Column("deployment_id", sa.String(length=64), nullable=False),
@@ -126,6 +175,9 @@ def upgrade() -> None:
         sa.Column("updated_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("deployment_id", name=op.f("pk_deployments")),
     )
+
+
+def _feedback() -> None:
     op.create_table(
         "feedback",
         sa.Column("feedback_id", sa.String(length=64), nullable=False),
@@ -142,10 +194,12 @@ def upgrade() -> None:
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.Column("is_latest", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("feedback_id", "version", name=op.f("pk_feedback")),
-        info={"tenant": "company_id"},
     )
     op.create_index("ix_feedback_company", "feedback", ["company_id", "created_at"], unique=False)
     op.create_index("ix_feedback_request", "feedback", ["request_id"], unique=False)
+
+
+def _flag_overrides() -> None:
     op.create_table(
         "flag_overrides",
         sa.Column("key", sa.String(length=64), nullable=False),
@@ -156,6 +210,9 @@ def upgrade() -> None:
         sa.Column("updated_by", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("key", "scope", "subject_id", name=op.f("pk_flag_overrides")),
     )
+
+
+def _flags() -> None:
     op.create_table(
         "flags",
         sa.Column("key", sa.String(length=64), nullable=False),
@@ -165,6 +222,9 @@ def upgrade() -> None:
         sa.Column("updated_by", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("key", name=op.f("pk_flags")),
     )
+
+
+def _model_registry() -> None:
     op.create_table(
         "model_registry",
         sa.Column("model_id", sa.String(length=64), nullable=False),
@@ -191,11 +251,13 @@ def upgrade() -> None:
             "company_id",
             name=op.f("uq_model_registry_name_revision_company_id"),
         ),
-        info={"tenant": "company_id"},
     )
     op.create_index(
         op.f("ix_model_registry_company_id"), "model_registry", ["company_id"], unique=False
     )
+
+
+def _prompts() -> None:
     op.create_table(
         "prompts",
         sa.Column("tier", sa.String(length=16), nullable=False),
@@ -206,6 +268,9 @@ def upgrade() -> None:
         sa.Column("created_by", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("tier", "version", name=op.f("pk_prompts")),
     )
+
+
+def _requests() -> None:
     op.create_table(
         "requests",
         sa.Column("request_id", sa.String(length=64), nullable=False),
@@ -247,7 +312,6 @@ def upgrade() -> None:
         sa.Column("truncated_messages", sa.Integer(), nullable=False),
         sa.Column("consent", sa.String(length=64), nullable=True),
         sa.PrimaryKeyConstraint("request_id", name=op.f("pk_requests")),
-        info={"tenant": "company_id"},
     )
     op.create_index(
         "ix_requests_company", "requests", ["company_id", "created_at", "request_id"], unique=False
@@ -255,6 +319,9 @@ def upgrade() -> None:
     op.create_index("ix_requests_conversation", "requests", ["conversation_id"], unique=False)
     op.create_index("ix_requests_created", "requests", ["created_at", "request_id"], unique=False)
     op.create_index("ix_requests_user", "requests", ["user_id", "created_at"], unique=False)
+
+
+def _sealed_secrets() -> None:
     op.create_table(
         "sealed_secrets",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -264,6 +331,9 @@ def upgrade() -> None:
         sa.Column("updated_by", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_sealed_secrets")),
     )
+
+
+def _spaces() -> None:
     op.create_table(
         "spaces",
         sa.Column("name", sa.String(length=64), nullable=False),
@@ -281,6 +351,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_spaces")),
     )
     op.create_index(op.f("ix_spaces_company_id"), "spaces", ["company_id"], unique=False)
+
+
+def _spend() -> None:
     op.create_table(
         "spend",
         sa.Column("subject", sa.String(length=96), nullable=False),
@@ -289,14 +362,9 @@ def upgrade() -> None:
         sa.Column("cost_microusd", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("subject", "window_start", name=op.f("pk_spend")),
     )
-    op.create_table(
-        "users",
-        sa.Column("user_id", sa.String(length=64), nullable=False),
-        sa.Column("role", sa.String(length=16), nullable=False),
-        sa.Column("created_at", sa.Float(), nullable=False),
-        sa.Column("deleted_at", sa.Float(), nullable=True),
-        sa.PrimaryKeyConstraint("user_id", name=op.f("pk_users")),
-    )
+
+
+def _memberships() -> None:
     op.create_table(
         "memberships",
         sa.Column("user_id", sa.String(length=64), nullable=False),
@@ -310,5 +378,4 @@ def upgrade() -> None:
             ["user_id"], ["users.user_id"], name=op.f("fk_memberships_user_id")
         ),
         sa.PrimaryKeyConstraint("user_id", "company_id", name=op.f("pk_memberships")),
-        info={"tenant": "company_id"},
     )
