@@ -36,6 +36,20 @@ class HubConfig:
     """How long a person stays signed in on the hub's pages."""
     ticket_s: int = Field(default=3600, gt=0)
     """How long an upload or download address stays valid."""
+    space_port: int = Field(default=7930, ge=0, le=65535)
+    """First port of the addresses of Spaces, one each; 0 takes free ones."""
+    space_domain: str = ""
+    """Domain whose subdomains lead here, for Spaces on host names instead of ports."""
+    space_memory_bytes: int = Field(default=8 * 2**30, ge=2**26)
+    """Memory a Space's processes may use together."""
+    space_processes: int = Field(default=256, ge=8)
+    """Processes a Space may have at once."""
+    space_sleep_s: int = Field(default=48 * 3600, ge=0)
+    """Idle time after which a Space sleeps unless it says otherwise; 0 for never."""
+    space_wake_s: float = Field(default=60.0, gt=0)
+    """How long a program's request waits for a Space that starts or wakes."""
+    space_build_s: float = Field(default=1800.0, gt=0)
+    """How long installing a Space's requirements may take."""
 
     def folder(self) -> Path:
         """Return the hub's folder."""

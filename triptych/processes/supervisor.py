@@ -159,6 +159,21 @@ class Supervisor:
         with self._guard:
             return [watched.status() for watched in self._watched.values()]
 
+    def wait(self, name: str, timeout_s: float | None = None) -> Status:
+        """Wait until a child has stopped or exited for good, or the time is over.
+
+        Raises: ProcessError when there is no child of that name.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            status = self.status(name)
+            if status is None:
+                raise ProcessError(f"there is no process {name}", hint="start it first")
+            late = deadline is not None and time.monotonic() >= deadline
+            if late or status.state in ("stopped", "exited"):
+                return status
+            time.sleep(TICK_S / 2)
+
     def forget(self, name: str) -> None:
         """Drop a child that has ended from the statuses."""
         with self._guard:

@@ -24,7 +24,11 @@ from triptych.hub.server.identity import routes as identity_routes
 from triptych.hub.server.repositories import routes as repository_routes
 from triptych.hub.server.repositories.heads import repair
 from triptych.hub.server.routing import Declared, RawPath, Router, as_routes, in_thread
+from triptych.hub.server.spaces import routes as spaces_routes
+from triptych.hub.server.spaces.origins import ByHost
+from triptych.hub.server.spaces.runner import Spaces
 from triptych.hub.server.state import Hub
+from triptych.hub.server.xet import routes as xet_routes
 
 THREADS = 64
 
@@ -38,6 +42,8 @@ def rooms() -> list[Router]:
         upload_routes.routes,
         lfs.routes,
         resolve.routes,
+        xet_routes.routes,
+        spaces_routes.routes,
     ]
 
 
@@ -49,6 +55,7 @@ def declared() -> list[Declared]:
 def create_app(settings: HubConfig) -> RawPath:
     """Build the hub over its folder; the folder is taken when the application starts."""
     hub = Hub(settings)
+    hub.spaces = Spaces(hub)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -57,6 +64,8 @@ def create_app(settings: HubConfig) -> RawPath:
             stack.callback(hub.close)
             await in_thread(hub.open_for_serving)
             await in_thread(repair, hub)
+            await hub.spaces.open()
+            stack.push_async_callback(hub.spaces.close)
             stack.push_async_callback(hub.events.drain)
             yield
 
@@ -67,7 +76,7 @@ def create_app(settings: HubConfig) -> RawPath:
     )
     app.router.redirect_slashes = False
     app.state.hub = hub
-    return RawPath(app, hub)
+    return RawPath(ByHost(app, hub.spaces.gates), hub)
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import TYPE_CHECKING
 
 from triptych.config.hub import HubConfig
 from triptych.durable import FolderLock, write_atomic
@@ -14,11 +15,16 @@ from triptych.hub.server.identity.tokens import create_token
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.vault import Vault
 
+if TYPE_CHECKING:
+    from triptych.hub.server.spaces.runner import Spaces
+
 ADMIN = "admin"
 
 
 class Hub:
     """Hold what the rooms of the hub share."""
+
+    spaces: Spaces
 
     def __init__(self, config: HubConfig) -> None:
         self.config = config

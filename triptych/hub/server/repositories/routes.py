@@ -134,7 +134,8 @@ async def info(call: Call) -> Response:
     def look_up() -> dict[str, Any]:
         git = open_repository(call.hub.layout.repository(call.repository.uid))
         here = resolve(git, call.params.get("revision", MAIN))
-        return describing.detail(call.repository, here, blobs=call.flag("blobs"))
+        described = describing.detail(call.repository, here, blobs=call.flag("blobs"))
+        return described | call.hub.spaces.describe(call.repository, call.base_url)
 
     return JSONResponse(await in_thread(look_up))
 

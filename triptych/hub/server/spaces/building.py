@@ -1,0 +1,182 @@
+"""From a commit to something that can be started: its tree, its card, its environment.
+
+Everything a build says goes into the instance's build log. Building runs other people's code
+(package set-up), so it is confined like the app itself, with a longer list of variables: it may
+reach the package index the hub's administrator configured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from triptych.config import environment
+from triptych.durable import write_atomic
+from triptych.errors import StorageError, TriptychError
+from triptych.hub.server.git.reading import open_repository, resolve
+from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repositories.names import require_path
+from triptych.hub.server.spaces import requirements
+from triptych.hub.server.spaces.card import read_card
+from triptych.hub.server.spaces.ground import Ground, to_the_end
+from triptych.hub.server.spaces.instance import Instance
+from triptych.hub.server.spaces.requirements import Wishes
+from triptych.hub.server.spaces.stages import SpaceFailed, Stage
+from triptych.hub.server.state import Hub
+from triptych.hub.server.workloads import sandbox
+from triptych.hub.server.workloads.logs import timestamp
+from triptych.hub.server.workloads.sandbox import Workplace
+from triptych.processes import Command, Limits, Supervisor
+
+PYTHON = Path("bin", "python")
+_READY = "ready"
+_PIP_VARIABLES = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy")
+
+
+def checkout(hub: Hub, repository: Repository, sha: str, folder: Path) -> int:
+    """Write the tree of a commit into a folder and return how many files it has.
+
+    Links are written as the text of their target, never as links: a tree cannot point out of
+    itself. Large files come only if this repository was given them.
+    """
+    snapshot = resolve(open_repository(hub.layout.repository(repository.uid)), sha)
+    count = 0
+    for entry in snapshot.files():
+        path = folder / require_path(entry.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if entry.pointer is None:
+            path.write_bytes(snapshot.read(entry))
+        else:
+            held = hub.objects.holders(entry.pointer.sha256)
+            if held is None or repository.id not in held[1]:
+                raise StorageError(
+                    f"the large file {entry.path} was never uploaded", hint="push it again"
+                )
+            hub.objects.copy_to(entry.pointer.sha256, path)
+        count += 1
+    return count
+
+
+class Builder:
+    """Turn instances into something startable, a few at a time."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.hub = ground.hub
+        self.supervisor = ground.supervisor
+        self.environments = ground.folder / "environments"
+        self.environments.mkdir(parents=True, exist_ok=True)
+        self._slots = asyncio.Semaphore(2)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def build(
+        self, instance: Instance, repository: Repository, *, approved: bool, afresh: bool
+    ) -> None:
+        """Fill an instance: tree, card, interpreter.
+
+        `approved` lets it run where there is no isolation; `afresh` builds its environment again.
+
+        Raises: SpaceFailed with the stage it leads to.
+        """
+        async with self._slots:
+            instance.say(f"===== Build of {instance.sha} started at {timestamp()} =====")
+            try:
+                files = await to_the_end(checkout, self.hub, repository, instance.sha, instance.app)
+                instance.say(f"{files} files of {repository.repo_id}")
+                instance.card = await asyncio.to_thread(read_card, instance.app)
+                if instance.card.sdk != "static":
+                    _require_permission(repository, approved)
+                    instance.python = await self._environment(instance, afresh=afresh)
+            except SpaceFailed as failure:
+                instance.say(f"{failure.stage}: {failure}")
+                raise
+            except (TriptychError, OSError) as error:
+                instance.say(f"BUILD_ERROR: {error}")
+                raise SpaceFailed(Stage.BUILD_ERROR, str(error)) from error
+            instance.say(f"===== Build finished at {timestamp()} =====")
+
+    async def _environment(self, instance: Instance, *, afresh: bool) -> Path:
+        wishes = await asyncio.to_thread(Wishes.read, instance.app)
+        self._mention_limits(instance)
+        unmet = await asyncio.to_thread(wishes.unmet)
+        if not unmet:
+            instance.say("requirements are met by the running environment")
+            return requirements.running_python()
+        instance.say("not in the running environment: " + ", ".join(unmet))
+        key = await asyncio.to_thread(wishes.key, instance.sha)
+        folder = self.environments / key
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            if (folder / _READY).exists() and not afresh:
+                instance.say(f"using environment {key}")
+            else:
+                await self._install(instance, wishes, folder)
+        return folder / PYTHON
+
+    async def _install(self, instance: Instance, wishes: Wishes, folder: Path) -> None:
+        await asyncio.to_thread(shutil.rmtree, folder, True)
+        folder.mkdir(parents=True)
+        await self._run(instance, requirements.lay_foundation(folder), folder)
+        await asyncio.to_thread(requirements.add_running_packages, folder)
+        for command in requirements.install(folder, wishes):
+            await self._run(instance, command, folder)
+        await asyncio.to_thread(write_atomic, folder / _READY, "1\n")
+
+    async def _run(self, instance: Instance, arguments: list[str], writable: Path) -> None:
+        place = Workplace(
+            instance.app, instance.home, writable=(writable,), hidden=(self.hub.layout.root,)
+        )
+        confine = sandbox.confine if sandbox.available() else sandbox.unconfined
+        confined = confine(arguments, place)
+        inherited = environment.snapshot()
+        variables = sandbox.base_environment(confined.home, writable / "bin", inherited)
+        variables |= {
+            name: value for name, value in inherited.items() if name.startswith(_PIP_VARIABLES)
+        }
+        config = self.hub.config
+        command = Command(
+            name=f"{instance.name}-build",
+            arguments=confined.arguments,
+            log=instance.build_log.path,
+            folder=confined.folder,
+            environment=variables,
+            limits=Limits(config.space_memory_bytes, config.space_processes),
+            grace_s=2.0,
+        )
+        await _finish(self.supervisor, command, config.space_build_s)
+
+    def _mention_limits(self, instance: Instance) -> None:
+        if (instance.app / "packages.txt").is_file():
+            instance.say("packages.txt is not installed here: install Debian packages on the host")
+        wanted = instance.card.python_version
+        if wanted and not requirements.is_running_version(wanted):
+            instance.say(f"python_version {wanted} is not available here; using this hub's Python")
+
+
+def _require_permission(repository: Repository, approved: bool) -> None:
+    if not approved and not sandbox.available():
+        raise SpaceFailed(
+            Stage.CONFIG_ERROR,
+            "this machine cannot isolate Spaces: bubblewrap is missing or not permitted",
+            hint=f"install it (apt install bubblewrap), or let an administrator trust this one: "
+            f"triptych hub approve {repository.repo_id}",
+        )
+
+
+async def _finish(supervisor: Supervisor, command: Command, limit_s: float) -> None:
+    """Run a command to its end.
+
+    Raises: SpaceFailed (BUILD_ERROR) when it fails or takes longer than the limit.
+    """
+    await to_the_end(supervisor.start, command)
+    try:
+        async with asyncio.timeout(limit_s):
+            status = await asyncio.to_thread(supervisor.wait, command.name)
+    except TimeoutError as error:
+        raise SpaceFailed(
+            Stage.BUILD_ERROR, f"the build took longer than {limit_s:.0f} s"
+        ) from error
+    finally:
+        await to_the_end(supervisor.stop, command.name)
+        supervisor.forget(command.name)
+    if status.exit_code != 0:
+        raise SpaceFailed(Stage.BUILD_ERROR, f"the build failed: {status.reason}")

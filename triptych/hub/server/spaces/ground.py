@@ -1,0 +1,40 @@
+"""What all Spaces of a hub stand on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from triptych.hub.server.state import Hub
+from triptych.processes import Supervisor
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """Hold the hub, the supervisor of its processes, and where Spaces keep their files.
+
+    `address` is the hub's own, as a process on this machine reaches it.
+    """
+
+    hub: Hub
+    supervisor: Supervisor
+    folder: Path
+    address: str
+
+
+async def to_the_end(function: Callable[..., _T], *arguments: object) -> _T:
+    """Run blocking work in a thread and see it through, even when the waiting is cancelled.
+
+    What a half-known thread might still start could not be stopped by anybody.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.wait([work])
+        raise

@@ -1,0 +1,67 @@
+"""One attempt to run one commit of a Space: its folder, its logs, its interpreter, its port."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from triptych.hub.server.spaces.card import Card
+from triptych.hub.server.workloads.logs import LogBook
+
+
+@dataclass
+class Instance:
+    """Hold what belongs to one attempt; `answering` says that requests may go to it."""
+
+    name: str
+    sha: str
+    folder: Path
+    build_log: LogBook
+    run_log: LogBook
+    card: Card = field(default_factory=Card)
+    python: Path = Path()
+    port: int = 0
+    answering: bool = False
+
+    @classmethod
+    def create(cls, space_folder: Path, uid: str, sha: str) -> Instance:
+        """Make room for an attempt."""
+        number = secrets.token_hex(4)
+        folder = space_folder / number
+        for part in ("app", "home", "logs"):
+            (folder / part).mkdir(parents=True)
+        folder.chmod(0o700)
+        logs = folder / "logs"
+        return cls(
+            name=f"space-{uid}-{number}",
+            sha=sha,
+            folder=folder,
+            build_log=LogBook(logs / "build.log"),
+            run_log=LogBook(logs / "run.log"),
+        )
+
+    @property
+    def app(self) -> Path:
+        """Return the folder of the commit's tree."""
+        return self.folder / "app"
+
+    @property
+    def home(self) -> Path:
+        """Return the folder the app may write into."""
+        return self.folder / "home"
+
+    def say(self, message: str) -> None:
+        """Add a line of the hub's own to the build log."""
+        with self.build_log.path.open("a", encoding="utf-8") as file:
+            file.write(message.rstrip("\n") + "\n")
+
+    def close_logs(self) -> None:
+        """End the logs; what is in memory of them stays readable."""
+        self.build_log.close()
+        self.run_log.close()
+
+    def delete(self) -> None:
+        """Remove everything the attempt left on disk."""
+        shutil.rmtree(self.folder, ignore_errors=True)

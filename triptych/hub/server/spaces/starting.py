@@ -1,0 +1,123 @@
+"""Starting a built instance: its command, its variables, and waiting until it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import aiohttp
+
+from triptych.config import environment
+from triptych.hub.server.repositories import variables
+from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.spaces.ground import Ground, to_the_end
+from triptych.hub.server.spaces.instance import Instance
+from triptych.hub.server.spaces.stages import SpaceFailed, Stage
+from triptych.hub.server.workloads import hardware, sandbox
+from triptych.hub.server.workloads.sandbox import Workplace
+from triptych.processes import Backoff, Command, Limits, free_port
+
+PROBE_S = 0.1
+PROBE_PATIENCE_S = 10.0
+
+
+async def start(ground: Ground, instance: Instance, repository: Repository, host: str) -> None:
+    """Start an instance's app and wait until it answers.
+
+    Raises: SpaceFailed (RUNTIME_ERROR) when it ends or stays silent for too long.
+    """
+    if instance.card.sdk == "static":
+        return
+    instance.port = await to_the_end(free_port)
+    command = await asyncio.to_thread(_command, ground, instance, repository, host)
+    await to_the_end(lambda: ground.supervisor.start(command, backoff=Backoff()))
+    await until_it_answers(ground, instance, restarts=0)
+
+
+async def until_it_answers(ground: Ground, instance: Instance, *, restarts: int) -> None:
+    """Wait for the first answer of a process that was restarted this many times.
+
+    Raises: SpaceFailed (RUNTIME_ERROR) when it ends or stays silent for too long.
+    """
+    address = f"http://127.0.0.1:{instance.port}/"
+    patience = aiohttp.ClientTimeout(total=PROBE_PATIENCE_S)
+    try:
+        async with (
+            asyncio.timeout(instance.card.start_timeout_s),
+            aiohttp.ClientSession(timeout=patience) as session,
+        ):
+            while True:
+                _require_process(ground, instance, restarts)
+                with suppress(aiohttp.ClientError, TimeoutError):
+                    async with session.get(address, allow_redirects=False):
+                        return
+                await asyncio.sleep(PROBE_S)
+    except TimeoutError as error:
+        raise SpaceFailed(
+            Stage.RUNTIME_ERROR,
+            f"the app did not answer on port {instance.port} in time",
+            hint="listen on the port in the variable PORT (Gradio does by itself)",
+        ) from error
+
+
+def _require_process(ground: Ground, instance: Instance, restarts: int) -> None:
+    status = ground.supervisor.status(instance.name)
+    if status is None or status.state != "running" or status.restarts != restarts:
+        cause = status.reason.partition(";")[0] if status else "stopped"
+        raise SpaceFailed(
+            Stage.RUNTIME_ERROR,
+            f"the app ended before it answered: {cause}",
+            hint="see its run log",
+        )
+
+
+def _command(ground: Ground, instance: Instance, repository: Repository, host: str) -> Command:
+    hub = ground.hub
+    place = Workplace(
+        instance.app,
+        instance.home,
+        readable=(instance.python.parent.parent,),
+        hidden=(hub.layout.root,),
+    )
+    confine = sandbox.confine if sandbox.available() else sandbox.unconfined
+    confined = confine([str(instance.python), instance.card.app_file], place)
+    base = sandbox.base_environment(confined.home, instance.python.parent, environment.snapshot())
+    values = {
+        **base,
+        **_where_it_runs(ground, instance, repository, host),
+        **variables.reveal(hub, repository),
+        # The last word: an app that was told another port could not be reached.
+        "PORT": str(instance.port),
+        "GRADIO_SERVER_PORT": str(instance.port),
+        "GRADIO_SERVER_NAME": "127.0.0.1",
+    }
+    return Command(
+        name=instance.name,
+        arguments=confined.arguments,
+        log=instance.run_log.path,
+        folder=confined.folder,
+        environment=values,
+        limits=Limits(hub.config.space_memory_bytes, hub.config.space_processes),
+        grace_s=5.0,
+    )
+
+
+def _where_it_runs(
+    ground: Ground, instance: Instance, repository: Repository, host: str
+) -> dict[str, str]:
+    """Return the documented variables that tell an app where it runs."""
+    return {
+        "SYSTEM": "spaces",
+        "SPACE_ID": repository.repo_id,
+        "SPACE_HOST": host.partition("://")[2],
+        "SPACE_AUTHOR_NAME": repository.namespace,
+        "SPACE_REPO_NAME": repository.name,
+        "SPACE_REPO_SHA": instance.sha,
+        "SPACE_TITLE": instance.card.title,
+        "ACCELERATOR": "none",
+        "CPU_CORES": str(hardware.cores()),
+        "MEMORY": f"{ground.hub.config.space_memory_bytes / 2**30:g}Gi",
+        "HF_ENDPOINT": ground.address,
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "GRADIO_ANALYTICS_ENABLED": "False",
+    }
