@@ -10,8 +10,8 @@ from starlette.responses import JSONResponse, Response
 
 from triptych.errors import HubRefused
 from triptych.hub.server import tickets
+from triptych.hub.server.content.blocks import stream_into
 from triptych.hub.server.content.claims import known_size
-from triptych.hub.server.content.store import BLOCK_BYTES, Incoming
 from triptych.hub.server.identity.access import Level
 from triptych.hub.server.routing import Access, Call, Router, in_thread
 from triptych.hub.server.tickets import Ticket
@@ -79,23 +79,12 @@ async def upload(call: Call) -> Response:
     ticket, sha256, size = _granted(call)
     incoming = await in_thread(call.hub.objects.receive, sha256, size)
     try:
-        await stream_into(call, incoming)
+        await stream_into(call.request, incoming.write)
         await in_thread(incoming.finish)
     finally:
         incoming.abandon()
     await in_thread(call.hub.objects.grant, ticket.repository_id, sha256, size)
     return JSONResponse({"success": True})
-
-
-async def stream_into(call: Call, incoming: Incoming) -> None:
-    """Pass a request's body on in blocks large enough to be worth a thread."""
-    pending = bytearray()
-    async for chunk in call.request.stream():
-        pending += chunk
-        if len(pending) >= BLOCK_BYTES:
-            await in_thread(incoming.write, pending)
-            pending = bytearray()
-    await in_thread(incoming.write, pending)
 
 
 @routes.post("{repo}/info/lfs/verify", Access.WRITE)

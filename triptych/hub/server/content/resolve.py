@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
-import anyio.to_thread
 from starlette.responses import Response, StreamingResponse
 
 from triptych.errors import EntryNotFound, HubRefused
 from triptych.hub.server import failures
+from triptych.hub.server.content.blocks import threaded
+from triptych.hub.server.git.pointers import Pointer
 from triptych.hub.server.git.reading import Entry, Snapshot, open_repository, resolve
 from triptych.hub.server.routing import Access, Call, Router, in_thread
 
@@ -62,6 +62,13 @@ async def send_entry(call: Call, revision: str, path: str) -> Response:
     if entry.pointer:
         headers["X-Linked-Etag"] = f'"{entry.pointer.sha256}"'
         headers["X-Linked-Size"] = str(entry.size)
+        xet = await in_thread(call.hub.objects.xet_hashes, [entry.pointer.sha256])
+        if entry.pointer.sha256 in xet:
+            headers["X-Xet-Hash"] = xet[entry.pointer.sha256]
+            headers["X-Xet-Refresh-Route"] = (
+                f"{call.base_url}/api/{call.repository.kind}s/{call.repository.repo_id}"
+                f"/xet-read-token/{here.sha}"
+            )
     if call.request.headers.get("if-none-match") == headers["ETag"]:
         return Response(status_code=304, headers=headers)
     content = None if entry.pointer else await in_thread(here.read, entry)
@@ -88,7 +95,7 @@ def send_bytes(
     assert entry.pointer is not None
     blocks = call.hub.objects.read(entry.pointer.sha256, part.start, part.length)
     return StreamingResponse(
-        _threaded(blocks), status_code=status, headers=headers,
+        threaded(blocks), status_code=status, headers=headers,
         media_type="application/octet-stream",
     )  # fmt: skip
 
@@ -115,21 +122,11 @@ def requested_span(call: Call, size: int, etag: str) -> Span | None:
     return Span(start, end - start + 1)
 
 
-async def _threaded(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
-    while True:
-        block = await anyio.to_thread.run_sync(next, blocks, None)
-        if block is None:
-            return
-        yield block
-
-
 @routes.get("/lfs/download", Access.TICKET, purposes=["lfs-download"])
 async def download_object(call: Call) -> Response:
     """Send a large file to a git-lfs client that was given this address."""
     assert call.ticket is not None
     sha256, _, size = call.ticket.subject.partition(":")
-    from triptych.hub.server.git.pointers import Pointer
-
     entry = Entry("", sha256, False, 0, Pointer(sha256, int(size), 0))
     headers = {"ETag": f'"{sha256}"', "Accept-Ranges": "bytes"}
     return send_bytes(call, entry, None, headers)

@@ -17,10 +17,10 @@ from typing import BinaryIO
 
 from triptych.durable import require_free_space
 from triptych.errors import EntryNotFound, HubRefused
+from triptych.hub.server.content.blocks import read_file
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
-
-BLOCK_BYTES = 2**20
+from triptych.hub.server.xet.store import XetStore
 
 
 class Incoming:
@@ -77,6 +77,7 @@ class ObjectStore:
     def __init__(self, layout: Layout, database: Database) -> None:
         self.layout = layout
         self.database = database
+        self.xet = XetStore(layout, database)
 
     def receive(self, sha256: str, size: int) -> Incoming:
         """Start receiving a file."""
@@ -143,8 +144,8 @@ class ObjectStore:
         """
         path = self.path(sha256)
         if path is None:
-            raise EntryNotFound(f"The large file {sha256} is not on this hub")
-        return _read_range(path, start, length)
+            return self.xet.read(sha256, start, length)
+        return read_file(path, start, length)
 
     def copy_to(self, sha256: str, target: Path) -> None:
         """Write a file to a place outside the store, as a Space's folder."""
@@ -163,14 +164,3 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _read_range(path: Path, start: int, length: int) -> Iterator[bytes]:
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while length > 0:
-            block = file.read(min(BLOCK_BYTES, length))
-            if not block:
-                return
-            length -= len(block)
-            yield block

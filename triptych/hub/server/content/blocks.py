@@ -1,0 +1,43 @@
+"""Moving bytes between sockets and disk in blocks large enough to be worth a thread."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import anyio.to_thread
+from starlette.requests import Request
+
+BLOCK_BYTES = 2**20
+
+
+async def stream_into(request: Request, write: Callable[[bytearray], None]) -> None:
+    """Pass a request's body on, block by block; memory holds one block."""
+    pending = bytearray()
+    async for chunk in request.stream():
+        pending += chunk
+        if len(pending) >= BLOCK_BYTES:
+            await anyio.to_thread.run_sync(write, pending)
+            pending = bytearray()
+    await anyio.to_thread.run_sync(write, pending)
+
+
+async def threaded(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Draw blocks from a blocking source, one at a time."""
+    while True:
+        block = await anyio.to_thread.run_sync(next, blocks, None)
+        if block is None:
+            return
+        yield block
+
+
+def read_file(path: Path, start: int, length: int) -> Iterator[bytes]:
+    """Yield a range of a file."""
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while length > 0:
+            block = file.read(min(BLOCK_BYTES, length))
+            if not block:
+                return
+            length -= len(block)
+            yield block

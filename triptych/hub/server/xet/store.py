@@ -1,0 +1,218 @@
+"""Xet blocks and the files made of them: verified before they exist, read back as plain bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO
+
+from triptych.errors import EntryNotFound, HubRefused
+from triptych.hub.server.database import Database
+from triptych.hub.server.layout import Layout
+from triptych.hub.server.xet import hashes
+from triptych.hub.server.xet.shard import FileInfo, Term
+from triptych.hub.server.xet.xorb import (
+    HEADER_BYTES,
+    Chunk,
+    ChunkReader,
+    leaves,
+    read_header,
+    read_table,
+    unpack,
+    write_table,
+)
+
+_TERM = struct.Struct("<32sIII")
+_READ_BYTES = 2**20
+
+
+class IncomingXorb:
+    """Receive one block of a promised hash."""
+
+    def __init__(self, layout: Layout, database: Database, name: str) -> None:
+        self._name = name
+        self._promised = hashes.from_text(name)
+        self._database = database
+        self._target = layout.xorb(name)
+        self._reader = ChunkReader()
+        self._temporary = layout.temporary()
+        self._file: BinaryIO = self._temporary.open("wb", buffering=0)
+
+    def write(self, block: bytes | bytearray) -> None:
+        """Take the next bytes."""
+        self._file.write(self._reader.feed(block))
+
+    def finish(self) -> None:
+        """Put the block into place, then into the database.
+
+        Raises: HubRefused (400) when the bytes are not what was promised.
+        """
+        self._reader.finish(self._promised)
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._target.parent.mkdir(parents=True, exist_ok=True)
+        self._temporary.chmod(0o444)
+        self._temporary.replace(self._target)
+        self._database.write(
+            "INSERT INTO xorbs (hash, size, chunks, touched_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (hash) DO UPDATE SET touched_at = excluded.touched_at",
+            self._name, self._reader.kept_bytes, write_table(self._reader.chunks), time.time(),
+        )  # fmt: skip
+
+    def abandon(self) -> None:
+        """Forget what came; safe after `finish`."""
+        self._file.close()
+        self._temporary.unlink(missing_ok=True)
+
+
+class XetStore:
+    """Keep blocks, and the recipes of files."""
+
+    def __init__(self, layout: Layout, database: Database) -> None:
+        self.layout = layout
+        self.database = database
+
+    def has_xorb(self, name: str) -> bool:
+        """Tell whether a block is here; asking keeps it from being collected for a while."""
+        touched = self.database.write(
+            "UPDATE xorbs SET touched_at = ? WHERE hash = ?", time.time(), name
+        )
+        return touched > 0
+
+    def receive(self, name: str) -> IncomingXorb:
+        """Start receiving a block."""
+        return IncomingXorb(self.layout, self.database, name)
+
+    def chunks(self, xorb: bytes) -> list[Chunk]:
+        """Return what is in a block.
+
+        Raises: HubRefused (400) when the block is not here.
+        """
+        row = self.database.one("SELECT chunks FROM xorbs WHERE hash = ?", hashes.to_text(xorb))
+        if row is None:
+            raise HubRefused(400, f"The block {hashes.to_text(xorb)} was not uploaded")
+        return read_table(row["chunks"])
+
+    def register(self, repository_id: int, files: Sequence[FileInfo]) -> None:
+        """Take files into a repository, each after its every hash was recomputed.
+
+        Raises: HubRefused (400) at the first claim that is not true.
+        """
+        for file in files:
+            sha256, size = self._verify(file)
+            name = hashes.to_text(file.hash)
+            with self.database.transaction() as connection:
+                connection.execute(
+                    "INSERT OR IGNORE INTO xet_files (hash, size, terms, sha256)"
+                    " VALUES (?, ?, ?, ?)",
+                    (name, size, _write_terms(file.terms), sha256),
+                )
+                connection.execute(
+                    "INSERT INTO objects (sha256, size, xet_hash, touched_at) VALUES (?, ?, ?, ?)"
+                    " ON CONFLICT (sha256) DO UPDATE"
+                    " SET xet_hash = excluded.xet_hash, touched_at = excluded.touched_at",
+                    (sha256, size, name, time.time()),
+                )
+                connection.execute(
+                    "INSERT OR IGNORE INTO repository_objects (repository_id, sha256)"
+                    " VALUES (?, ?)",
+                    (repository_id, sha256),
+                )
+
+    def recipe(self, file: str) -> tuple[list[Term], int, str]:
+        """Return how a file is made, its size and its sha256.
+
+        Raises: EntryNotFound.
+        """
+        row = self.database.one("SELECT * FROM xet_files WHERE hash = ?", file)
+        if row is None:
+            raise EntryNotFound("The file does not exist")
+        return _read_terms(row["terms"]), row["size"], row["sha256"]
+
+    def read(self, sha256: str, start: int, length: int) -> Iterator[bytes]:
+        """Yield a range of a file's plain bytes.
+
+        Raises: EntryNotFound when no file of this hash came over the Xet protocol.
+        """
+        row = self.database.one("SELECT terms FROM xet_files WHERE sha256 = ?", sha256)
+        if row is None:
+            raise EntryNotFound(f"The large file {sha256} is not on this hub")
+        return self._read_terms(_read_terms(row["terms"]), start, length)
+
+    def _verify(self, file: FileInfo) -> tuple[str, int]:
+        known = self.database.one(
+            "SELECT size, sha256 FROM xet_files WHERE hash = ?", hashes.to_text(file.hash)
+        )
+        chunks: list[Chunk] = []
+        for term, proof in zip(file.terms, file.range_hashes, strict=True):
+            within = self.chunks(term.xorb)
+            if not term.start < term.end <= len(within):
+                raise HubRefused(400, "A shard names chunks that are not in their block")
+            part = within[term.start : term.end]
+            if sum(chunk.size for chunk in part) != term.size:
+                raise HubRefused(400, "A shard is wrong about the size of a range")
+            if hashes.range_hash(chunk.hash for chunk in part) != proof:
+                raise HubRefused(400, "A shard does not prove that its sender has the chunks")
+            chunks += part
+        if hashes.file_hash(leaves(chunks)) != file.hash:
+            raise HubRefused(400, "A file of the shard does not have the hash it claims")
+        size = sum(chunk.size for chunk in chunks)
+        sha256 = known["sha256"] if known else self._sha256(file.terms, size)
+        if file.sha256 is not None and file.sha256 != sha256:
+            raise HubRefused(400, "A file of the shard does not have the sha256 it claims")
+        return sha256, size
+
+    def _sha256(self, terms: Sequence[Term], size: int) -> str:
+        digest = hashlib.sha256()
+        for block in self._read_terms(terms, 0, size):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def _read_terms(self, terms: Sequence[Term], start: int, length: int) -> Iterator[bytes]:
+        pending = bytearray()
+        position = 0
+        for term in terms:
+            if length <= 0:
+                break
+            if position + term.size <= start:
+                position += term.size
+                continue
+            for plain in self._plain_chunks(term, start - position):
+                here = plain[max(0, start - position) :] if position < start else plain
+                position += len(plain)
+                pending += here[:length]
+                length -= len(here[:length])
+                if len(pending) >= _READ_BYTES:
+                    yield bytes(pending)
+                    pending.clear()
+                if length <= 0:
+                    break
+        if pending:
+            yield bytes(pending)
+
+    def _plain_chunks(self, term: Term, skip: int) -> Iterator[bytes]:
+        """Yield the chunks of a term; those that lie wholly before `skip` come as empty room."""
+        chunks = self.chunks(term.xorb)[term.start : term.end]
+        with self.layout.xorb(hashes.to_text(term.xorb)).open("rb", buffering=_READ_BYTES) as file:
+            first = 0
+            while first < len(chunks) and chunks[first].size <= skip:
+                skip -= chunks[first].size
+                yield bytes(chunks[first].size)
+                first += 1
+            if first < len(chunks):
+                file.seek(chunks[first].start)
+            for chunk in chunks[first:]:
+                data = file.read(chunk.end - chunk.start)
+                packed, scheme, size = read_header(data, 0)
+                yield unpack(data[HEADER_BYTES : HEADER_BYTES + packed], scheme, size)
+
+
+def _write_terms(terms: Sequence[Term]) -> bytes:
+    return b"".join(_TERM.pack(term.xorb, term.start, term.end, term.size) for term in terms)
+
+
+def _read_terms(packed: bytes) -> list[Term]:
+    return [Term(xorb, start, end, size) for xorb, start, end, size in _TERM.iter_unpack(packed)]
