@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import anyio.to_thread
 from starlette.applications import Starlette
@@ -47,6 +47,15 @@ def rooms() -> list[Router]:
     ]
 
 
+# What runs beside the routes while the hub serves: entered at the start, left at the end.
+Service = Callable[[Hub], AbstractAsyncContextManager[None]]
+
+
+def services() -> list[Service]:
+    """Return what starts and stops with the hub."""
+    return []
+
+
 def declared() -> list[Declared]:
     """Return every route with its rule."""
     return [one for room in rooms() for one in room.declared]
@@ -67,6 +76,8 @@ def create_app(settings: HubConfig) -> RawPath:
             await hub.spaces.open()
             stack.push_async_callback(hub.spaces.close)
             stack.push_async_callback(hub.events.drain)
+            for service in services():
+                await stack.enter_async_context(service(hub))
             yield
 
     app = Starlette(

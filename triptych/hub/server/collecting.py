@@ -1,0 +1,175 @@
+"""Collecting what nothing refers to: large files, Xet blocks, folders of deleted repositories.
+
+The truth is in git: a large file is wanted while any commit that a branch or tag leads to has a
+pointer to it. What is younger than the grace period stays, for a commit may be on its way. The
+row goes before the file, so that a crash leaves a file without a row, which the next run takes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.errors import StorageError
+from triptych.hub.server.git.pointers import MAXIMUM_BYTES, parse_pointer
+from triptych.hub.server.repositories import catalog
+from triptych.hub.server.state import Hub
+from triptych.hub.server.xet import hashes
+
+
+@dataclass
+class Collected:
+    """Count what went, or would go."""
+
+    objects: int = 0
+    xorbs: int = 0
+    repositories: int = 0
+    freed_bytes: int = 0
+
+
+def collect(hub: Hub, *, grace_s: float, dry_run: bool = False) -> Collected:
+    """Remove what nothing refers to and report it."""
+    report = Collected()
+    before = time.time() - grace_s
+    wanted: dict[int, set[str]] = {
+        repository.id: large_files(hub.layout.repository(repository.uid))
+        for repository in catalog.every(hub.database)
+    }
+    _collect_objects(hub, wanted, before, dry_run, report)
+    _collect_xorbs(hub, before, dry_run, report)
+    _collect_strays(hub, before, dry_run, report)
+    return report
+
+
+def large_files(repository: Path) -> set[str]:
+    """Return the sha256 of every large file that any commit of a repository points to."""
+    if not repository.exists():
+        return set()
+    listed = _git(repository, "rev-list", "--objects", "--all", "--no-object-names")
+    checked = _git(
+        repository, "cat-file", "--batch-check=%(objecttype) %(objectsize) %(objectname)",
+        feed=listed,
+    )  # fmt: skip
+    small = [
+        name
+        for kind, size, name in (line.split() for line in checked.decode().splitlines())
+        if kind == "blob" and int(size) < MAXIMUM_BYTES
+    ]
+    content = _git(repository, "cat-file", "--batch", feed="\n".join(small).encode() + b"\n")
+    pointers = (parse_pointer(blob) for blob in _batch(content))
+    return {pointer.sha256 for pointer in pointers if pointer}
+
+
+def _collect_objects(
+    hub: Hub, wanted: dict[int, set[str]], before: float, dry_run: bool, report: Collected
+) -> None:
+    everywhere: set[str] = set().union(*wanted.values())
+    for row in hub.database.query("SELECT * FROM objects WHERE touched_at < ?", before):
+        if row["sha256"] in everywhere:
+            continue
+        report.objects += 1
+        path = hub.layout.object(row["sha256"])
+        report.freed_bytes += path.stat().st_size if path.exists() else 0
+        if dry_run:
+            continue
+        # Asked again inside the transaction: somebody may have claimed it meanwhile.
+        with hub.database.transaction() as connection:
+            gone = connection.execute(
+                "DELETE FROM objects WHERE sha256 = ? AND touched_at < ?", (row["sha256"], before)
+            ).rowcount
+            connection.execute("DELETE FROM xet_files WHERE sha256 = ?", (row["sha256"],))
+            if gone:
+                path.unlink(missing_ok=True)
+    if dry_run:
+        return
+    for repository_id, kept in wanted.items():
+        _forget_grants(hub, repository_id, kept, before)
+
+
+def _forget_grants(hub: Hub, repository_id: int, kept: set[str], before: float) -> None:
+    """Take a large file from a repository that no longer points to it, while others still do."""
+    rows = hub.database.query(
+        "SELECT sha256 FROM repository_objects JOIN objects USING (sha256)"
+        " WHERE repository_id = ? AND touched_at < ?",
+        repository_id, before,
+    )  # fmt: skip
+    with hub.database.transaction() as connection:
+        connection.executemany(
+            "DELETE FROM repository_objects WHERE repository_id = ? AND sha256 = ?",
+            [(repository_id, row["sha256"]) for row in rows if row["sha256"] not in kept],
+        )
+
+
+def _collect_xorbs(hub: Hub, before: float, dry_run: bool, report: Collected) -> None:
+    used = {
+        hashes.to_text(term.xorb)
+        for row in hub.database.query("SELECT hash FROM xet_files")
+        for term in hub.objects.xet.recipe(row["hash"])[0]
+    }
+    for row in hub.database.query("SELECT hash, size FROM xorbs WHERE touched_at < ?", before):
+        if row["hash"] in used:
+            continue
+        report.xorbs += 1
+        report.freed_bytes += row["size"]
+        if dry_run:
+            continue
+        with hub.database.transaction() as connection:
+            gone = connection.execute(
+                "DELETE FROM xorbs WHERE hash = ? AND touched_at < ?", (row["hash"], before)
+            ).rowcount
+            if gone:
+                hub.layout.xorb(row["hash"]).unlink(missing_ok=True)
+
+
+def _collect_strays(hub: Hub, before: float, dry_run: bool, report: Collected) -> None:
+    """Take files and folders without a row: what a crash left behind."""
+    known = {repository.uid for repository in catalog.every(hub.database)}
+    for folder in (hub.layout.root / "repositories").glob("*/*.git"):
+        if folder.name.removesuffix(".git") in known or folder.stat().st_mtime > before:
+            continue
+        report.repositories += 1
+        report.freed_bytes += sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+        if not dry_run:
+            shutil.rmtree(folder, ignore_errors=True)
+    for path in hub.layout.objects.glob("*/*/*"):
+        row = hub.database.one("SELECT 1 FROM objects WHERE sha256 = ?", path.name)
+        if row is None and path.stat().st_mtime <= before:
+            report.objects += 1
+            _remove(path, dry_run, report)
+    for path in hub.layout.xorbs.glob("*/*"):
+        row = hub.database.one("SELECT 1 FROM xorbs WHERE hash = ?", path.name)
+        if row is None and path.stat().st_mtime <= before:
+            report.xorbs += 1
+            _remove(path, dry_run, report)
+
+
+def _remove(path: Path, dry_run: bool, report: Collected) -> None:
+    report.freed_bytes += path.stat().st_size
+    if not dry_run:
+        path.unlink(missing_ok=True)
+
+
+def _batch(content: bytes) -> Iterator[bytes]:
+    position = 0
+    while position < len(content):
+        line_end = content.index(b"\n", position)
+        size = int(content[position:line_end].rsplit(b" ", 1)[1])
+        yield content[line_end + 1 : line_end + 1 + size]
+        position = line_end + size + 2
+
+
+def _git(repository: Path, *arguments: str, feed: bytes = b"") -> bytes:
+    result = subprocess.run(
+        ["git", "--git-dir", str(repository), *arguments],
+        input=feed, capture_output=True, check=False,
+    )  # fmt: skip
+    if result.returncode != 0:
+        raise StorageError(
+            f"git cannot read {repository}: {result.stderr.decode(errors='replace').strip()}",
+            hint="nothing was removed; look at it with: git fsck",
+        )
+    return result.stdout
