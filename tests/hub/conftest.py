@@ -125,3 +125,37 @@ def fresh(client: Hub) -> Callable[..., Repo]:
     """Give names that no other test uses, in the administrator's own namespace."""
     owner = client.whoami()
     return lambda repo_type="model": Repo(f"{owner}/r{secrets.token_hex(5)}", repo_type)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus small enough to learn from in a second."""
+    from triptych.config.data import DataConfig
+    from triptych.lm.data.build import build_corpus
+
+    texts = tmp_path_factory.mktemp("texts")
+    for number in range(24):
+        words = " ".join(f"tale {number * k} of the number {number + k};" for k in range(60))
+        (texts / f"{number:02d}.txt").write_text(f"The {number}. story. {words}\n")
+    out = tmp_path_factory.mktemp("data") / "corpus"
+    build_corpus([str(texts)], out, DataConfig(vocab_size=300))
+    return out
+
+
+@pytest.fixture(scope="session")
+def run_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real run of eight steps with the milestones 4 and 8."""
+    from triptych.config import load_config
+    from triptych.lm.train.follow import follow
+    from triptych.lm.train.trainer import Trainer
+
+    folder = tmp_path_factory.mktemp("runs") / "20260101-000000-tale"
+    shape = "hidden_size=32 num_hidden_layers=2 num_attention_heads=2 intermediate_size=64"
+    settings = [f"model.{pair}" for pair in f"size=tiny num_key_value_heads=1 {shape}".split()]
+    settings += [f"train.{pair}" for pair in (
+        "steps=8", "milestones=[4,8]", "context_length=32", "batch_tokens=128",
+        "checkpoint_every=4", "eval_every=4", "sample_every=8", "threads=1", "precision=float32",
+    )]  # fmt: skip
+    config = load_config(None, [*settings, f"train.data={corpus}"])
+    assert follow(Trainer(config, folder, resolve=Path), []) == "finished"
+    return folder

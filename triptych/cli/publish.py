@@ -131,14 +131,14 @@ def _gate(data: Path | None) -> Gate:
                 f"the corpus that {record.folder} was evaluated on is not here",
                 hint="pass --data DIR, or --no-gate to publish without reproducing the loss",
             )
-        words = [sys.executable, "-m", "triptych", "eval", str(folder), "--data", str(corpus)]
-        words += ["--json"]
+        settings = []
         if "context_length" in record.recipe:
-            words.append(f"evaluate.context_length={record.recipe['context_length']}")
+            settings.append(f"evaluate.context_length={record.recipe['context_length']}")
         recorded = record.evaluation
         if recorded and not recorded.whole_split and record.training.get("eval_tokens"):
-            words.append(f"evaluate.max_tokens={record.training['eval_tokens']}")
-        return words
+            settings.append(f"evaluate.max_tokens={record.training['eval_tokens']}")
+        program = [sys.executable, "-m", "triptych", "eval", str(folder), *settings]
+        return [*program, "--data", str(corpus), "--json"]
 
     return command
 

@@ -276,6 +276,27 @@ def _scores(record: Record, evaluation: Evaluation | None) -> Iterator[str]:
     )
     yield ""
     yield f"Measured on {_split_note(evaluation)}."
+    yield from _yardsticks(record)
+
+
+def _yardsticks(record: Record) -> Iterator[str]:
+    """Name what simpler means reach on the same text, where the run's report measured it."""
+    report = record.report or {}
+    if report.get("step") != record.step:
+        return
+    means = {
+        "unigram_bpb": "token frequencies alone",
+        "xz_bpb": "xz",
+        "xz_primed_bpb": "xz that has read the training text",
+        "before_training_bpb": "this model before training",
+    }
+    known = report.get("yardsticks") or {}
+    rows = [(text, f"{known[name]:.4f}") for name, text in means.items() if name in known]
+    if rows:
+        yield ""
+        yield "For comparison, on the same documents:"
+        yield ""
+        yield from _table(("means", "bits per byte"), rows)
 
 
 def _limits(record: Record, evaluation: Evaluation | None) -> Iterator[str]:
@@ -316,8 +337,10 @@ def _provenance(record: Record) -> Iterator[str]:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
     hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{seconds / 60:.1f} min"
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def _split_note(evaluation: Evaluation) -> str:
