@@ -72,3 +72,8 @@ def hub_endpoint() -> str:
 def snapshot() -> dict[str, str]:
     """Copy the whole environment, for handing a chosen part of it to a child process."""
     return dict(os.environ)
+
+
+def suggest(name: str, value: str) -> None:
+    """Set a variable that a native library reads when it loads, unless the user has set it."""
+    os.environ.setdefault(name, value)

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 
 from triptych.lm.generate.engine import Chunk
 
@@ -13,6 +20,7 @@ class Metrics:
     """The counters of one server, in a registry of their own."""
 
     def __init__(self) -> None:
+        disable_created_metrics()
         self._registry = registry = CollectorRegistry()
         label = ["model"]
         self._answers = Counter(
