@@ -10,7 +10,6 @@ import time
 from typing import TextIO
 
 from triptych.lm.train import events
-from triptych.lm.train.recipe import Recipe
 
 
 class Console:
@@ -23,16 +22,6 @@ class Console:
         self._width = 0
         self._steps = 0
         self._bpb = ""
-
-    def expect(self, recipe: Recipe) -> None:
-        """Say what is about to be trained."""
-        self._steps = recipe.steps
-        self._keep(
-            f"{recipe.steps:,} steps of {recipe.batch_tokens:,} tokens "
-            f"({recipe.epochs:.1f} epochs), {recipe.precision} on {recipe.device}"
-            f"{', compiled' if recipe.compile else ''}, {recipe.threads} threads; "
-            f"matrix products {recipe.machine_flops / 1e9:,.0f} GFLOP/s"
-        )
 
     def __call__(self, event: events.Event) -> None:
         """Show one event."""
@@ -49,10 +38,12 @@ class Console:
             case events.Sample():
                 self._keep(f"  {event.prompt!r} -> {event.text!r}")
             case events.State():
+                self._steps = event.steps
                 note = f": {event.message}" if event.message else ""
                 self._keep(f"{event.state} at step {event.step:,}{note}")
             case events.Log():
-                self._keep(f"{event.level}: {event.message}")
+                level = "" if event.level == "info" else f"{event.level}: "
+                self._keep(f"{level}{event.message}")
 
     def _step(self, event: events.Step) -> None:
         now_s = time.monotonic()

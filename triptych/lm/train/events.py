@@ -41,13 +41,17 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True)
 class State(Event):
-    """The run began, stopped where it can be resumed, finished, or failed."""
+    """The run began, stopped where it can be resumed, finished, or failed.
+
+    `steps` is how many steps the whole run takes.
+    """
 
     type: ClassVar[str] = "state"
     numbered: ClassVar[bool] = False
 
     state: RunState
     step: int
+    steps: int
     message: str = ""
 
 

@@ -4,7 +4,7 @@
 
     config.json    the resolved config and recipe; written once, then only read
     run.json       the record: what it learns from, on which machine, in which state
-    events.jsonl   every event, appended; `read_events` gives the clean history
+    events.jsonl   every event, appended; `lm/evaluate/journey.py` gives the clean history
     checkpoints/   step folders, and the pointer files `latest` and `best`
     run.lock       held by the one live process that may write here
 
@@ -16,17 +16,16 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from triptych.durable import AppendLog, FolderLock, read_jsonl, write_atomic
+from triptych.durable import AppendLog, FolderLock, write_atomic
 from triptych.errors import RunError
 from triptych.lm.train.events import Event, State
 
 FORMAT_VERSION = 1
-NUMBERED = frozenset({"step", "eval", "sample", "checkpoint"})
 
 
 class RunFolder:
@@ -88,21 +87,6 @@ class EventLog:
     def close(self) -> None:
         """Sync and close."""
         self._log.close()
-
-
-def read_events(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield the clean history of a run: each numbered event once, in order.
-
-    A run that was killed repeats the steps since its last checkpoint, with the same numbers;
-    the first writing of each number counts, since the repetition is bit-identical.
-    """
-    seen = 0
-    for event in read_jsonl(path):
-        if event["type"] in NUMBERED:
-            if event["seq"] <= seen:
-                continue
-            seen = event["seq"]
-        yield event
 
 
 def new_run_id(name: str) -> str:

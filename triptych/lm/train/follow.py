@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from triptych.lm.evaluate.report import write_report
 from triptych.lm.train.events import Event, State
 from triptych.lm.train.folder import EventLog
 from triptych.lm.train.trainer import Trainer, stop_on_signals
@@ -34,4 +35,6 @@ def follow(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
     finally:
         if log:
             log.close()
+    if state == "finished" and trainer.world.leads:
+        write_report(trainer.folder.path)
     return state

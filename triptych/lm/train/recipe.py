@@ -64,6 +64,15 @@ class Recipe:
         """Give plain values for `config.json`."""
         return asdict(self)
 
+    def summary(self) -> str:
+        """Say in a line what will be done."""
+        return (
+            f"{self.steps:,} steps of {self.batch_size} x {self.context_length} tokens "
+            f"({self.epochs:.2g} epochs), {self.precision} on {self.device}, "
+            f"{self.threads} threads{', compiled' if self.compile else ''}; "
+            f"matrix products reach {self.machine_flops / 1e9:,.0f} GFLOP/s"
+        )
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         """Read what `to_dict` gave.

@@ -53,11 +53,12 @@ class Corpus:
 
         Raises: DataError where it is no corpus, torn, or has no tokenizer.
         """
+        train, val = TokenShards(folder, "train"), TokenShards(folder, "val")
         tokenizer = Tokenizer.load(folder / "tokenizer")
         return cls(
             folder=folder.resolve(),
-            train=TokenShards(folder, "train"),
-            val=TokenShards(folder, "val"),
+            train=train,
+            val=val,
             tokenizer=tokenizer,
             byte_lengths=tokenizer.token_byte_lengths(),
         )

@@ -76,6 +76,8 @@ class Trainer:
         self.world = distribution.join(probe.choose_device(device))
         lock = FolderLock(self.folder.path / "run.lock")
         try:
+            # Everything that can be refused is refused before the folder is touched.
+            self.setup = self._set_up()
             if self.world.leads:
                 lock.acquire()
             yield from self._events()
@@ -84,19 +86,19 @@ class Trainer:
             distribution.leave()
 
     def _events(self) -> Iterator[Event]:
-        setup = self._set_up()
-        self.setup = setup
-        recipe = setup.recipe
+        setup = self.setup
+        if self._config is not None and self.world.leads:
+            self._write_folder(setup)
         self.learner = Learner(
-            setup.model, setup.corpus.train, setup.config.train, recipe, self.world
+            setup.model, setup.corpus.train, setup.config.train, setup.recipe, self.world
         )
         step, skipped, scheduled = self._restore_state()
         yield self._state("running", step, "resumed" if step else "")
+        yield Log(**self._stamp(), level="info", message=setup.recipe.summary())
         for message in skipped:
             yield Log(**self._stamp(), level="warning", message=message)
         try:
-            if step:
-                yield from self._after_step(step, scheduled)
+            yield from self._after_step(step, scheduled)
             yield from self._loop(step)
         except TriptychError as error:
             yield self._state("failed", step, error.message)
@@ -111,23 +113,23 @@ class Trainer:
                 hint=f"go on with `triptych train --resume {self.folder.path}`, "
                 "or choose another --run-dir",
             )
-        setup = prepare(self._config, self._resolve, self.world)
-        if self.world.leads:
-            self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
-            self.folder.update_record(
-                run_id=self.folder.path.name,
-                kind="pretrain",
-                created_at=timestamp(),
-                parent=setup.config.train.init_from or None,
-                data_fingerprint=setup.corpus.train.fingerprint,
-                code_version=__version__,
-                machine=setup.recipe.machine,
-                processes=self.world.size,
-                state="created",
-                **self._record,
-            )
-            self.folder.write_config(saved_config(setup))
-        return setup
+        return prepare(self._config, self._resolve, self.world)
+
+    def _write_folder(self, setup: Setup) -> None:
+        self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
+        record = {
+            "run_id": self.folder.path.name,
+            "kind": "pretrain",
+            "created_at": timestamp(),
+            "parent": setup.config.train.init_from or None,
+            "data_fingerprint": setup.corpus.train.fingerprint,
+            "code_version": __version__,
+            "machine": setup.recipe.machine,
+            "processes": self.world.size,
+            "state": "created",
+        }
+        self.folder.update_record(**record | self._record)
+        self.folder.write_config(saved_config(setup))
 
     def _loop(self, step: int) -> Iterator[Event]:
         recipe = self.setup.recipe
@@ -156,9 +158,9 @@ class Trainer:
         if scheduled:
             name = checkpoints.name_of(step)
             yield Checkpoint(**self._next(), step=step, name=name)
-        if _due(step, recipe.eval_every, recipe.steps):
+        if step == 0 or _due(step, recipe.eval_every, recipe.steps):
             yield self._evaluate(step)
-        if _due(step, recipe.sample_every, recipe.steps):
+        if step and _due(step, recipe.sample_every, recipe.steps):
             yield from self._samples(step)
 
     def _step_event(self, step: int, result: Any) -> Step:
@@ -286,7 +288,8 @@ class Trainer:
         )
 
     def _state(self, state: RunState, step: int, message: str = "") -> State:
-        return State(**self._stamp(), state=state, step=step, message=message)
+        steps = self.setup.recipe.steps
+        return State(**self._stamp(), state=state, step=step, steps=steps, message=message)
 
     def _next(self) -> dict[str, Any]:
         self._seq += 1

@@ -1,0 +1,153 @@
+"""The report of a run: `report.md` for people, `report.json` for programs, `loss.png` for both.
+
+Every figure comes from the run's own files and its corpus; nothing is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from triptych.durable import write_atomic
+from triptych.errors import EvaluationError
+from triptych.lm.data.shards import TokenShards
+from triptych.lm.evaluate.charts import draw_journey
+from triptych.lm.evaluate.journey import Journey, read_journey
+from triptych.lm.evaluate.yardsticks import Yardsticks, measure_yardsticks
+from triptych.lm.model.config import ModelConfig
+from triptych.lm.model.tokenizer import Tokenizer
+
+FORMAT_VERSION = 1
+
+
+def write_report(run_dir: Path) -> dict[str, Any]:
+    """Write report.md, report.json and loss.png into a run folder.
+
+    Returns: the contents of report.json.
+    Raises: EvaluationError where the run has not been evaluated yet.
+    """
+    journey = read_journey(run_dir)
+    if not journey.evals or not journey.steps:
+        raise EvaluationError(
+            f"{run_dir} has no evaluation to report yet", hint="let it train on, then ask again"
+        )
+    data = Path(journey.config["config"]["train"]["data"])
+    tokenizer = Tokenizer.load(data / "tokenizer")
+    train, val = (TokenShards(data, split, verify=False) for split in ("train", "val"))
+    report = _facts(journey, measure_yardsticks(train, val, tokenizer), train.manifest)
+    write_atomic(run_dir / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    draw_journey(journey, _yardstick_names(report), run_dir / "loss.png")
+    write_atomic(run_dir / "report.md", render(report))
+    return report
+
+
+def _facts(journey: Journey, yardsticks: Yardsticks, manifest: dict[str, Any]) -> dict[str, Any]:
+    first, last = journey.evals[0], journey.evals[-1]
+    best = min(journey.evals, key=lambda event: event["val/loss"])
+    steps = journey.steps
+    seconds = [e["train/tok_per_s"] for e in steps if e["train/tok_per_s"] > 0]
+    model = ModelConfig.from_hf_dict(journey.config["model"])
+    speed = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
+    mfu = sorted(e["train/mfu"] for e in steps)[len(steps) // 2]
+    return {
+        "format_version": FORMAT_VERSION,
+        "run_id": journey.name,
+        "state": journey.record["state"],
+        "created_at": journey.record["created_at"],
+        "code_version": journey.record["code_version"],
+        "model": journey.config["model"],
+        "parameters": model.num_parameters,
+        "parent": journey.record["parent"],
+        "data": {
+            "fingerprint": journey.config["data_fingerprint"],
+            "sources": manifest.get("sources"),
+            "licences": manifest.get("licences"),
+        },
+        "recipe": journey.config["recipe"],
+        "optimizer": journey.config["config"]["train"]["optimizer"],
+        "schedule": journey.config["config"]["train"]["schedule"],
+        "step": steps[-1]["step"],
+        "tokens_seen": steps[-1]["tokens_seen"],
+        "training_s": round(steps[-1]["tokens_seen"] / speed, 1) if speed else None,
+        "train/tok_per_s": speed,
+        "train/mfu": mfu,
+        "val/loss": last["val/loss"],
+        "val/bpb": last["val/bpb"],
+        "val/perplexity": math.exp(min(700.0, last["val/loss"])),
+        "val/tokens": last["val/tokens"],
+        "best": {"step": best["step"], "val/loss": best["val/loss"], "val/bpb": best["val/bpb"]},
+        "yardsticks": {**asdict(yardsticks), "before_training_bpb": first["val/bpb"]},
+        "samples": [
+            {"prompt": e["prompt"], "text": e["text"]}
+            for e in journey.samples
+            if e["step"] == journey.samples[-1]["step"]
+        ],
+    }
+
+
+def _yardstick_names(report: dict[str, Any]) -> dict[str, float]:
+    values = report["yardsticks"]
+    return {
+        "unigram": values["unigram_bpb"],
+        "xz": values["xz_bpb"],
+        "xz, having read the training text": values["xz_primed_bpb"],
+    }
+
+
+def render(report: dict[str, Any]) -> str:
+    """Write a report for people."""
+    recipe, model = report["recipe"], report["model"]
+    rows = [("this model", report["val/bpb"]), *_yardstick_names(report).items()]
+    rows.append(("before training", report["yardsticks"]["before_training_bpb"]))
+    table = "\n".join(f"| {name} | {bpb:.3f} |" for name, bpb in sorted(rows, key=lambda r: r[1]))
+    samples = "\n\n".join(
+        f"> **{_quote(sample['prompt'])}**{_quote(sample['text'])}" for sample in report["samples"]
+    )
+    ended = "" if report["state"] == "finished" else f" The run is {report['state']}."
+    return f"""# {report["run_id"]}
+
+A {model["model_type"]} model of {report["parameters"]:,} parameters \
+({model["num_hidden_layers"]} layers, width {model["hidden_size"]}, \
+{model["num_attention_heads"]} heads, vocabulary {model["vocab_size"]:,}), trained on \
+{report["tokens_seen"]:,} tokens ({recipe["epochs"]:.1f} passes over the corpus).{ended}
+
+## Result
+
+Bits needed for a byte of the validation text, which training never saw; less is better.
+
+| | bits per byte |
+|---|---|
+{table}
+
+Loss {report["val/loss"]:.4f} nats per token, perplexity {report["val/perplexity"]:.1f}, over \
+{report["val/tokens"]:,} validation tokens. Best at step {report["best"]["step"]:,}: \
+{report["best"]["val/bpb"]:.4f} bits per byte.
+
+![loss and bits per byte](loss.png)
+
+## What it writes
+
+{samples}
+
+## How it was trained
+
+| | |
+|---|---|
+| optimizer, schedule | {report["optimizer"]}, {report["schedule"]} |
+| steps | {report["step"]:,} of {recipe["batch_tokens"]:,} tokens |
+| sequence | {recipe["context_length"]} tokens |
+| peak learning rate | {recipe["learning_rate"]:.4g} |
+| machine | {recipe["machine"]}, {recipe["device"]}, {recipe["precision"]}\
+{", compiled" if recipe["compile"] else ""}, {recipe["threads"]} threads |
+| speed | {report["train/tok_per_s"]:,.0f} tokens per second, {report["train/mfu"]:.0%} of the \
+measured {recipe["machine_flops"] / 1e9:,.0f} GFLOP/s |
+| corpus | `{report["data"]["fingerprint"][:12]}` |
+| triptych | {report["code_version"]}, {report["created_at"][:10]} |
+"""
+
+
+def _quote(text: str) -> str:
+    return text.replace("\n", "\n> ").replace("*", "\\*")
