@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
@@ -20,9 +21,9 @@ from sqlalchemy import select
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.tiers.api import Gateway
 from triptych.tiers.runtime import Runtime
-from triptych.tiers.store import accounts, tables
+from triptych.tiers.store import accounts, migrations, tables
 from triptych.tiers.store import flags as flag_store
-from triptych.tiers.store.database import across
+from triptych.tiers.store.database import Database, across
 
 Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 EVERYTHING = across("a test looks at everything")
@@ -243,8 +244,24 @@ class Workshop:
         await self._stack.aclose()
 
 
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrate one database, so that each test only copies it."""
+    path = tmp_path_factory.mktemp("template") / "gateway.db"
+
+    async def migrate() -> None:
+        database = Database(f"sqlite:///{path}")
+        await migrations.upgrade(database)
+        await database.close()
+
+    asyncio.run(migrate())
+    return path
+
+
 @pytest.fixture
-async def workshop(own_home: Path) -> AsyncIterator[Workshop]:
+async def workshop(own_home: Path, migrated: Path) -> AsyncIterator[Workshop]:
+    own_home.mkdir(parents=True, exist_ok=True)
+    shutil.copy(migrated, own_home / "gateway.db")
     shop = Workshop(own_home)
     yield shop
     await shop.close()

@@ -122,12 +122,15 @@ class Gateway:
         except TierError as error:
             await send_error(send, error, request.exchange)
         except Disconnected:
-            return
+            logger.debug("a client went away")
         except Exception:  # boundary: the request handler
             logger.exception("a request failed inside the gateway")
             await _send_json(
                 send, 500, shapes.error("the gateway failed; the log says why", status=500)
             )
+        finally:
+            if request.exchange is not None:
+                request.exchange.finish("cancelled", 499, error_code="cancelled")
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         while True:
@@ -234,7 +237,12 @@ class Gateway:
         if query.stream:
             opened = await self._watched(request, self.service.open_stream(exchange))
             frames = self.service.frames(exchange, opened)
-            await self._watched(request, _forward(send, exchange, frames))
+            try:
+                await self._watched(request, _forward(send, exchange, frames))
+            finally:
+                # A forwarder that was stopped before its first step closed nothing.
+                await frames.aclose()
+                await opened.rest.aclose()
             return
         completion = await self._watched(request, self.service.whole(exchange))
         await _send(send, 200, [_JSON, *_trace_headers(exchange)], body_bytes(completion))

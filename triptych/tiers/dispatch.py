@@ -19,8 +19,10 @@ from triptych.errors import (
     NoProviderAvailable,
     UpstreamBusy,
     UpstreamError,
+    UpstreamInterrupted,
+    UpstreamMalformed,
     UpstreamTimeout,
-    UpstreamWaking,
+    UpstreamUnreachable,
 )
 from triptych.tiers.breaker import Breaker
 from triptych.tiers.providers.base import Call, Completion, Frame, Provider, Upstream
@@ -29,7 +31,6 @@ from triptych.tiers.selector import Route, Selection
 
 T = TypeVar("T")
 _JITTER = 0.15
-_DEFAULT_HOLD_S = 5.0
 
 MakeCall = Callable[[Query, Route, Trace, float], Call]
 
@@ -41,6 +42,7 @@ class Opened:
     frames: list[Frame]
     rest: AsyncGenerator[Frame]
     deadline_s: float
+    attempt: Attempt
 
 
 class Dispatcher:
@@ -88,31 +90,46 @@ class Dispatcher:
                     frames.append(frame)
                     if has_token(frame.chunk):
                         attempt.ttft_s = time.monotonic() - attempt.started_s
-                        break
+                        return Opened(frames, rest, call.deadline_s, attempt)
+                raise UpstreamMalformed(f"{attempt.upstream} streamed nothing")
+            except UpstreamInterrupted as error:
+                # Nothing has been handed out yet, so others may still be asked.
+                raise UpstreamUnreachable(error.message, code=error.code) from error
             except BaseException:
                 await rest.aclose()
                 raise
-            return Opened(frames, rest, call.deadline_s)
 
         return await self._run(query, selection, trace, ask, self._first_token_timeout)
 
-    async def frames(self, opened: Opened) -> AsyncGenerator[Frame]:
+    async def frames(self, opened: Opened, trace: Trace) -> AsyncGenerator[Frame]:
         """Yield the rest of a stream, within its idle and total timeouts.
 
         Raises: UpstreamInterrupted, UpstreamTimeout.
         """
         rest, deadline_s, idle_s = opened.rest, opened.deadline_s, self.config.idle_timeout_s
+        attempt, clock = opened.attempt, time.monotonic
         try:
             while True:
+                asked_s = clock()
                 try:
-                    async with asyncio.timeout(min(idle_s, deadline_s - time.monotonic())):
+                    async with asyncio.timeout(min(idle_s, deadline_s - asked_s)):
                         frame = await anext(rest)
                 except StopAsyncIteration:
                     return
                 except TimeoutError as error:
                     raise _silent(deadline_s, idle_s) from error
+                finally:
+                    trace.upstream_s += clock() - asked_s
                 yield frame
+        except UpstreamError as error:
+            attempt.outcome, attempt.status, attempt.error_code = "failed", error.status, error.code
+            self.breakers[attempt.upstream].failed()
+            raise
+        except BaseException:
+            attempt.outcome, attempt.status, attempt.error_code = "cancelled", 499, "cancelled"
+            raise
         finally:
+            attempt.latency_s = clock() - attempt.started_s
             await rest.aclose()
 
     async def _run(
@@ -123,36 +140,31 @@ class Dispatcher:
         ask: Callable[[Provider, Call, Attempt], Awaitable[T]],
         timeout_of: Callable[[Upstream], float],
     ) -> T:
+        """Run the one loop: routes in order, each asked again as the budget allows."""
         deadline_s = time.monotonic() + self.config.total_timeout_s
         last: UpstreamError | None = None
-        shortest_s: float | None = None
+        resting_s: float | None = None
         for route in selection.routes:
             provider = self.providers.get(route.upstream.name)
             if provider is None:
                 continue
             breaker = self.breakers[route.upstream.name]
             retries = 0
-            while True:
+            while len(trace.attempts) < self.config.max_attempts:
                 if not breaker.allows():
-                    shortest_s = _least(shortest_s, breaker.retry_after_s())
+                    resting_s = _least(resting_s, breaker.retry_after_s())
                     trace.fallback_reason = trace.fallback_reason or "breaker_open"
                     break
-                if len(trace.attempts) >= self.config.max_attempts:
-                    breaker.released()
-                    raise last or _nobody(selection, shortest_s)
                 call = self.make_call(query, route, trace, deadline_s)
                 attempt = _begin(route, trace)
+                limit_s = min(timeout_of(route.upstream), deadline_s - attempt.started_s)
                 try:
-                    limit_s = min(timeout_of(route.upstream), deadline_s - time.monotonic())
                     async with asyncio.timeout(limit_s):
                         result = await ask(provider, call, attempt)
                 except UpstreamError as error:
                     last = error
                 except TimeoutError:
-                    last = UpstreamTimeout(
-                        f"{route.upstream.name} gave nothing within {limit_s:.3g} s",
-                        code="upstream_first_token" if query.stream else "upstream_answer",
-                    )
+                    last = _too_slow(route, limit_s, stream=query.stream)
                 except BaseException:
                     _end(attempt, trace, "cancelled", 499, "cancelled")
                     breaker.released()
@@ -163,18 +175,21 @@ class Dispatcher:
                     _serve(trace, route, attempt)
                     return result
                 _end(attempt, trace, "failed", last.status, last.code)
-                _judge(breaker, last)
+                pause_s = self._pause(last, retries)
+                if pause_s is not None and time.monotonic() + pause_s >= deadline_s:
+                    pause_s = None
+                _judge(breaker, last, again=pause_s is not None)
                 if not last.falls_back:
                     raise last
-                trace.fallback_reason = trace.fallback_reason or last.code
-                pause_s = self._pause(last, retries)
-                if pause_s is None or time.monotonic() + pause_s >= deadline_s:
+                if pause_s is None:
                     break
                 retries += 1
                 await asyncio.sleep(pause_s)
+            if last is not None:
+                trace.fallback_reason = trace.fallback_reason or last.code
             if time.monotonic() >= deadline_s:
                 break
-        raise last or _nobody(selection, shortest_s)
+        raise last or _nobody(selection, resting_s)
 
     def _pause(self, error: UpstreamError, retries: int) -> float | None:
         """Say how long to wait before asking the same upstream again; None: do not."""
@@ -239,16 +254,21 @@ def _serve(trace: Trace, route: Route, attempt: Attempt) -> None:
         trace.ttft_s = attempt.ttft_s
 
 
-def _judge(breaker: Breaker, error: UpstreamError) -> None:
+def _judge(breaker: Breaker, error: UpstreamError, *, again: bool) -> None:
+    """Let the breaker learn from a failed attempt."""
     if error.counts:
         breaker.failed()
-    elif isinstance(error, (UpstreamBusy, UpstreamWaking)):
-        if error.retry_after_s:
-            breaker.hold(error.retry_after_s)
-        else:
-            breaker.released()
+    elif isinstance(error, UpstreamBusy) and error.retry_after_s and not again:
+        breaker.hold(error.retry_after_s)
     else:
         breaker.released()
+
+
+def _too_slow(route: Route, limit_s: float, *, stream: bool) -> UpstreamTimeout:
+    return UpstreamTimeout(
+        f"{route.upstream.name} gave nothing within {limit_s:.3g} s",
+        code="upstream_first_token" if stream else "upstream_answer",
+    )
 
 
 def _silent(deadline_s: float, idle_s: float) -> UpstreamTimeout:

@@ -138,7 +138,7 @@ class LLMService:
                 characters += _note_chunk(frame.chunk, trace)
                 if frame.chunk.get("choices") or query.include_usage:
                     yield frame
-            rest = self.runtime.dispatcher.frames(opened)
+            rest = self.runtime.dispatcher.frames(opened, trace)
             try:
                 async for frame in rest:
                     characters += _note_chunk(frame.chunk, trace)

@@ -93,20 +93,24 @@ class OpenAIProvider:
                 yield frame
         finally:
             await events.aclose()
+        if not started:
+            raise self.transport.malformed(b"")
         if not finished:
             raise UpstreamInterrupted(
                 f"{self.upstream.name} ended its stream early", code="upstream_truncated"
             )
 
     def _frame(self, data: str, call: Call, started: bool) -> Frame:
+        name = self.upstream.name
         try:
             chunk = orjson.loads(data)
         except orjson.JSONDecodeError as error:
-            raise _broken(self.upstream, started, "a torn chunk") from error
+            raise _broken(f"{name} sent a torn chunk", started) from error
         if not isinstance(chunk, dict):
-            raise _broken(self.upstream, started, "a chunk that is none")
+            raise _broken(f"{name} sent a chunk that is none", started)
         if chunk.get("error"):
-            raise _broken(self.upstream, started, error_message(chunk)[:200] or "an error")
+            said = f"{name} reports: {error_message(chunk)[:200] or 'an error'}"
+            raise UpstreamInterrupted(said) if started else UpstreamFailed(said)
         if chunk.get("id"):
             return Frame(b"data: " + data.encode() + b"\n\n", chunk)
         chunk["id"] = call.request_id
@@ -150,7 +154,5 @@ def _trace(call: Call) -> dict[str, str] | None:
     return {"traceparent": call.traceparent} if call.traceparent else None
 
 
-def _broken(upstream: Upstream, started: bool, what: str) -> UpstreamError:
-    if started:
-        return UpstreamInterrupted(f"{upstream.name} sent {what}")
-    return UpstreamFailed(f"{upstream.name} sent {what}")
+def _broken(message: str, started: bool) -> UpstreamError:
+    return UpstreamInterrupted(message) if started else UpstreamMalformed(message)
