@@ -19,7 +19,7 @@ from triptych.errors import EntryNotFound, HubRefused, RepositoryNotFound
 from triptych.hub.server import failures
 from triptych.hub.server.content import lfs, resolve
 from triptych.hub.server.git import routes as git_routes
-from triptych.hub.server.git import upload_routes
+from triptych.hub.server.git import transport, upload_routes
 from triptych.hub.server.identity import routes as identity_routes
 from triptych.hub.server.repositories import routes as repository_routes
 from triptych.hub.server.repositories.heads import repair
@@ -41,6 +41,7 @@ def rooms() -> list[Router]:
         git_routes.routes,
         upload_routes.routes,
         lfs.routes,
+        transport.routes,
         resolve.routes,
         xet_routes.routes,
         spaces_routes.routes,

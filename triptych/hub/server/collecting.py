@@ -8,13 +8,11 @@ row goes before the file, so that a crash leaves a file without a row, which the
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.errors import StorageError
+from triptych.hub.server.git.plumbing import run_git, small_blobs
 from triptych.hub.server.git.pointers import MAXIMUM_BYTES, parse_pointer
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.state import Hub
@@ -49,18 +47,9 @@ def large_files(repository: Path) -> set[str]:
     """Return the sha256 of every large file that any commit of a repository points to."""
     if not repository.exists():
         return set()
-    listed = _git(repository, "rev-list", "--objects", "--all", "--no-object-names")
-    checked = _git(
-        repository, "cat-file", "--batch-check=%(objecttype) %(objectsize) %(objectname)",
-        feed=listed,
-    )  # fmt: skip
-    small = [
-        name
-        for kind, size, name in (line.split() for line in checked.decode().splitlines())
-        if kind == "blob" and int(size) < MAXIMUM_BYTES
-    ]
-    content = _git(repository, "cat-file", "--batch", feed="\n".join(small).encode() + b"\n")
-    pointers = (parse_pointer(blob) for blob in _batch(content))
+    listed = run_git("rev-list", "--objects", "--all", "--no-object-names", repository=repository)
+    blobs = small_blobs(listed.decode().split(), MAXIMUM_BYTES, repository)
+    pointers = (parse_pointer(content) for _, content in blobs)
     return {pointer.sha256 for pointer in pointers if pointer}
 
 
@@ -110,9 +99,11 @@ def _collect_xorbs(hub: Hub, before: float, dry_run: bool, report: Collected) ->
         for row in hub.database.query("SELECT hash FROM xet_files")
         for term in hub.objects.xet.recipe(row["hash"])[0]
     }
-    for row in hub.database.query("SELECT hash, size FROM xorbs WHERE touched_at < ?", before):
-        if row["hash"] in used:
-            continue
+    rows = hub.database.query("SELECT hash, size FROM xorbs WHERE touched_at < ?", before)
+    unused = [row for row in rows if row["hash"] not in used]
+    if unused and not dry_run:
+        hub.objects.xet.renew_generation()  # first: from now on no client counts on them
+    for row in unused:
         report.xorbs += 1
         report.freed_bytes += row["size"]
         if dry_run:
@@ -151,25 +142,3 @@ def _remove(path: Path, dry_run: bool, report: Collected) -> None:
     report.freed_bytes += path.stat().st_size
     if not dry_run:
         path.unlink(missing_ok=True)
-
-
-def _batch(content: bytes) -> Iterator[bytes]:
-    position = 0
-    while position < len(content):
-        line_end = content.index(b"\n", position)
-        size = int(content[position:line_end].rsplit(b" ", 1)[1])
-        yield content[line_end + 1 : line_end + 1 + size]
-        position = line_end + size + 2
-
-
-def _git(repository: Path, *arguments: str, feed: bytes = b"") -> bytes:
-    result = subprocess.run(
-        ["git", "--git-dir", str(repository), *arguments],
-        input=feed, capture_output=True, check=False,
-    )  # fmt: skip
-    if result.returncode != 0:
-        raise StorageError(
-            f"git cannot read {repository}: {result.stderr.decode(errors='replace').strip()}",
-            hint="nothing was removed; look at it with: git fsck",
-        )
-    return result.stdout

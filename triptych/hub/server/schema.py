@@ -94,6 +94,10 @@ CREATE TABLE repository_settings (
     updated_at REAL NOT NULL,
     PRIMARY KEY (repository_id, kind, key)
 ) WITHOUT ROWID;
+CREATE TABLE facts (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
 CREATE TABLE sessions (
     hash BLOB PRIMARY KEY,
     user_id INTEGER NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,

@@ -96,6 +96,24 @@ async def verify(call: Call) -> Response:
     return JSONResponse({"oid": sha256, "size": size}, media_type=_MEDIA_TYPE)
 
 
+@routes.get("{repo}/info/lfs/locks", Access.READ)
+async def locks(call: Call) -> Response:
+    """List locks: this hub has none."""
+    return JSONResponse({"locks": []}, media_type=_MEDIA_TYPE)
+
+
+@routes.post("{repo}/info/lfs/locks/verify", Access.WRITE)
+async def verify_locks(call: Call) -> Response:
+    """Say before a push that nothing is locked."""
+    return JSONResponse({"ours": [], "theirs": []}, media_type=_MEDIA_TYPE)
+
+
+@routes.post("{repo}/info/lfs/locks", Access.WRITE)
+async def lock(call: Call) -> Response:
+    """Decline to lock a file."""
+    raise HubRefused(501, "This hub has no file locks")
+
+
 def _ticket(call: Call, purpose: str, sha256: str, size: int) -> str:
     expires_at = int(time.time()) + call.hub.config.ticket_s
     account_id = call.identity.account_id if call.identity else 0

@@ -63,6 +63,7 @@ class Origin:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             ws="websockets-sansio",
             timeout_graceful_shutdown=1,
             timeout_keep_alive=30,

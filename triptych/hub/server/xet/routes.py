@@ -25,7 +25,7 @@ _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{1,18})")
 @routes.get("{api}/xet-read-token/{revision:path}", Access.READ)
 async def read_token(call: Call) -> Response:
     """Grant downloads from a repository."""
-    return _token(call, READ)
+    return await _token(call, READ)
 
 
 @routes.get("{api}/xet-write-token/{revision:path}", Access.WRITE)
@@ -33,15 +33,16 @@ async def write_token(call: Call) -> Response:
     """Grant uploads to a repository."""
     if call.flag("create_pr"):
         raise HubRefused(501, "This hub has no pull requests; commit to a branch instead")
-    return _token(call, WRITE)
+    return await _token(call, WRITE)
 
 
-def _token(call: Call, purpose: str) -> Response:
+async def _token(call: Call, purpose: str) -> Response:
     expires_at = int(time.time()) + call.hub.config.ticket_s
     account_id = call.identity.account_id if call.identity else 0
     ticket = Ticket(purpose, call.repository.id, account_id, "", expires_at)
     token = tickets.issue(call.hub.vault, ticket)
-    url = f"{call.base_url}/xet"
+    generation = await in_thread(call.hub.objects.xet.generation)
+    url = f"{call.base_url}/xet/{generation}"
     headers = {
         "X-Xet-Cas-Url": url,
         "X-Xet-Access-Token": token,
@@ -50,7 +51,7 @@ def _token(call: Call, purpose: str) -> Response:
     return JSONResponse({"casUrl": url, "accessToken": token, "exp": expires_at}, headers=headers)
 
 
-@routes.post("/xet/v1/xorbs/default/{hash}", Access.TICKET, purposes=[WRITE])
+@routes.post("/xet/{generation}/v1/xorbs/default/{hash}", Access.TICKET, purposes=[WRITE])
 async def take_block(call: Call) -> Response:
     """Take a block of chunks."""
     name = call.params["hash"]
@@ -66,7 +67,7 @@ async def take_block(call: Call) -> Response:
     return JSONResponse({"was_inserted": True})
 
 
-@routes.post("/xet/v1/shards", Access.TICKET, purposes=[WRITE])
+@routes.post("/xet/{generation}/v1/shards", Access.TICKET, purposes=[WRITE])
 async def take_shard(call: Call) -> Response:
     """Take the recipes of uploaded files."""
     assert call.ticket is not None
@@ -76,7 +77,7 @@ async def take_shard(call: Call) -> Response:
     return JSONResponse({"result": 1})
 
 
-@routes.get("/xet/v1/reconstructions/{hash}", Access.TICKET, purposes=[READ, WRITE])
+@routes.get("/xet/{generation}/v1/reconstructions/{hash}", Access.TICKET, purposes=[READ, WRITE])
 async def recipe(call: Call) -> Response:
     """Say how a file, or a range of it, is made of blocks."""
     return JSONResponse(await in_thread(_recipe, call))

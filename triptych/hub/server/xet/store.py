@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import struct
 import time
 from collections.abc import Iterator, Sequence
@@ -74,6 +75,21 @@ class XetStore:
     def __init__(self, layout: Layout, database: Database) -> None:
         self.layout = layout
         self.database = database
+
+    def generation(self) -> str:
+        """Return the present name of this store, part of the address clients upload to.
+
+        Clients remember per address which blocks a store has and never ask again, so a store
+        that is new, or has lost blocks to collection, needs a new address.
+        """
+        row = self.database.one("SELECT value FROM facts WHERE name = 'xet_generation'")
+        return str(row["value"]) if row else self.renew_generation()
+
+    def renew_generation(self) -> str:
+        """Give the store a new name."""
+        name = secrets.token_hex(6)
+        self.database.write("INSERT OR REPLACE INTO facts VALUES ('xet_generation', ?)", name)
+        return name
 
     def has_xorb(self, name: str) -> bool:
         """Tell whether a block is here; asking keeps it from being collected for a while."""
