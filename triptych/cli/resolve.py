@@ -1,7 +1,7 @@
 """Turn what a person types for a model into a local folder.
 
 A folder is taken as it is; a run (its folder, or its id under the home) means its best
-checkpoint; anything of the form `owner/name` is a repository on the hub.
+checkpoint; anything of the form `owner/name`, or `owner/name@revision`, is a repository on the hub.
 """
 
 from __future__ import annotations
@@ -15,13 +15,18 @@ from triptych.errors import CheckpointError
 def resolve(reference: str) -> Path:
     """Give the local folder of a checkpoint, a run or a hub repository.
 
-    Raises: CheckpointError where nothing of that name exists.
+    Raises: CheckpointError where nothing of that name exists; RepositoryNotFound, HubUnavailable
+    for a repository.
     """
     for folder in (Path(reference).expanduser(), environment.home() / "runs" / reference):
         if (folder / "checkpoints").is_dir():
             return _best(folder)
         if folder.is_dir():
             return folder
+    from triptych.hub.pull import is_repository, pull
+
+    if is_repository(reference):
+        return pull(reference)
     raise CheckpointError(
         f"no checkpoint folder, run or repository {reference!r}",
         hint="`triptych runs list` names the runs; `triptych pull OWNER/NAME` fetches a repository",

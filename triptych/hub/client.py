@@ -8,6 +8,7 @@ Left out: what to publish, how to sync, when a deployment is live; those are roo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub import errors as hf_errors
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import get_session
+from huggingface_hub.utils import disable_progress_bars, get_session
 
 from triptych.config import environment
 from triptych.errors import (
@@ -58,6 +59,8 @@ class Hub:
         if self._api_or_none is None:
             with translated("authentication", self.endpoint):
                 token = self._given_token or _find_token(self.endpoint)
+            if not sys.stderr.isatty():
+                disable_progress_bars()
             # False, not None: None would send whatever login is stored to whatever endpoint.
             self._api_or_none = HfApi(endpoint=self.endpoint, token=token or False)
         return self._api_or_none

@@ -71,7 +71,8 @@ class Deployer:
         Returns: the deployment, live. One that is live already is left as it is.
         Raises: DeploymentFailed with the Space's last words; the previous version serves on.
         """
-        return self._carry_out(space, self._resolve(reference), app=app)
+        files = app_files(app) if app else None
+        return self._carry_out(space, self._resolve(reference), files)
 
     def roll_back(self, space: Repo) -> Deployment:
         """Make a Space serve what it served before its live deployment.
@@ -93,22 +94,21 @@ class Deployer:
         self,
         space: Repo,
         pin: Pin,
-        *,
-        app: Path | None = None,
+        files: Mapping[str, Content] | None = None,
         rollback_of: Deployment | None = None,
     ) -> Deployment:
         endpoint = self.hub.endpoint
         with self._locked(space):
             interrupted = self.ledger.close_interrupted(endpoint, space)
             new = not self.hub.exists(space)
-            if new and app is None:
+            if new and files is None:
                 raise RepositoryNotFound(
                     f"there is no Space {space.repo_id}",
                     hint=f"`triptych spaces create {space.repo_id} --app DIR` makes one",
                 )
             before = None if new else _pinned(self.hub.variables(space))
             live = self.ledger.live(endpoint, space)
-            if live and before == pin == live.pin and app is None and self._answers(space, pin):
+            if live and before == pin == live.pin and files is None and self._answers(space, pin):
                 return live
             # Pinned, but not known to serve: an interrupted deployment, or the same one again.
             doubted = interrupted or (live if live and live.pin == pin else None)
@@ -118,7 +118,7 @@ class Deployer:
             )
             self.on_state(deployment)
             try:
-                deployment = self._hand_over(deployment, space, app, rollback_of, new=new)
+                deployment = self._hand_over(deployment, space, files, rollback_of, new=new)
                 deployment = self._verify(deployment, space)
             except HubError as error:
                 raise self._fail(deployment, space, error.message) from error
@@ -131,7 +131,7 @@ class Deployer:
         self,
         deployment: Deployment,
         space: Repo,
-        app: Path | None,
+        files: Mapping[str, Content] | None,
         rollback_of: Deployment | None,
         *,
         new: bool,
@@ -144,8 +144,8 @@ class Deployer:
             self._pin(space, deployment.pin, None)
         head = self.hub.head(space)
         commit = head
-        if app is not None:
-            commit = self._put(space, head, app_files(app), f"Deploy {deployment.pin}")
+        if files is not None:
+            commit = self._put(space, head, files, f"Deploy {deployment.pin}")
         elif rollback_of and rollback_of.app_commit != rollback_of.previous_app_commit:
             commit = self._restore_app(space, rollback_of.previous_app_commit)
         deployment = replace(deployment, app_commit=commit, previous_app_commit=head)
