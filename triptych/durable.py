@@ -152,10 +152,22 @@ class FolderLock:
                 hint="wait for it, stop it, or choose another folder",
                 code="in_use",
             ) from error
+        self._hold(handle)
+        return self
+
+    def wait(self) -> FolderLock:
+        """Take the lock as soon as its holder lets go; for work that takes an instant."""
+        with _storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        self._hold(handle)
+        return self
+
+    def _hold(self, handle: int) -> None:
         os.ftruncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
         self._handle = handle
-        return self
 
     def release(self) -> None:
         """Let go; safe to call twice."""
@@ -164,7 +176,7 @@ class FolderLock:
             self._handle = None
 
     def __enter__(self) -> FolderLock:
-        return self.acquire()
+        return self if self._handle is not None else self.acquire()
 
     def __exit__(self, *_: object) -> None:
         self.release()

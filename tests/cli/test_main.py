@@ -49,3 +49,8 @@ def test_output_goes_to_a_closed_pipe_quietly() -> None:
     )  # fmt: skip
     assert result.stdout.startswith("[data]")
     assert result.stderr == ""
+
+
+def test_options_may_stand_between_settings(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "show", "--json", "train.steps=7"]) == 0
+    assert '"steps": 7' in capsys.readouterr().out

@@ -57,8 +57,14 @@ def _dispatch(argv: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    code: int = module.run(parser.parse_args(rest))
+    code: int = module.run(_parse(parser, rest))
     return code
+
+
+def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
+    """Let options stand between a list of settings, where the command has no verbs of its own."""
+    verbs = any(isinstance(action, argparse._SubParsersAction) for action in parser._actions)
+    return parser.parse_args(words) if verbs else parser.parse_intermixed_args(words)
 
 
 def available(name: str) -> bool:

@@ -116,6 +116,15 @@ def _from_environment() -> Iterator[_Setting]:
             yield key, section, name, _literal(value)
 
 
+def parse_overrides(overrides: Sequence[str]) -> Iterator[tuple[str, str, Any]]:
+    """Read `section.field=value` arguments as section, field and value.
+
+    Raises: ConfigError for one that is not written so.
+    """
+    for _, section, name, value in _from_overrides(overrides):
+        yield section, name, value
+
+
 def _from_overrides(overrides: Sequence[str]) -> Iterator[_Setting]:
     for text in overrides:
         key, equals, value = text.partition("=")

@@ -100,6 +100,10 @@ class Child:
         """Ask the process alone to end, as Ctrl-C would."""
         self.identity.signal(signal.SIGINT)
 
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM to the process alone, so that what it started is there while it saves."""
+        self.identity.signal(signal.SIGTERM)
+
     def stop(self, grace_s: float = 10.0) -> None:
         """End the whole group: SIGTERM, and SIGKILL to whatever is left after the grace.
 

@@ -1,0 +1,191 @@
+"""Runs outlive everything: real workers, stopped, killed, resumed, and the same to the bit."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from triptych.config.runs import RunsConfig
+from triptych.durable import sha256_file
+from triptych.errors import RunError, StorageError
+from triptych.lm.runs import control
+from triptych.lm.runs.metrics import downsample
+from triptych.lm.runs.store import RunStore
+from triptych.lm.runs.supervisor import RunSupervisor, check_quota
+
+
+def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
+
+
+def drive(supervisor: RunSupervisor, condition: Callable[[], object]) -> None:
+    def tick_and_look() -> object:
+        supervisor.tick()
+        return condition()
+
+    until(tick_and_look)
+
+
+def weights(store: RunStore, run_id: str) -> str:
+    run = store.get(run_id)
+    return sha256_file(control.checkpoint_folder(run) / "model.safetensors")
+
+
+def test_a_queued_run_trains_to_its_end(store: RunStore, request_for) -> None:
+    run = store.create(request_for(12))
+    assert run.state == "queued"
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
+    ended = store.get(run.run_id)
+    assert (ended.step, ended.steps) == (12, 12)
+
+
+def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
+    store: RunStore, request_for
+) -> None:
+    calm = store.create(request_for(400))
+    stormy = store.create(request_for(400))
+    config = RunsConfig(devices=("cpu", "cpu:1"), resume_interrupted=False)
+    with RunSupervisor(store, config) as supervisor:
+        drive(supervisor, lambda: store.get(stormy.run_id).step >= 20)
+        control.pause(store, stormy.run_id)
+        drive(supervisor, lambda: store.get(stormy.run_id).state == "paused")
+        paused_at = store.get(stormy.run_id).step
+        assert 20 <= paused_at < 400
+        control.resume(store, stormy.run_id)
+        drive(supervisor, lambda: store.get(stormy.run_id).step > paused_at)
+        child = store.get(stormy.run_id).child
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+        drive(supervisor, lambda: store.get(stormy.run_id).state == "interrupted")
+        control.resume(store, stormy.run_id)
+        drive(supervisor, lambda: store.get(stormy.run_id).state == "succeeded")
+        drive(supervisor, lambda: store.get(calm.run_id).state == "succeeded")
+    assert weights(store, calm.run_id) == weights(store, stormy.run_id)
+
+
+def test_a_worker_outlives_its_supervisor_and_the_next_one_finds_it(
+    store: RunStore, request_for
+) -> None:
+    run = store.create(request_for(300))
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        drive(supervisor, lambda: store.get(run.run_id).state == "running")
+    assert store.get(run.run_id).state == "running"
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
+    assert store.get(run.run_id).worker["ticket"] == 1, "it was never started a second time"
+
+
+def test_a_dead_worker_is_resumed_by_policy(store: RunStore, request_for) -> None:
+    run = store.create(request_for(300))
+    with RunSupervisor(store, RunsConfig(resume_interrupted=True)) as supervisor:
+        drive(supervisor, lambda: store.get(run.run_id).step > 5)
+        child = store.get(run.run_id).child
+        assert child is not None
+        os.kill(child.pid, signal.SIGKILL)
+        drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
+    assert store.get(run.run_id).worker["ticket"] == 2
+
+
+def test_two_supervisors_never_share_one_store(store: RunStore) -> None:
+    with RunSupervisor(store, RunsConfig()), pytest.raises(StorageError, match="in use"):
+        RunSupervisor(store, RunsConfig())
+
+
+def test_a_run_that_cannot_start_fails_with_its_reason(store: RunStore, request_for) -> None:
+    run = store.create(request_for(10, "train.data=/nowhere/at/all"))
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        drive(supervisor, lambda: store.get(run.run_id).state == "failed")
+    assert "/nowhere/at/all" in store.get(run.run_id).message
+    with pytest.raises(RunError, match="failed; it cannot be resumed") as caught:
+        control.resume(store, run.run_id)
+    assert "branch" in caught.value.hint
+
+
+def test_the_same_key_never_starts_twice(store: RunStore, request_for) -> None:
+    first = store.create(request_for(5, key="click-1"))
+    again = store.create(request_for(5, key="click-1"))
+    assert first.run_id == again.run_id
+    assert len(store.list()) == 1
+
+
+def test_a_device_trains_one_run_at_a_time_and_users_take_turns(
+    store: RunStore, request_for
+) -> None:
+    first = store.create(request_for(200, user="ann"))
+    second = store.create(request_for(5, user="ann"))
+    third = store.create(request_for(5, user="ben"))
+    with RunSupervisor(store, RunsConfig(devices=("cpu", "cpu:1"))) as supervisor:
+        supervisor.tick()
+        states = {run.run_id: run.state for run in store.list()}
+        assert states[first.run_id] == "starting"
+        assert states[second.run_id] == "queued", "ann already has a device"
+        assert states[third.run_id] == "starting"
+        drive(supervisor, lambda: all(r.state == "succeeded" for r in store.list()))
+
+
+def test_a_branch_starts_from_a_checkpoint_and_remembers_its_parent(
+    store: RunStore, request_for
+) -> None:
+    parent = store.create(request_for(10))
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        drive(supervisor, lambda: store.get(parent.run_id).state == "succeeded")
+        child = control.branch(store, parent.run_id, ["train.steps=6", "train.seed=9"])
+        drive(supervisor, lambda: store.get(child.run_id).state == "succeeded")
+    branched = store.get(child.run_id)
+    assert branched.record["parent"] == {"run_id": parent.run_id, "checkpoint": "step-00000010"}
+    assert branched.steps == 6
+
+
+def test_a_queued_run_can_be_cancelled_and_deleted(store: RunStore, request_for) -> None:
+    run = store.create(request_for(5))
+    assert control.cancel(store, run.run_id).state == "cancelled"
+    store.delete(run.run_id)
+    assert store.list() == []
+
+
+@pytest.mark.parametrize("name", ["../x", "/etc", "", ".", "a/b", "a\0b", "x" * 300])
+def test_a_name_never_leaves_the_store(store: RunStore, name: str) -> None:
+    with pytest.raises(RunError):
+        store.get(name)
+
+
+def test_a_quota_is_named_when_it_refuses(store: RunStore, request_for) -> None:
+    store.create(request_for(5, user="ann"))
+    with pytest.raises(RunError, match="1 are allowed"):
+        check_quota(store, RunsConfig(max_queued_per_user=1), "ann", 5)
+    with pytest.raises(RunError, match="10 steps"):
+        check_quota(store, RunsConfig(max_steps=10), "ann", 11)
+
+
+def test_downsampling_keeps_first_last_and_every_spike() -> None:
+    points = [(step, 1.0) for step in range(10_000)]
+    points[4321] = (4321, 99.0)
+    kept = downsample(points, 500)
+    assert len(kept) <= 500
+    assert kept[0] == points[0] and kept[-1] == points[-1]
+    assert (4321, 99.0) in kept
+
+
+def test_a_run_started_in_the_terminal_is_listed_with_its_true_state(
+    store: RunStore, request_for, own_home: Path
+) -> None:
+    import subprocess
+    import sys
+
+    config = request_for(8).config["train"]
+    settings = [f"train.{name}={config[name]}" for name in ("data", "steps", "context_length")]
+    subprocess.run(
+        [sys.executable, "-m", "triptych", "train", *settings, "model.size=nano", "--quiet",
+         "train.batch_tokens=64", "--run-dir", str(store.root / "by-hand")],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    assert store.get("by-hand").state == "succeeded"

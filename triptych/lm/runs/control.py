@@ -1,0 +1,161 @@
+"""What a person may do to a run: pause, resume, cancel, branch, continue with more steps.
+
+Each act is one small file written whole, under a lock of the run, so that two people or two
+processes never overwrite each other's wish; the supervisor makes it true. Left out: signals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from triptych.config import Config
+from triptych.durable import FolderLock
+from triptych.errors import ConfigError, RunError
+from triptych.lm.runs.states import ALLOWED, ENDED, LIVE, Wish
+from triptych.lm.runs.store import Request, Run, RunStore, wish, write_control
+
+
+def pause(store: RunStore, run_id: str, *, by: str = "local") -> Run:
+    """Ask a run to finish its step, save and rest; `resume` goes on from there."""
+    return _wish(store, run_id, "pause", by)
+
+
+def resume(store: RunStore, run_id: str, *, by: str = "local") -> Run:
+    """Queue a paused or interrupted run again; it goes on to the bit where it was."""
+    return _wish(store, run_id, "run", by)
+
+
+def cancel(store: RunStore, run_id: str, *, by: str = "local") -> Run:
+    """End a run for good; its checkpoints stay and can be branched."""
+    return _wish(store, run_id, "cancel", by)
+
+
+def branch(
+    store: RunStore,
+    run_id: str,
+    settings: Sequence[str] = (),
+    *,
+    checkpoint: str = "latest",
+    user: str = "local",
+    name: str = "",
+    key: str = "",
+) -> Run:
+    """Start a new run from one of a run's checkpoints, with other settings.
+
+    `checkpoint` is `latest`, `best` or a folder name such as `step-00000100`. The new run
+    remembers where it came from.
+
+    Raises: RunError where there is no such checkpoint; ConfigError for wrong settings.
+    """
+    run = store.get(run_id)
+    folder = checkpoint_folder(run, checkpoint)
+    config = dict(_config_of(run))
+    train = {**config.get("train", {}), "init_from": str(folder)}
+    merged = apply_settings({**config, "train": train}, settings)
+    parent = {"run_id": run_id, "checkpoint": folder.name}
+    request = Request(
+        config=merged, user=user, name=name or f"{run.name}-branch", key=key, parent=parent
+    )
+    return store.create(request)
+
+
+def extend(store: RunStore, run_id: str, more_steps: int, *, user: str = "local") -> Run:
+    """Go on for more steps than a finished run had, as a new run from its last checkpoint."""
+    if more_steps < 1:
+        raise RunError(f"{more_steps} more steps is too few", hint="ask for at least 1")
+    run = store.get(run_id)
+    if run.state not in ENDED:
+        raise RunError(
+            f"run {run_id} is {run.state}", hint=f"first let it end, or pause and branch {run_id}"
+        )
+    settings = [f"train.steps={more_steps}", "train.warmup_steps=0"]
+    return branch(store, run_id, settings, user=user, name=f"{run.name}-more")
+
+
+def checkpoint_folder(run: Run, checkpoint: str = "latest") -> Path:
+    """Return the folder of one of a run's checkpoints.
+
+    Raises: RunError naming the checkpoints there are.
+    """
+    places = run.path / "checkpoints"
+    there = sorted(path.name for path in places.glob("step-*")) if places.is_dir() else []
+    name = checkpoint
+    if checkpoint in ("latest", "best"):
+        pointer = places / checkpoint
+        name = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
+    if name not in there:
+        known = ", ".join(there) or "none yet"
+        raise RunError(f"run {run.run_id} has no checkpoint {checkpoint}", hint=f"it has: {known}")
+    return places / name
+
+
+def apply_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
+    """Change some settings of a configuration and check the whole.
+
+    Raises: ConfigError as `load_config` does.
+    """
+    from triptych.config.loader import parse_overrides, to_dict
+
+    merged = {section: dict(fields) for section, fields in config.items()}
+    for section, name, value in parse_overrides(settings):
+        merged.setdefault(section, {})[name] = value
+    return to_dict(read_config(merged))
+
+
+def read_config(values: Mapping[str, Any]) -> Config:
+    """Turn the plain values of a request back into a configuration.
+
+    Raises: ConfigError where a value is not allowed.
+    """
+    try:
+        config: Config = TypeAdapter(Config).validate_python(dict(values))
+    except ValueError as error:
+        raise ConfigError(f"the configuration is not valid: {error}") from error
+    return config
+
+
+def _config_of(run: Run) -> Mapping[str, Any]:
+    if run.request:
+        config: Mapping[str, Any] = run.request["config"]
+        return config
+    import json
+
+    saved: Mapping[str, Any] = json.loads((run.path / "config.json").read_bytes())["config"]
+    return saved
+
+
+def _wish(store: RunStore, run_id: str, wanted: Wish, by: str) -> Run:
+    path = store.path(run_id)
+    with FolderLock(path / ".control.lock").wait():
+        run = store.get(run_id)
+        if run.state not in ALLOWED[wanted]:
+            if run.control.get("wanted") == wanted and run.state not in ENDED:
+                return run  # asked for twice; the first asking is on its way
+            raise RunError(
+                f"run {run_id} is {run.state}; it cannot be {_PARTICIPLE[wanted]}",
+                hint=_advice(run),
+                code="illegal_transition",
+            )
+        if wanted != "run" and run.state in LIVE and not run.worker:
+            raise RunError(
+                f"run {run_id} was started outside the queue",
+                hint="stop it where it was started (Ctrl-C saves)",
+            )
+        ticket = int(run.control.get("ticket", 1)) + (1 if wanted == "run" else 0)
+        write_control(path, wish(wanted, ticket, by))
+    return store.get(run_id)
+
+
+_PARTICIPLE = {"run": "resumed", "pause": "paused", "cancel": "cancelled"}
+
+
+def _advice(run: Run) -> str:
+    if run.state in ENDED:
+        return f"start a new one from it: triptych runs branch {run.run_id}"
+    if run.state in LIVE:
+        return f"watch it: triptych runs logs {run.run_id} --follow"
+    return f"see `triptych runs show {run.run_id}`"

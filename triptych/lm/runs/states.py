@@ -1,0 +1,76 @@
+"""The state of a run, derived from files and a living process; never written, so it cannot lie.
+
+::
+
+    queued ──▶ starting ──▶ running ──▶ succeeded
+      │            │           ├──────▶ failed
+      │            │           ├──────▶ stopping ──▶ paused | cancelled
+      │            └───────────┴──────▶ interrupted      (the worker died)
+      ├──▶ paused
+      └──▶ cancelled
+
+    paused, interrupted ──resume──▶ queued       in place, to the bit
+    paused, interrupted ──cancel──▶ cancelled
+    failed, cancelled, succeeded ──branch──▶ a new run
+
+Three files decide: `control.json` holds what is wanted and a ticket that counts the asking,
+`worker.json` the process that was started for a ticket, and `run.json` what the trainer says.
+Left out: writing them (`control`, `supervisor`, the trainer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+RunState = Literal[
+    "queued",
+    "starting",
+    "running",
+    "stopping",
+    "paused",
+    "succeeded",
+    "failed",
+    "cancelled",
+    "interrupted",
+]
+Wish = Literal["run", "pause", "cancel"]
+
+STATES: tuple[RunState, ...] = get_args(RunState)
+LIVE: frozenset[RunState] = frozenset({"starting", "running", "stopping"})
+ENDED: frozenset[RunState] = frozenset({"succeeded", "failed", "cancelled"})
+RESUMABLE: frozenset[RunState] = frozenset({"paused", "interrupted"})
+
+# what may be wished for in which state
+ALLOWED: Mapping[Wish, frozenset[RunState]] = {
+    "run": RESUMABLE,
+    "pause": frozenset({"queued", "starting", "running"}),
+    "cancel": frozenset({"queued", "starting", "running", "stopping", "paused", "interrupted"}),
+}
+
+Files = Mapping[str, Any] | None
+
+
+def derive(control: Files, worker: Files, record: Files, *, alive: bool) -> RunState:
+    """Say in which state a run is.
+
+    `control`, `worker` and `record` are the three files, None where there is none; `alive` says
+    whether the worker's process runs. A run without `control` was started by `triptych train`.
+    """
+    wanted: Wish = control["wanted"] if control else "run"
+    trainer = record.get("state") if record else None
+    if alive:
+        if wanted != "run":
+            return "stopping"
+        return "running" if trainer in ("running", "finished") else "starting"
+    if trainer == "finished":
+        return "succeeded"
+    if control and control["ticket"] > (worker["ticket"] if worker else 0) and wanted == "run":
+        return "queued"
+    if trainer == "failed":
+        return "failed"
+    if wanted == "cancel":
+        return "cancelled"
+    if wanted == "pause" or trainer == "stopped":
+        return "paused"
+    return "interrupted"

@@ -1,0 +1,292 @@
+"""The folder of runs: create, find, list, annotate, delete.
+
+A run folder is the trainer's (`lm/train/folder`) plus four small files of this room::
+
+    request.json   what was asked for, by whom; written once
+    control.json   what is wanted now, and the ticket that counts the asking
+    worker.json    the process that was started, and for which ticket
+    notes.json     name, notes and tags a person may change
+
+Left out: what may be wished for when (`control`), and processes (`supervisor`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.config import Config
+from triptych.config.loader import to_dict
+from triptych.durable import FolderLock, atomic_folder, write_atomic
+from triptych.errors import RunError
+from triptych.lm.runs.states import ENDED, LIVE, RunState, derive
+from triptych.lm.train.folder import new_run_id
+from triptych.processes import Child
+
+FORMAT_VERSION = 1
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Say what a new run shall be. The same `key` by the same user never starts twice."""
+
+    config: Mapping[str, Any]
+    user: str = "local"
+    name: str = ""
+    key: str = ""
+    backend: str = "local"
+    parent: Mapping[str, Any] | None = None
+    sweep: str = ""
+    format_version: int = FORMAT_VERSION
+
+    @classmethod
+    def of(cls, config: Config, **fields: Any) -> Request:
+        """Ask for a run with this configuration."""
+        return cls(config=to_dict(config), **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What is known about a run at one moment.
+
+    Units: `*_s` are Unix seconds.
+    """
+
+    run_id: str
+    path: Path
+    state: RunState
+    user: str
+    name: str
+    step: int
+    steps: int | None
+    message: str
+    created_s: float
+    updated_s: float
+    request: Mapping[str, Any] = field(repr=False)
+    record: Mapping[str, Any] = field(repr=False)
+    control: Mapping[str, Any] = field(repr=False)
+    worker: Mapping[str, Any] = field(repr=False)
+    notes: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def child(self) -> Child | None:
+        """Return the worker's process, if one was ever started."""
+        return Child.from_dict(dict(self.worker)) if "pid" in self.worker else None
+
+    @property
+    def newest_checkpoint(self) -> str:
+        """Return the name of the newest checkpoint folder, or nothing."""
+        pointer = self.path / "checkpoints" / "latest"
+        return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a list or an API shows, without paths and configuration."""
+        hidden = ("path", "request", "record", "control", "worker")
+        return {name: value for name, value in asdict(self).items() if name not in hidden}
+
+
+class RunStore:
+    """Hold all runs of one machine in one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self._ended: dict[str, tuple[int, Run]] = {}
+
+    def create(self, request: Request) -> Run:
+        """Make a run folder and queue it; a repeated request returns the run it already made.
+
+        Raises: RunError when the name is not usable.
+        """
+        with FolderLock(self.root / ".create.lock").wait():
+            if request.key:
+                for run in self.list(user=request.user):
+                    if run.request.get("key") == request.key:
+                        return run
+            run_id = new_run_id(slug(request.name) or "run")
+            with atomic_folder(self.root / run_id) as folder:
+                _write(folder / "request.json", {**asdict(request), "created_s": time.time()})
+                _write(folder / "control.json", wish("run", 1, request.user))
+                _write(folder / "notes.json", {"name": request.name, "notes": "", "tags": []})
+        return self.get(run_id)
+
+    def path(self, run_id: str) -> Path:
+        """Return a run's folder; the name is checked, so it never leaves the store.
+
+        Raises: RunError for a name that is none, or a run that is not there.
+        """
+        if not _RUN_ID.fullmatch(run_id) or ".." in run_id:
+            raise RunError(f"{run_id!r} is no run id", hint="see `triptych runs list`")
+        folder = self.root / run_id
+        if not folder.is_dir():
+            raise RunError(
+                f"no run {run_id}", hint="see `triptych runs list`", code="run_not_found"
+            )
+        return folder
+
+    def get(self, run_id: str) -> Run:
+        """Read one run as it is now."""
+        return _read_run(self.path(run_id))
+
+    def list(self, *, user: str | None = None) -> list[Run]:
+        """Read all runs, newest first. Ended runs are read once and remembered."""
+        runs = [run for run in self._all() if user is None or run.user == user]
+        return sorted(runs, key=lambda run: run.created_s, reverse=True)
+
+    def annotate(self, run_id: str, **changes: Any) -> Run:
+        """Change name, notes or tags."""
+        path = self.path(run_id)
+        _write(path / "notes.json", {**_load(path / "notes.json"), **changes})
+        return self.get(run_id)
+
+    def delete(self, run_id: str) -> None:
+        """Delete a run and everything in it.
+
+        Raises: RunError while its worker is alive.
+        """
+        run = self.get(run_id)
+        if run.state in LIVE:
+            raise RunError(
+                f"run {run_id} is {run.state}", hint=f"first: triptych runs cancel {run_id}"
+            )
+        grave = self.root / f".deleted-{run_id}"
+        run.path.rename(grave)
+        shutil.rmtree(grave)
+
+    def _all(self) -> Iterator[Run]:
+        if not self.root.is_dir():
+            return
+        for folder in self.root.iterdir():
+            if folder.name.startswith(".") or not folder.is_dir():
+                continue
+            changed_ns = _changed_ns(folder)
+            known = self._ended.get(folder.name)
+            if known and known[0] == changed_ns:
+                yield known[1]
+                continue
+            if not (folder / "run.json").exists() and not (folder / "request.json").exists():
+                continue
+            run = _read_run(folder)
+            if run.state in ENDED:
+                self._ended[folder.name] = (changed_ns, run)
+            yield run
+
+
+def wish(wanted: str, ticket: int, by: str) -> dict[str, Any]:
+    """Write down what is wanted now."""
+    return {"wanted": wanted, "ticket": ticket, "by": by, "time_s": time.time()}
+
+
+def slug(text: str) -> str:
+    """Make a name fit for a folder: `My run!` becomes `my-run`."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
+
+
+def write_control(path: Path, values: Mapping[str, Any]) -> None:
+    """Replace `control.json`."""
+    _write(path / "control.json", values)
+
+
+def write_worker(path: Path, values: Mapping[str, Any]) -> None:
+    """Replace `worker.json`."""
+    _write(path / "worker.json", values)
+
+
+def _read_run(path: Path) -> Run:
+    request, record = _load(path / "request.json"), _load(path / "run.json")
+    control, worker = _load(path / "control.json"), _load(path / "worker.json")
+    notes = _load(path / "notes.json")
+    state = derive(
+        control or None, worker or None, record or None, alive=_alive(path, worker, record)
+    )
+    created_s = request.get("created_s") or path.stat().st_ctime
+    return Run(
+        run_id=path.name,
+        path=path,
+        state=state,
+        user=request.get("user", "local"),
+        name=notes.get("name") or request.get("name") or path.name,
+        step=max(int(record.get("step", 0)), 0 if state in ENDED else _last_step(path)),
+        steps=_steps(path),
+        message=str(record.get("state_message", "")),
+        created_s=created_s,
+        updated_s=_changed_ns(path) / 1e9,
+        request=request,
+        record=record,
+        control=control,
+        worker=worker,
+        notes=notes,
+    )
+
+
+def _alive(path: Path, worker: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
+    if "pid" in worker and Child.from_dict(dict(worker)).alive():
+        return True
+    # Started by `triptych train`, or by a Job: only the lock tells whether somebody writes here.
+    return record.get("state") in ("created", "running") and _locked(path / "run.lock")
+
+
+def _locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:
+        return False
+    return False
+
+
+def _last_step(path: Path) -> int:
+    """Read the newest step off the end of the event log."""
+    try:
+        with (path / "events.jsonl").open("rb") as file:
+            file.seek(max(0, file.seek(0, 2) - 16384))
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return 0
+    for line in reversed(lines[:-1]):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # the block began in the middle of this line
+        if event.get("type") == "step":
+            return int(event["step"])
+    return 0
+
+
+def _steps(path: Path) -> int | None:
+    steps = (_load(path / "config.json").get("recipe") or {}).get("steps")
+    return int(steps) if steps else None
+
+
+def _changed_ns(path: Path) -> int:
+    """Return when any small file of a run changed last."""
+    newest = 0
+    for name in ("run.json", "control.json", "worker.json", "notes.json"):
+        try:
+            newest = max(newest, (path / name).stat().st_mtime_ns)
+        except FileNotFoundError:
+            continue
+    return newest
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        values: dict[str, Any] = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON", hint="the run folder is damaged") from error
+    return values
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    write_atomic(path, json.dumps({"format_version": FORMAT_VERSION, **values}, indent=1) + "\n")

@@ -1,0 +1,220 @@
+"""Make wishes true: start queued workers one per device, stop what shall stop, notice the dead.
+
+One supervisor at a time holds the folder of runs. It may die at any moment: workers live on in
+process groups of their own, and its successor reads the same files and goes on. Workers are
+started fairly: the user with the fewest running runs first, then the longest wait.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from triptych.config.runs import RunsConfig
+from triptych.durable import FolderLock
+from triptych.errors import ProcessError, RunError
+from triptych.lm.runs import control
+from triptych.lm.runs.states import ENDED, LIVE, RESUMABLE
+from triptych.lm.runs.store import Run, RunStore, write_worker
+from triptych.processes import Child, Command, start
+
+TICK_S = 0.3
+Launcher = Callable[[Run, str], Sequence[str]]
+"""Give the command of a worker for a run and a device."""
+
+
+def local_worker(run: Run, device: str) -> Sequence[str]:
+    """Train in a process on this machine."""
+    return [sys.executable, "-m", "triptych", "runs", "work", str(run.path)]
+
+
+LAUNCHERS: Mapping[str, Launcher] = {"local": local_worker}
+
+
+class RunSupervisor:
+    """Look after all runs of a store from one thread.
+
+    Raises: StorageError when another live process looks after this store.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        config: RunsConfig,
+        *,
+        launchers: Mapping[str, Launcher] = LAUNCHERS,
+    ) -> None:
+        self.store = store
+        self.config = config
+        self._launchers = launchers
+        self._lock = FolderLock(store.root / "supervisor.lock").acquire()
+        self._children: dict[str, Child] = {}
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def run_in_background(self) -> RunSupervisor:
+        """Look after the runs until `close`."""
+        self._thread = threading.Thread(target=self._loop, name="runs", daemon=True)
+        self._thread.start()
+        return self
+
+    def run_until_idle(self) -> None:
+        """Look after the runs until none is queued or alive."""
+        while self.tick():
+            time.sleep(TICK_S)
+
+    def close(self) -> None:
+        """Let the store go. Workers live on; the next supervisor finds them."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join()
+        self._lock.release()
+
+    def __enter__(self) -> RunSupervisor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def tick(self) -> bool:
+        """Look at every run once; say whether any is queued or alive."""
+        runs = self.store.list()
+        for run in runs:
+            self._bury(run)
+            if run.state == "stopping":
+                self._stop(run)
+            elif run.state in RESUMABLE and self._resume_by_policy(run):
+                control.resume(self.store, run.run_id, by="policy")
+            elif run.state in ENDED and self._expired(run):
+                self.store.delete(run.run_id)
+        self._start_queued(self.store.list())
+        return any(run.state == "queued" or run.state in LIVE for run in self.store.list())
+
+    def _loop(self) -> None:
+        while not self._closing.wait(TICK_S):
+            self.tick()
+
+    def _start_queued(self, runs: Sequence[Run]) -> None:
+        busy = {run.worker.get("device") for run in runs if run.state in LIVE}
+        running = Counter(run.user for run in runs if run.state in LIVE)
+        queued = [run for run in runs if run.state == "queued"]
+        for device in self.config.devices:
+            if device in busy:
+                continue
+            allowed = [r for r in queued if running[r.user] < self.config.max_running_per_user]
+            if not allowed:
+                return
+            following = min(allowed, key=lambda r: (running[r.user], r.control["time_s"]))
+            queued.remove(following)
+            running[following.user] += 1
+            self._start(following, device)
+
+    def _start(self, run: Run, device: str) -> None:
+        launcher = self._launchers.get(run.request.get("backend", "local"))
+        ticket = {"ticket": run.control["ticket"], "device": device, "started_s": time.time()}
+        try:
+            if launcher is None:
+                raise RunError(f"no back end {run.request['backend']!r}")
+            command = Command(run.run_id, launcher(run, device), log=run.path / "worker.log")
+            child = start(command)
+        except (ProcessError, RunError) as error:
+            write_worker(run.path, ticket)
+            _fail(run, error.message)
+            return
+        self._children[run.run_id] = child
+        newest = run.newest_checkpoint
+        stuck = "pid" in run.worker and run.worker.get("checkpoint_at_start") == newest
+        attempts = int(run.worker.get("attempts", 0)) + 1 if stuck else 1
+        progress = {"checkpoint_at_start": newest, "attempts": attempts}
+        write_worker(run.path, {**ticket, **child.to_dict(), **progress})
+
+    def _stop(self, run: Run) -> None:
+        """Ask once; after the grace, end what is left."""
+        child = self._children.get(run.run_id) or run.child
+        if child is None:
+            return
+        asked_s = run.worker.get("asked_s")
+        if asked_s is None:
+            # The worker alone is asked, so that helpers it needs to save are still there.
+            child.ask_to_stop()
+            write_worker(run.path, {**run.worker, "asked_s": time.time()})
+        elif time.time() - asked_s > self.config.grace_s:
+            child.stop(grace_s=2.0)
+
+    def _bury(self, run: Run) -> None:
+        """Collect the exit code of a worker we started, so that no zombie stays."""
+        child = self._children.get(run.run_id)
+        if child is not None and not child.alive():
+            del self._children[run.run_id]
+
+    def _resume_by_policy(self, run: Run) -> bool:
+        attempts = int(run.worker.get("attempts", 0))
+        return (
+            run.state == "interrupted"
+            and bool(run.request)
+            and self.config.resume_interrupted
+            and attempts <= self.config.max_resumes
+        )
+
+    def _expired(self, run: Run) -> bool:
+        days = self.config.expire_days
+        return days is not None and time.time() - run.updated_s > days * 86400
+
+
+def is_stalled(run: Run, stalled_s: float) -> bool:
+    """Tell whether a running worker wrote no event for too long."""
+    events = run.path / "events.jsonl"
+    if run.state != "running" or not events.exists():
+        return False
+    return time.time() - events.stat().st_mtime > stalled_s
+
+
+def check_quota(store: RunStore, config: RunsConfig, user: str, steps: int | None) -> None:
+    """Refuse a request that a user's quota does not allow.
+
+    Raises: RunError naming the quota.
+    """
+    runs = store.list(user=user)
+    queued = sum(run.state == "queued" for run in runs)
+    if queued >= config.max_queued_per_user:
+        raise RunError(
+            f"{user} has {queued} queued runs, {config.max_queued_per_user} are allowed",
+            hint="wait for one to start, or cancel one",
+            code="quota",
+        )
+    if config.max_steps is not None and (steps is None or steps > config.max_steps):
+        raise RunError(
+            f"a run may take {config.max_steps} steps here, not {steps or 'as many as it likes'}",
+            hint=f"set train.steps={config.max_steps} or less",
+            code="quota",
+        )
+    if config.max_disk_bytes is not None:
+        used_bytes = sum(_size_bytes(run.path) for run in runs)
+        if used_bytes > config.max_disk_bytes:
+            raise RunError(
+                f"{user}'s runs take {used_bytes / 1e9:.2f} GB, "
+                f"{config.max_disk_bytes / 1e9:.2f} GB are allowed",
+                hint="delete a run you no longer need",
+                code="quota",
+            )
+
+
+def free_disk_bytes(store: RunStore) -> int:
+    """Return what is free where the runs live."""
+    store.root.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(store.root).free
+
+
+def _fail(run: Run, message: str) -> None:
+    from triptych.lm.train.folder import RunFolder
+
+    RunFolder(run.path).update_record(state="failed", state_message=message)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
