@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from triptych.config.hub import HubConfig
 from triptych.errors import EntryNotFound, HubRefused, RepositoryNotFound
 from triptych.hub.server import failures
+from triptych.hub.server.clock import ExactDate
 from triptych.hub.server.content import lfs, resolve
 from triptych.hub.server.git import routes as git_routes
 from triptych.hub.server.git import transport, upload_routes
@@ -88,7 +89,7 @@ def create_app(settings: HubConfig) -> RawPath:
     )
     app.router.redirect_slashes = False
     app.state.hub = hub
-    return RawPath(ByHost(app, hub.spaces.gates), hub)
+    return RawPath(ExactDate(ByHost(app, hub.spaces.gates)), hub)
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:

@@ -32,6 +32,7 @@ def serve(config: HubConfig, *, log_level: str = "warning") -> int:
             log_level=log_level,
             access_log=log_level in ("info", "debug"),
             server_header=False,
+            date_header=False,
             timeout_graceful_shutdown=5,
             timeout_keep_alive=30,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from triptych.config.hub import HubConfig
 from triptych.durable import FolderLock, write_atomic
+from triptych.hub.server.content.multipart import Uploads
 from triptych.hub.server.content.store import ObjectStore
 from triptych.hub.server.database import Database
 from triptych.hub.server.events import Events
@@ -33,6 +34,7 @@ class Hub:
         self.database = Database(self.layout.database)
         self.vault = Vault(self.layout.key)
         self.objects = ObjectStore(self.layout, self.database)
+        self.uploads = Uploads(self.objects, config.ticket_s)
         self.events = Events()
         self.address = config.public_url.rstrip("/") or f"http://{config.host}:{config.port}"
         self._lock = FolderLock(self.layout.lock)

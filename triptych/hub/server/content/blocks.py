@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -41,3 +42,15 @@ def read_file(path: Path, start: int, length: int) -> Iterator[bytes]:
                 return
             length -= len(block)
             yield block
+
+
+def put_in_place(temporary: Path, target: Path) -> None:
+    """Give a synced file its final name, so that the name survives power loss."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary.chmod(0o444)
+    temporary.replace(target)
+    handle = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import time
 from typing import Any
 
@@ -12,6 +13,7 @@ from triptych.errors import HubRefused
 from triptych.hub.server import tickets
 from triptych.hub.server.content.blocks import stream_into
 from triptych.hub.server.content.claims import known_size
+from triptych.hub.server.content.multipart import Part
 from triptych.hub.server.identity.access import Level
 from triptych.hub.server.routing import Access, Call, Router, in_thread
 from triptych.hub.server.tickets import Ticket
@@ -51,15 +53,17 @@ def _upload_action(call: Call, one: Any, multipart: bool) -> dict[str, Any]:
     if known_size(call, sha256) == size:
         call.hub.objects.touch(sha256)
         return {"oid": sha256, "size": size}
-    url = f"{call.base_url}/lfs/{{}}?ticket={_ticket(call, 'lfs-upload', sha256, size)}"
     part_bytes = call.hub.config.multipart_bytes
-    upload: dict[str, Any] = {"href": url.format("upload"), "header": {}}
     if multipart and size > part_bytes:
-        parts = -(-size // part_bytes)
-        upload["href"] = url.format("complete")
-        upload["header"] = {"chunk_size": str(part_bytes)} | {
-            str(number): url.format(f"parts/{number}") for number in range(1, parts + 1)
-        }
+        subject = f"{sha256}:{size}:{part_bytes}:{secrets.token_hex(8)}"
+        ticket = _ticket(call, "lfs-parts", subject)
+        parts = range(1, -(-size // part_bytes) + 1)
+        urls = {str(n): f"{call.base_url}/lfs/parts/{n}?ticket={ticket}" for n in parts}
+        href = f"{call.base_url}/lfs/complete?ticket={ticket}"
+        upload = {"href": href, "header": {"chunk_size": str(part_bytes)} | urls}
+    else:
+        ticket = _ticket(call, "lfs-upload", f"{sha256}:{size}")
+        upload = {"href": f"{call.base_url}/lfs/upload?ticket={ticket}"}
     verify = {"href": f"{call.base_url}{call.repository.address}/info/lfs/verify"}
     return {"oid": sha256, "size": size, "actions": {"upload": upload, "verify": verify}}
 
@@ -69,7 +73,8 @@ def _download_action(call: Call, one: Any) -> dict[str, Any]:
     found = call.hub.objects.holders(sha256)
     if found is None or call.repository.id not in found[1]:
         return _error(sha256, size, 404, "Object does not exist on this hub")
-    href = f"{call.base_url}/lfs/download?ticket={_ticket(call, 'lfs-download', sha256, found[0])}"
+    ticket = _ticket(call, "lfs-download", f"{sha256}:{found[0]}")
+    href = f"{call.base_url}/lfs/download?ticket={ticket}"
     return {"oid": sha256, "size": found[0], "actions": {"download": {"href": href}}}
 
 
@@ -84,6 +89,36 @@ async def upload(call: Call) -> Response:
     finally:
         incoming.abandon()
     await in_thread(call.hub.objects.grant, ticket.repository_id, sha256, size)
+    return JSONResponse({"success": True})
+
+
+@routes.put("/lfs/parts/{number}", Access.TICKET, purposes=["lfs-parts"])
+async def take_part(call: Call) -> Response:
+    """Take one part."""
+    name, sha256, size, part_bytes = _granted_parts(call)
+    text = call.params["number"]
+    if not text.isdecimal() or len(text) > 6:
+        raise HubRefused(400, "A part has a number")
+    number = int(text)
+    upload = await in_thread(call.hub.uploads.open, name, sha256, size, part_bytes)
+    part = await in_thread(Part, upload, number)
+    try:
+        upload.etags.pop(number, None)
+        await stream_into(call.request, part.write)
+        upload.etags[number] = part.finish()
+    finally:
+        part.close()
+    return Response(status_code=200, headers={"ETag": upload.etags[number]})
+
+
+@routes.post("/lfs/complete", Access.TICKET, purposes=["lfs-parts"])
+async def complete(call: Call) -> Response:
+    """Put the parts together."""
+    assert call.ticket is not None
+    name, sha256, size, _ = _granted_parts(call)
+    body = await call.json()
+    await in_thread(call.hub.uploads.complete, name, body.get("parts"))
+    await in_thread(call.hub.objects.grant, call.ticket.repository_id, sha256, size)
     return JSONResponse({"success": True})
 
 
@@ -114,10 +149,9 @@ async def lock(call: Call) -> Response:
     raise HubRefused(501, "This hub has no file locks")
 
 
-def _ticket(call: Call, purpose: str, sha256: str, size: int) -> str:
+def _ticket(call: Call, purpose: str, subject: str) -> str:
     expires_at = int(time.time()) + call.hub.config.ticket_s
     account_id = call.identity.account_id if call.identity else 0
-    subject = f"{sha256}:{size}"
     return tickets.issue(
         call.hub.vault, Ticket(purpose, call.repository.id, account_id, subject, expires_at)
     )
@@ -140,3 +174,9 @@ def _object(one: Any) -> tuple[str, int]:
 
 def _error(sha256: str, size: int, code: int, message: str) -> dict[str, Any]:
     return {"oid": sha256, "size": size, "error": {"code": code, "message": message}}
+
+
+def _granted_parts(call: Call) -> tuple[str, str, int, int]:
+    assert call.ticket is not None
+    sha256, size, part_bytes, name = call.ticket.subject.split(":")
+    return name, sha256, int(size), int(part_bytes)

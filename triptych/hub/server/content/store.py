@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from triptych.durable import require_free_space
 from triptych.errors import EntryNotFound, HubRefused
-from triptych.hub.server.content.blocks import read_file
+from triptych.hub.server.content.blocks import put_in_place, read_file
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.xet.store import XetStore
@@ -60,10 +60,7 @@ class Incoming:
             raise HubRefused(422, f"The bytes do not have the sha256 {self.sha256}")
         os.fsync(self._file.fileno())
         self._file.close()
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary.chmod(0o444)
-        self._temporary.replace(self._target)
-        sync_folder(self._target.parent)
+        put_in_place(self._temporary, self._target)
 
     def abandon(self) -> None:
         """Forget what came; safe after `finish`."""
@@ -155,12 +152,3 @@ class ObjectStore:
         with target.open("wb") as file:
             for block in self.read(sha256, 0, row["size"]):
                 file.write(block)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive power loss."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from triptych.errors import EntryNotFound, HubRefused
+from triptych.hub.server.content.blocks import put_in_place
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.xet import hashes
@@ -54,9 +55,7 @@ class IncomingXorb:
         self._reader.finish(self._promised)
         os.fsync(self._file.fileno())
         self._file.close()
-        self._target.parent.mkdir(parents=True, exist_ok=True)
-        self._temporary.chmod(0o444)
-        self._temporary.replace(self._target)
+        put_in_place(self._temporary, self._target)
         self._database.write(
             "INSERT INTO xorbs (hash, size, chunks, touched_at) VALUES (?, ?, ?, ?)"
             " ON CONFLICT (hash) DO UPDATE SET touched_at = excluded.touched_at",

@@ -1,0 +1,183 @@
+"""Large files: verified, in parts, in ranges, and never by knowing a hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from huggingface_hub import CommitOperationAdd
+
+if TYPE_CHECKING:
+    from tests.hub.server.conftest import RunningHub
+
+
+@pytest.fixture
+def http(hub: RunningHub) -> httpx.Client:
+    """A bare client with the administrator's token."""
+    headers = {"Authorization": f"Bearer {hub.admin_token}"}
+    return httpx.Client(base_url=hub.url, headers=headers, timeout=30)
+
+
+def batch(
+    client: httpx.Client, repo_id: str, content: bytes, **more: Any
+) -> tuple[str, dict[str, Any]]:
+    sha256 = hashlib.sha256(content).hexdigest()
+    body = {
+        "operation": "upload",
+        "objects": [{"oid": sha256, "size": len(content)}],
+        "transfers": ["basic", "multipart"],
+    } | more
+    answer = client.post(f"/{repo_id}.git/info/lfs/objects/batch", json=body)
+    answer.raise_for_status()
+    return sha256, answer.json()["objects"][0]
+
+
+def commit(client: httpx.Client, repo_id: str, sha256: str, size: int) -> httpx.Response:
+    lines = [
+        {"key": "header", "value": {"summary": "large"}},
+        {
+            "key": "lfsFile",
+            "value": {"path": "w.bin", "algo": "sha256", "oid": sha256, "size": size},
+        },
+    ]
+    return client.post(
+        f"/api/models/{repo_id}/commit/main", content="\n".join(map(json.dumps, lines))
+    )
+
+
+def test_an_upload_without_any_token_uses_its_signed_address(
+    hub: RunningHub, http: httpx.Client, repo_id: str
+) -> None:
+    hub.api().create_repo(repo_id)
+    content = os.urandom(100_000)
+    sha256, answer = batch(http, repo_id, content)
+    assert httpx.put(answer["actions"]["upload"]["href"], content=content).status_code == 200
+    assert commit(http, repo_id, sha256, len(content)).status_code == 200
+    assert http.get(f"/{repo_id}/resolve/main/w.bin").content == content
+    assert "actions" not in batch(http, repo_id, content)[1]
+
+
+def test_wrong_and_truncated_and_oversized_uploads_are_refused(
+    hub: RunningHub, http: httpx.Client, repo_id: str
+) -> None:
+    hub.api().create_repo(repo_id)
+    content = os.urandom(50_000)
+    sha256, answer = batch(http, repo_id, content)
+    href = answer["actions"]["upload"]["href"]
+    assert httpx.put(href, content=os.urandom(50_000)).status_code == 422
+    assert httpx.put(href, content=content[:-1]).status_code == 422
+    assert httpx.put(href, content=content + b"x").status_code == 413
+    assert httpx.put(href.replace("ticket=", "ticket=A"), content=content).status_code == 401
+    assert commit(http, repo_id, sha256, len(content)).status_code == 422
+    assert not list(hub.hub.layout.incoming.iterdir())
+    assert not hub.hub.layout.object(sha256).exists()
+
+
+def test_a_file_in_parts_arrives_whole(start_hub: Callable[..., RunningHub]) -> None:
+    hub = start_hub(multipart_bytes=70_000)
+    hub.api().create_repo("admin/parts")
+    content = os.urandom(200_001)
+    with httpx.Client(
+        base_url=hub.url, headers={"Authorization": f"Bearer {hub.admin_token}"}
+    ) as http:
+        sha256, answer = batch(http, "admin/parts", content)
+        upload = answer["actions"]["upload"]
+        size = int(upload["header"]["chunk_size"])
+        urls = {int(n): url for n, url in upload["header"].items() if n.isdigit()}
+        parts = []
+        for number in sorted(urls, reverse=True):
+            piece = content[(number - 1) * size : number * size]
+            put = httpx.put(urls[number], content=piece)
+            parts.append({"partNumber": number, "etag": put.headers["etag"]})
+        short = httpx.post(upload["href"], json={"oid": sha256, "parts": parts[1:]})
+        assert short.status_code == 422
+        done = httpx.post(upload["href"], json={"oid": sha256, "parts": parts})
+        assert done.status_code == 200
+        verify = answer["actions"]["verify"]["href"]
+        assert http.post(verify, json={"oid": sha256, "size": len(content)}).status_code == 200
+        assert commit(http, "admin/parts", sha256, len(content)).status_code == 200
+        assert http.get("/admin/parts/resolve/main/w.bin").content == content
+
+
+def test_ranges_and_tags_of_downloads(hub: RunningHub, http: httpx.Client, repo_id: str) -> None:
+    api = hub.api()
+    api.create_repo(repo_id)
+    large, small = os.urandom(300_000), b"0123456789"
+    api.create_commit(
+        repo_id,
+        [CommitOperationAdd("w.bin", large), CommitOperationAdd("s.txt", small)],
+        commit_message="both",
+    )
+    for path, content in (("w.bin", large), ("s.txt", small)):
+        url = f"/{repo_id}/resolve/main/{path}"
+        head = http.head(url)
+        assert int(head.headers["content-length"]) == len(content)
+        assert len(head.headers["x-repo-commit"]) == 40
+        for text, part in {
+            "bytes=0-3": content[:4], "bytes=4-": content[4:], "bytes=-5": content[-5:],
+            "bytes=2-99999999": content[2:],
+        }.items():  # fmt: skip
+            answer = http.get(url, headers={"Range": text})
+            assert (answer.status_code, answer.content) == (206, part)
+        past = http.get(url, headers={"Range": f"bytes={len(content)}-"})
+        assert past.status_code == 416
+        etag = head.headers["etag"]
+        assert http.get(url, headers={"If-None-Match": etag}).status_code == 304
+        other = http.get(url, headers={"Range": "bytes=0-1", "If-Range": '"other"'})
+        assert other.status_code == 200
+    assert http.head(f"/{repo_id}/resolve/main/w.bin").headers["x-linked-etag"] == (
+        f'"{hashlib.sha256(large).hexdigest()}"'
+    )
+
+
+def test_knowing_a_hash_is_no_right_to_a_file(hub: RunningHub, http: httpx.Client) -> None:
+    """A stranger who knows the sha256 of a private file learns nothing and gets nothing."""
+    api = hub.api()
+    api.create_repo("admin/vault", private=True)
+    content = os.urandom(20_000)
+    sha256, answer = batch(http, "admin/vault", content)
+    httpx.put(answer["actions"]["upload"]["href"], content=content)
+    commit(http, "admin/vault", sha256, len(content))
+    user, token = hub.user()
+    mine = f"{user.name}/mine"
+    hub.api(token).create_repo(mine)
+    stranger = httpx.Client(base_url=hub.url, headers={"Authorization": f"Bearer {token}"})
+    assert "actions" in batch(stranger, mine, content)[1]
+    assert commit(stranger, mine, sha256, len(content)).status_code == 422
+    download = batch(stranger, mine, content, operation="download")[1]
+    assert download["error"]["code"] == 404
+
+
+def test_gc_keeps_what_any_commit_points_to(
+    start_hub: Callable[..., RunningHub], tmp_path: Path
+) -> None:
+    from triptych.hub.server.collecting import collect
+
+    hub = start_hub()
+    api = hub.api()
+    first, second = os.urandom(40_000), os.urandom(40_000)
+    for name in ("admin/kept", "admin/gone"):
+        api.create_repo(name)
+        api.upload_file(path_or_fileobj=first, path_in_repo="w.bin", repo_id=name)
+    api.upload_file(path_or_fileobj=second, path_in_repo="w.bin", repo_id="admin/kept")
+    api.delete_repo("admin/gone")
+    assert collect(hub.hub, grace_s=0).objects == 0
+    api.create_repo("admin/other")
+    api.upload_file(path_or_fileobj=os.urandom(9_000), path_in_repo="w.bin", repo_id="admin/other")
+    api.delete_repo("admin/other")
+    assert collect(hub.hub, grace_s=3600).objects == 0
+    report = collect(hub.hub, grace_s=0)
+    assert (report.objects, report.xorbs) == (1, 1)
+    history = api.list_repo_commits("admin/kept")
+    path = api.hf_hub_download(
+        "admin/kept", "w.bin", revision=history[1].commit_id, cache_dir=tmp_path
+    )
+    assert Path(path).read_bytes() == first
+    again = os.urandom(9_000)
+    api.upload_file(path_or_fileobj=again, path_in_repo="x.bin", repo_id="admin/kept")
