@@ -84,15 +84,12 @@ def _wait_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _create(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
-    from triptych.hub.changes import compare
     from triptych.hub.deployments import app_files
+    from triptych.hub.upload import put_files
 
     files = app_files(args.app)
-    created = hub.create(space, private=args.private, sdk="gradio")
-    head = hub.head(space)
-    changes = compare(files, hub.tree(space, head))
-    if changes:
-        head = hub.commit(space, changes.operations(files), "Add the app", parent=head)
+    created = not hub.exists(space)
+    head, _ = put_files(hub, space, files, "Add the app", private=args.private)
     _print(args, {"space": space.repo_id, "created": created, "commit": head}, f"{space}@{head}")
     return 0
 

@@ -113,6 +113,14 @@ def human_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table."""
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    for row in rows:
+        yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |"
+
+
 def _front_matter(
     record: Record, repo: Repo, labels: Labels, evaluation: Evaluation | None
 ) -> dict[str, Any]:
@@ -195,7 +203,7 @@ def _shape(record: Record) -> Iterator[str]:
     stored = ", ".join(f"{human_count(n)} as {kind}" for kind, n in record.weights.dtypes.items())
     yield "## Architecture"
     yield ""
-    yield from _table(
+    yield from table(
         ("", ""),
         [
             ("architecture", _architecture(record)),
@@ -216,7 +224,7 @@ def _corpus(record: Record, labels: Labels) -> Iterator[str]:
         yield f"Published as [{labels.dataset}](/datasets/{labels.dataset})."
         yield ""
     sources = corpus.get("sources", ())
-    yield from _table(
+    yield from table(
         ("source", "documents", "bytes"),
         [
             (s["source"].rsplit("/", 1)[-1], f"{s['documents']:,}", f"{s['bytes']:,}")
@@ -224,7 +232,7 @@ def _corpus(record: Record, labels: Labels) -> Iterator[str]:
         ],
     )
     yield ""
-    yield from _table(
+    yield from table(
         ("split", "documents", "tokens", "bytes"),
         [
             (split, *(f"{count.get(unit, 0):,}" for unit in ("documents", "tokens", "bytes")))
@@ -233,7 +241,7 @@ def _corpus(record: Record, labels: Labels) -> Iterator[str]:
     )
     yield ""
     licences = [(name, f"{count:,}") for name, count in corpus.get("licences", {}).items()]
-    yield from _table(("licence", "documents"), licences)
+    yield from table(("licence", "documents"), licences)
     yield ""
     yield f"Data fingerprint `{corpus.get('fingerprint')}`."
 
@@ -255,7 +263,7 @@ def _training(record: Record) -> Iterator[str]:
         rows.append(("time", _duration(record.seconds)))
     yield "## Training"
     yield ""
-    yield from _table(("", ""), rows)
+    yield from table(("", ""), rows)
     if record.curve:
         yield ""
         yield f"![Training and validation loss]({CURVE_FILE})"
@@ -266,7 +274,7 @@ def _scores(record: Record, evaluation: Evaluation | None) -> Iterator[str]:
         return
     yield "## Evaluation"
     yield ""
-    yield from _table(
+    yield from table(
         ("metric", "value"),
         [
             ("loss (nats per token)", f"{evaluation.loss:.4f}"),
@@ -296,7 +304,7 @@ def _yardsticks(record: Record) -> Iterator[str]:
         yield ""
         yield "For comparison, on the same documents:"
         yield ""
-        yield from _table(("means", "bits per byte"), rows)
+        yield from table(("means", "bits per byte"), rows)
 
 
 def _limits(record: Record, evaluation: Evaluation | None) -> Iterator[str]:
@@ -331,7 +339,7 @@ def _provenance(record: Record) -> Iterator[str]:
         ("code", record.run.get("code_version") and f"triptych {record.run['code_version']}"),
         *((name, f"sha256 `{digest}`") for name, digest in record.weights.files.items()),
     ]
-    yield from _table(("", ""), [(name, value) for name, value in rows if value])
+    yield from table(("", ""), [(name, value) for name, value in rows if value])
     yield ""
     yield f"This card was written from [{RECORD_FILE}]({RECORD_FILE})."
 
@@ -357,10 +365,3 @@ def _architecture(record: Record) -> str:
 def _repository_like(parent: object) -> str | None:
     text = str(parent or "").partition("@")[0]
     return text if text.count("/") == 1 and not text.startswith(("/", ".", "~")) else None
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{' --- |' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(str(cell).replace('|', chr(92) + '|') for cell in row)} |"

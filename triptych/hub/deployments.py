@@ -25,10 +25,10 @@ from triptych.errors import (
     StorageError,
     UsageError,
 )
-from triptych.hub.changes import compare
 from triptych.hub.client import Hub
 from triptych.hub.ledger import Deployment, Ledger, Pin, State
 from triptych.hub.repository import Content, Repo, SpaceState, split_revision
+from triptych.hub.upload import put_files
 
 MODEL = "MODEL_ID"
 VERSION = "MODEL_VERSION"
@@ -145,7 +145,7 @@ class Deployer:
         head = self.hub.head(space)
         commit = head
         if files is not None:
-            commit = self._put(space, head, files, f"Deploy {deployment.pin}")
+            commit, _ = put_files(self.hub, space, files, f"Deploy {deployment.pin}")
         elif rollback_of and rollback_of.app_commit != rollback_of.previous_app_commit:
             commit = self._restore_app(space, rollback_of.previous_app_commit)
         deployment = replace(deployment, app_commit=commit, previous_app_commit=head)
@@ -223,27 +223,12 @@ class Deployer:
 
     def _restore_app(self, space: Repo, commit: str | None) -> str:
         """Make the Space's files what they were at one of its own commits."""
-        head = self.hub.head(space)
-        if commit is None or commit == head:
-            return head
+        if commit is None:
+            return self.hub.head(space)
         folder = self.hub.download(space, commit)
         wanted = {path: folder / path for path in self.hub.tree(space, commit)}
-        return self._put(space, head, wanted, f"Restore {commit[:12]}", prune=True)
-
-    def _put(
-        self,
-        space: Repo,
-        head: str,
-        wanted: Mapping[str, Content],
-        message: str,
-        *,
-        prune: bool = False,
-    ) -> str:
-        present = self.hub.tree(space, head)
-        changes = compare(wanted, present, removable=present if prune else ())
-        if not changes:
-            return head
-        return self.hub.commit(space, changes.operations(wanted), message, parent=head)
+        message = f"Restore {commit[:12]}"
+        return put_files(self.hub, space, wanted, message, stale=lambda path: True)[0]
 
     def _resolve(self, reference: str) -> Pin:
         name, revision = split_revision(reference)

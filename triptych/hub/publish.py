@@ -31,6 +31,7 @@ from triptych.hub.changes import compare, sha256, size_bytes
 from triptych.hub.client import Hub
 from triptych.hub.record import Evaluation, Record, model_files, read_record
 from triptych.hub.repository import Content, Repo
+from triptych.hub.upload import put_files
 
 MANIFEST = "manifest.json"
 # Largest difference of losses that two machines' arithmetic explains, in nats per token.
@@ -232,27 +233,18 @@ def _documents(
 def _upload(
     hub: Hub, repo: Repo, content: Mapping[str, Content], record: Record, options: Options
 ) -> tuple[str, bool]:
-    try:
-        head = hub.head(repo)
-    except RepositoryNotFound:
-        hub.create(repo, private=options.private)
-        head = hub.head(repo)
-    present = hub.tree(repo, head)
-    # What an earlier publication wrote and this one does not is stale: shards, for instance.
-    stale = [path for path in present if path.endswith(".safetensors") or path == EVAL_FILE]
-    changes = compare(content, present, removable=stale)
-    if not changes:
-        return head, False
     step = "" if record.step is None else f" of step {record.step:,}"
     run_id = record.run.get("run_id")
-    commit = hub.commit(
+    return put_files(
+        hub,
         repo,
-        changes.operations(content),
+        content,
         f"Publish checkpoint{step}",
         description=f"Run: {run_id}" if run_id else "",
-        parent=head,
+        # What an earlier publication wrote and this one does not: shards, for instance.
+        stale=lambda path: path.endswith(".safetensors") or path == EVAL_FILE,
+        private=options.private,
     )
-    return commit, True
 
 
 def _already_there(hub: Hub, repo: Repo, tag: str, folder: Path) -> Published | None:

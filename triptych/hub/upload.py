@@ -1,0 +1,41 @@
+"""Make a repository hold certain files, with one commit, or none where it holds them already.
+
+Left out: which files, and what the commit says; publishing, deploying and creating bring that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from triptych.errors import RepositoryNotFound
+from triptych.hub.changes import compare
+from triptych.hub.client import Hub
+from triptych.hub.repository import Content, Repo
+
+
+def put_files(
+    hub: Hub,
+    repo: Repo,
+    wanted: Mapping[str, Content],
+    message: str,
+    *,
+    description: str = "",
+    stale: Callable[[str], bool] = lambda path: False,
+    private: bool = False,
+) -> tuple[str, bool]:
+    """Create the repository if need be and commit what differs; delete present `stale` paths.
+
+    Returns: the head, and whether it is a new commit.
+    Raises: CommitConflict when somebody else commits in between.
+    """
+    try:
+        head = hub.head(repo)
+    except RepositoryNotFound:
+        hub.create(repo, private=private, sdk="gradio")
+        head = hub.head(repo)
+    present = hub.tree(repo, head)
+    changes = compare(wanted, present, [path for path in present if stale(path)])
+    if not changes:
+        return head, False
+    operations = changes.operations(wanted)
+    return hub.commit(repo, operations, message, description=description, parent=head), True
