@@ -5,14 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Lifespan
 
 from triptych.config.hub import HubConfig
 from triptych.errors import EntryNotFound, HubRefused, RepositoryNotFound
@@ -49,15 +50,6 @@ def rooms() -> list[Router]:
     ]
 
 
-# What runs beside the routes while the hub serves: entered at the start, left at the end.
-Service = Callable[[Hub], AbstractAsyncContextManager[None]]
-
-
-def services() -> list[Service]:
-    """Return what starts and stops with the hub."""
-    return []
-
-
 def declared() -> list[Declared]:
     """Return every route with its rule."""
     return [one for room in rooms() for one in room.declared]
@@ -78,18 +70,21 @@ def create_app(settings: HubConfig) -> RawPath:
             await hub.spaces.open()
             stack.push_async_callback(hub.spaces.close)
             stack.push_async_callback(hub.events.drain)
-            for service in services():
-                await stack.enter_async_context(service(hub))
             yield
 
+    app = routed(hub, lifespan)
+    return RawPath(ExactDate(ByHost(app, hub.spaces.gates)), hub)
+
+
+def routed(hub: Hub, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """Put the routes of every room into one application; nothing else is served."""
     app = Starlette(
         routes=as_routes(declared(), hub),
         lifespan=lifespan,
         exception_handlers={HTTPException: _unrouted},
     )
     app.router.redirect_slashes = False
-    app.state.hub = hub
-    return RawPath(ExactDate(ByHost(app, hub.spaces.gates)), hub)
+    return app
 
 
 async def _unrouted(request: Request, error: Exception) -> Response:
