@@ -54,6 +54,14 @@ async def read(request):
     except OSError as error:
         return PlainTextResponse(type(error).__name__, 404)
 
+async def write(request):
+    try:
+        with open(request.query_params["path"], "ab") as file:
+            file.write(b"was here")
+        return PlainTextResponse("written")
+    except OSError as error:
+        return PlainTextResponse(type(error).__name__, 403)
+
 async def echo(request):
     return Response(await request.body(), headers={"x-method": request.method})
 
@@ -115,7 +123,8 @@ if os.environ.get("BROKEN"):
     raise SystemExit("broken on purpose")
 methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 app = Starlette(routes=[
-    Route("/", home), Route("/seen", seen), Route("/seen/{rest:path}", seen), Route("/read", read),
+    Route("/", home), Route("/seen", seen), Route("/seen/{rest:path}", seen),
+    Route("/read", read), Route("/write", write),
     Route("/echo", echo, methods=methods), Route("/cookies", cookies), Route("/stream", stream),
     Route("/cut", cut), Route("/crash", crash), Route("/eat", eat), Route("/fork", fork),
     WebSocketRoute("/ws", socket),

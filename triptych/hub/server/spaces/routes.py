@@ -102,8 +102,10 @@ async def approve(call: Call) -> Response:
 @routes.delete("{api}/approval", Access.SITE_ADMIN, kinds=_SPACE)
 async def withdraw_approval(call: Call) -> Response:
     """Take an approval back."""
+    space = await _space(call)
     await in_thread(_remember, call, {"approved": 0})
-    await call.hub.spaces.refresh(await _space(call))
+    await space.stop()  # what runs now is what the approval was for
+    await call.hub.spaces.refresh(space)
     return JSONResponse({"approved": False})
 
 
