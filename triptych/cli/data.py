@@ -12,8 +12,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
+from typing import Any
 
 from triptych.errors import UsageError
+
+_SAMPLE_CHARS = 600
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,9 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("sources", nargs="+", metavar="SOURCE")
     build.add_argument("--out", required=True, metavar="DIR", help="the folder to write")
     build.add_argument("--vocab-size", type=int, help="tokens of the new tokenizer")
-    build.add_argument("--tokenizer", metavar="DIR", help="use this tokenizer instead")
+    build.add_argument(
+        "--tokenizer", metavar="REF", help="use this tokenizer: a folder, a run or owner/name"
+    )
     build.add_argument("--max-bytes", metavar="SIZE", help="take at most 5MB, 2GB ... per source")
     build.add_argument("--seed", type=int, help="chooses the split")
+    build.add_argument("--licence", help="licence of files that do not say their own")
+    build.add_argument("--text-column", metavar="NAME", help="column that holds the text")
     build.add_argument("--config", metavar="FILE", help="TOML file with a [data] section")
     build.add_argument(
         "--set", action="append", default=[], metavar="data.FIELD=VALUE", help="any other setting"
@@ -33,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--json", action="store_true", help="print the manifest")
     show = verbs.add_parser("show", help="what a corpus holds")
     show.add_argument("folder", metavar="DIR")
+    show.add_argument("--samples", type=int, default=0, metavar="N", help="print N documents")
+    show.add_argument("--verify", action="store_true", help="check every shard's checksum")
     show.add_argument("--json", action="store_true", help="print the manifest")
 
 
@@ -42,9 +52,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
+    import json
     from pathlib import Path
 
     from triptych.cli.progress import Progress
+    from triptych.cli.resolve import resolve
     from triptych.config import load_config
     from triptych.lm.data.build import build_corpus
 
@@ -52,9 +64,13 @@ def _build(args: argparse.Namespace) -> int:
         "vocab_size": args.vocab_size,
         "tokenizer": args.tokenizer,
         "seed": args.seed,
+        "licence": args.licence,
+        "text_column": args.text_column,
         "max_bytes": None if args.max_bytes is None else parse_bytes(args.max_bytes),
     }
-    overrides = [f"data.{name}={value}" for name, value in settings.items() if value is not None]
+    overrides = [
+        f"data.{name}={json.dumps(value)}" for name, value in settings.items() if value is not None
+    ]
     config = load_config(Path(args.config) if args.config else None, [*overrides, *args.set]).data
     current: dict[str, Progress] = {}
 
@@ -66,7 +82,7 @@ def _build(args: argparse.Namespace) -> int:
             current[stage] = Progress(stage, total_bytes and total_bytes / 1e6, "MB")
         current[stage].update(done_bytes / 1e6)
 
-    manifest = build_corpus(args.sources, Path(args.out), config, on_progress=show)
+    manifest = build_corpus(args.sources, Path(args.out), config, resolve=resolve, on_progress=show)
     for progress in current.values():
         progress.finish()
     _print(args.out, manifest, as_json=args.json)
@@ -76,30 +92,52 @@ def _build(args: argparse.Namespace) -> int:
 def _show(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from triptych.lm.data.documents import read_samples
     from triptych.lm.data.manifest import load_manifest
+    from triptych.lm.data.shards import TokenShards
 
-    _print(args.folder, load_manifest(Path(args.folder)), as_json=args.json)
+    folder = Path(args.folder)
+    manifest = load_manifest(folder)
+    if args.verify:
+        for split in manifest["counts"]:
+            TokenShards(folder, split, verify=True)
+    _print(args.folder, manifest, as_json=args.json)
+    if args.verify:
+        print(f"verified: {len(manifest['shards'])} shards match their checksums", file=sys.stderr)
+    for number, (source, text) in enumerate(read_samples(folder / "documents", args.samples)):
+        print(f"\n--- sample {number + 1}: {source}\n{text[:_SAMPLE_CHARS].rstrip()}")
     return 0
 
 
-def _print(folder: str, manifest: dict[str, object], *, as_json: bool) -> None:
+def _print(folder: str, manifest: dict[str, Any], *, as_json: bool) -> None:
     import json
 
     if as_json:
         print(json.dumps(manifest, indent=2, ensure_ascii=False))
         return
-    print(f"{folder}  vocabulary {manifest['vocab_size']}  {manifest['fingerprint']!s:.12}")
-    counts = manifest["counts"]
-    assert isinstance(counts, dict)
-    for split, count in counts.items():
+    print(f"corpus {folder}  data {manifest['fingerprint']:.12}  seed {manifest['seed']}")
+    for source in manifest["sources"]:
+        print(f"  from {source['source']}: {source['documents']:,} documents")
+    print("  licences: " + ", ".join(f"{k} ({n:,})" for k, n in manifest["licences"].items()))
+    for split, count in manifest["counts"].items():
         print(
-            f"  {split:<6} {count['documents']:>9,} documents  {count['bytes'] / 1e6:>9.2f} MB  "
-            f"{count['tokens']:>12,} tokens"
+            f"  {split:<6}{count['documents']:>10,} documents {count['bytes'] / 1e6:>10,.2f} MB "
+            f"{count['tokens']:>14,} tokens"
         )
-    drops = manifest["drops"]
-    assert isinstance(drops, dict)
-    for reason, drop in drops.items():
-        print(f"  dropped {drop['documents']:,} {reason.replace('_', ' ')}")
+    train, check = manifest["counts"]["train"], manifest["split"]
+    print(
+        f"  vocabulary {manifest['vocab_size']:,}, {train['bytes'] / train['tokens']:.2f} bytes "
+        f"a token; split by {check['by']}"
+    )
+    print(
+        f"  validation shares {check['overlap_mean_frac']:.1%} of its eight-word shingles with "
+        f"training, at most {check['overlap_max_frac']:.1%} in one document"
+    )
+    for reason, drop in manifest["drops"].items():
+        print(
+            f"  dropped {drop['documents']:,} {reason.replace('_', ' ')} "
+            f"({drop['bytes'] / 1e6:.2f} MB), such as {drop['examples'][0]}"
+        )
 
 
 def parse_bytes(text: str) -> int:

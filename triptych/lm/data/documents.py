@@ -77,6 +77,20 @@ def read_texts(folder: Path, split: str) -> Iterator[list[str]]:
             yield file.read_row_group(number, ["text"], use_threads=False)["text"].to_pylist()
 
 
+def read_samples(folder: Path, count: int) -> Iterator[tuple[str, str]]:
+    """Yield source and text of training documents spread evenly over the corpus."""
+    with pq.ParquetFile(_file(folder, SPLITS[0])) as file:
+        rows = file.metadata.num_rows
+        for index in range(min(count, rows)):
+            row = index * rows // min(count, rows)
+            number = 0
+            while row >= file.metadata.row_group(number).num_rows:
+                row -= file.metadata.row_group(number).num_rows
+                number += 1
+            table = file.read_row_group(number, ["source", "text"], use_threads=False)
+            yield table["source"][row].as_py(), table["text"][row].as_py()
+
+
 def keep_only(folder: Path, split: str, kept: Sequence[bool] | np.ndarray) -> pa.Table:
     """Rewrite a split with the marked documents, and return those that went."""
     table = pq.read_table(_file(folder, split))

@@ -8,7 +8,6 @@ broken is dropped and counted. Left out: what is inside a record (records.py).
 from __future__ import annotations
 
 import codecs
-import errno
 import gzip
 import io
 import zlib
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
-import zstandard
 
 from triptych.config.data import DataConfig
 from triptych.errors import DataError
@@ -94,7 +92,8 @@ def _decompressed(file: Path, raw: io.BufferedReader) -> io.BufferedReader:
     if suffix == ".gz":
         inner = gzip.GzipFile(fileobj=raw)
     elif suffix == ".zst":
-        inner = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+        # Unlike the zstandard package's reader, Arrow's notices a file that was cut short.
+        inner = pa.CompressedInputStream(raw, "zstd")
     else:
         return raw
     return io.BufferedReader(cast(io.RawIOBase, inner), buffer_size=_BLOCK_BYTES)
@@ -157,7 +156,7 @@ def _source_errors(name: str) -> Iterator[None]:
         raise DataError(
             f"no permission to read {name}", hint="change its permissions, or leave it out"
         ) from error
-    except (EOFError, zlib.error, gzip.BadGzipFile, zstandard.ZstdError, pa.ArrowInvalid) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowInvalid) as error:
         raise DataError(
             f"{name} is damaged: {error}", hint="copy it again, or leave it out"
         ) from error
@@ -167,6 +166,8 @@ def _source_errors(name: str) -> Iterator[None]:
             hint="convert it to UTF-8, for example with iconv",
         ) from error
     except OSError as error:
-        if error.errno not in (errno.EIO, errno.EISDIR, errno.ENOENT, errno.ESTALE):
-            raise
-        raise DataError(f"cannot read {name}: {error.strerror}") from error
+        # Arrow tells of damage without an error number.
+        what = "cannot be read" if error.errno else "is damaged"
+        raise DataError(
+            f"{name} {what}: {error.strerror or error}", hint="copy it again, or leave it out"
+        ) from error

@@ -121,8 +121,13 @@ class Tokenizer:
                 f"no tokenizer.json in {folder}",
                 hint="give a folder that holds a Hugging Face tokenizer",
             )
-        with _TokenizersErrors(f"{file} is not a tokenizer"):
+        try:
             core = tokenizers.Tokenizer.from_file(str(file))
+        except Exception as error:  # the library raises nothing finer
+            raise DataError(
+                f"{file} is not a tokenizer: {error}",
+                hint="give a folder that holds a Hugging Face tokenizer",
+            ) from error
         return cls(core, _read_settings(folder))
 
     def save(self, folder: Path) -> None:
@@ -258,22 +263,6 @@ class Tokenizer:
     def _named(self, role: str) -> str | None:
         token = self.settings.get(role)
         return token.get("content") if isinstance(token, dict) else token
-
-
-class _TokenizersErrors:
-    """Translate the library's errors: it raises the bare class `Exception`, nothing finer."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
-        if kind is Exception:
-            raise DataError(
-                f"{self.what}: {error}", hint="give a folder that holds a Hugging Face tokenizer"
-            )
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
