@@ -23,7 +23,6 @@ from triptych.lm.generate.signals import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
 
 PROMPT = "The quick brown fox, süß 🙂, jumps over the lazy dog again and again. Company policy 42"
-STRINGS = 2000
 
 
 @contextmanager
@@ -199,15 +198,6 @@ def differing(server: Any, folder: Path, texts: list[str]) -> list[str]:
     return [text for text, a, b in zip(texts, ours, theirs, strict=True) if a != b]
 
 
-def test_llama_cpp_gives_the_same_token_ids_for_unicode_strings(
-    qwen3_folder: Path, tmp_path: Path, run: Run
-) -> None:
-    export_gguf(qwen3_folder, tmp_path / "model.gguf", dtype="f16")
-    with run(tmp_path / "model.gguf") as server:
-        assert differing(server, qwen3_folder, unicode_strings(STRINGS)) == []
-
-
-@pytest.mark.prove
 def test_llama_cpp_gives_the_same_token_ids_for_10_000_unicode_strings(
     qwen3_folder: Path, tmp_path: Path, run: Run
 ) -> None:

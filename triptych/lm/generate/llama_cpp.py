@@ -12,6 +12,7 @@ reported only where log-probabilities are asked for.
 
 from __future__ import annotations
 
+import atexit
 import math
 import secrets
 import tempfile
@@ -122,6 +123,8 @@ class LlamaCppEngine(Engine):
         self._free_kv_tokens = self._kv_tokens
         self._closed = False
         self._threads: list[threading.Thread] = []
+        # Threads that are inside llama.cpp when Python ends would take the process down.
+        atexit.register(self.close)
 
     def _open(self, gguf: Path) -> Any:
         # Threads that wait for each other by spinning stop a busy machine almost entirely: on two
@@ -189,7 +192,6 @@ class LlamaCppEngine(Engine):
             new_tokens=new_tokens,
             context_length=self._context_length,
             adapters=self._adapters,
-            batch_tokens=BATCH_TOKENS,
         )
         reader = AnswerReader(request, emit, len(ids))
         job = _Job(request.request_id, body, reader, len(ids) + new_tokens)
@@ -221,6 +223,7 @@ class LlamaCppEngine(Engine):
 
     def close(self) -> None:
         """Cancel what runs, free the memory; further calls raise."""
+        atexit.unregister(self.close)
         with self._condition:
             if self._closed:
                 return

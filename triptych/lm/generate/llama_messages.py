@@ -23,6 +23,7 @@ from triptych.lm.generate.engine import (
     GenerateRequest,
     Token,
 )
+from triptych.lm.generate.spelling import TextStream
 
 #: The order in which the filters act, the same in every engine.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
@@ -35,7 +36,6 @@ def completion_body(
     new_tokens: int,
     context_length: int,
     adapters: Sequence[str] = (),
-    batch_tokens: int = 512,
 ) -> bytes:
     """Build the message that asks llama.cpp for one answer.
 
@@ -48,8 +48,9 @@ def completion_body(
         "stream": True,
         "stream_options": {"include_usage": True},
         "cache_prompt": True,
-        # A message per piece of a long prompt, so that cancelling need not wait for its end.
-        "return_progress": len(ids) > batch_tokens,
+        # A message per piece of the prompt: cancelling need not wait for its end, and what was
+        # cached is known even of an answer that is cut short.
+        "return_progress": True,
         "samplers": SAMPLERS,
         "temperature": sampling.temperature,
         "top_k": sampling.top_k,
@@ -58,7 +59,6 @@ def completion_body(
         "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": context_length,
         "seed": fold_seed(sampling.seed),
-        "stop": list(sampling.stop),
         "ignore_eos": sampling.ignore_eos,
     }
     if sampling.logprobs is not None:
@@ -104,6 +104,8 @@ class AnswerReader:
     def __init__(self, request: GenerateRequest, emit: Emit, input_tokens: int) -> None:
         self._emit = emit
         self._alternatives = request.sampling.logprobs
+        # llama.cpp overlooks a stop string that follows a broken character, so this is ours.
+        self._stops = TextStream(request.sampling.stop) if request.sampling.stop else None
         self._reason: str | None = None
         self._input_tokens = input_tokens
         self._output_tokens = 0
@@ -121,16 +123,21 @@ class AnswerReader:
         if choices is None:
             self._fault = fault_of(shape)
             return True
+        if "prompt_progress" in shape:
+            self._cached_tokens = shape["prompt_progress"]["cache"]
+            return False
         usage = shape.get("usage")
         for choice in choices:
             self._reason = choice["finish_reason"] or self._reason
             if choice["text"] or choice["logprobs"]:
                 self._output_tokens += usage is None
                 self._pass_on(choice["text"], choice["logprobs"])
+                if self._stops is not None and self._stops.stopped:
+                    self.finish("stop")
+                    return True
         if usage is not None:
             self._input_tokens = usage["prompt_tokens"]
             self._output_tokens = usage["completion_tokens"]
-            self._cached_tokens = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
             if self._reason is not None:
                 self.finish("length" if self._reason == "length" else "stop")
         return False
@@ -150,6 +157,7 @@ class AnswerReader:
         self.finished = True
         self._emit(
             Chunk(
+                text="" if self._stops is None else self._stops.flush(),
                 finish_reason=reason,
                 error=fault,
                 input_tokens=self._input_tokens,
@@ -159,6 +167,8 @@ class AnswerReader:
         )
 
     def _pass_on(self, text: str, logprobs: Mapping[str, Any] | None) -> None:
+        if self._stops is not None:
+            text = self._stops.push(text.encode())
         tokens: tuple[Token, ...] = ()
         if logprobs and self._alternatives is not None:
             tokens = tuple(token_of(entry, self._alternatives) for entry in logprobs["content"])
@@ -202,12 +212,14 @@ def token_of(entry: Mapping[str, Any], alternatives: int) -> Token:
 
 
 def _checked_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    import xllamacpp
+    # llama.cpp drops a schema it cannot read without a word, so it is checked here.
+    import jsonschema
 
     try:
-        xllamacpp.json_schema_to_grammar(dict(schema))
-    except (RuntimeError, TypeError, ValueError) as fault:
+        jsonschema.Draft202012Validator.check_schema(dict(schema))
+    except jsonschema.SchemaError as fault:
         raise GenerationError(
-            f"the JSON schema cannot be followed: {fault}", code="schema"
+            f"the JSON schema is not one: {fault.message}", code="schema"
         ) from fault
-    return dict(schema)
+    # Free white space lets a small model write spaces until its tokens are used up.
+    return {**schema, "x-guidance": {"whitespace_flexible": False}}
