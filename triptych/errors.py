@@ -55,7 +55,7 @@ and the translation of foreign exceptions, which happens in one file per library
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class TriptychError(Exception):
@@ -338,6 +338,11 @@ class UpstreamError(TierError):
     status = 502
     falls_back: ClassVar[bool] = True
     counts: ClassVar[bool] = True
+
+    def __init__(self, message: str, *, hold_s: float | None = None, **about: Any) -> None:
+        super().__init__(message, **about)
+        self.hold_s = hold_s
+        """Seconds the breaker stays open from now on, whatever came before."""
 
 
 class UpstreamUnreachable(UpstreamError):

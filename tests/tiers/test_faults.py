@@ -164,7 +164,7 @@ TABLE = [
         1,
         True,
         502,
-        "upstream_malformed",
+        "upstream_page",
     ),
     Row(
         "HTML with 503",
@@ -173,7 +173,7 @@ TABLE = [
         2,
         True,
         503,
-        "upstream_failed",
+        "upstream_page",
     ),
     Row(
         "empty body",

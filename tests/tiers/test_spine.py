@@ -134,10 +134,10 @@ async def test_a_failing_provider_falls_back_and_says_so(workshop, openai_and_sp
         )
     assert raw.parse().choices[0].message.content == "from openai"
     assert raw.headers["x-triptych-provider"] == "openai"
-    assert raw.headers["x-triptych-fallback"] == "upstream_failed"
+    assert raw.headers["x-triptych-fallback"] == "upstream_page"
     (row,) = await gateway.records()
     assert row["provider"] == "openai"
-    assert row["fallback_reason"] == "upstream_failed"
+    assert row["fallback_reason"] == "upstream_page"
     tries = await gateway.attempts(row["request_id"])
     assert [(t["provider"], t["outcome"]) for t in tries] == [
         ("hf_spaces", "failed"),

@@ -159,7 +159,8 @@ class Dispatcher:
                 attempt = _begin(route, trace)
                 limit_s = min(timeout_of(route.upstream), deadline_s - attempt.started_s)
                 try:
-                    async with asyncio.timeout(limit_s):
+                    async with asyncio.timeout(limit_s) as clock:
+                        call.waits = _stopping(clock, limit_s, deadline_s)
                         result = await ask(provider, call, attempt)
                 except UpstreamError as error:
                     last = error
@@ -256,12 +257,25 @@ def _serve(trace: Trace, route: Route, attempt: Attempt) -> None:
 
 def _judge(breaker: Breaker, error: UpstreamError, *, again: bool) -> None:
     """Let the breaker learn from a failed attempt."""
-    if error.counts:
+    if error.hold_s is not None:
+        breaker.hold(error.hold_s)
+    elif error.counts:
         breaker.failed()
     elif isinstance(error, UpstreamBusy) and error.retry_after_s and not again:
         breaker.hold(error.retry_after_s)
     else:
         breaker.released()
+
+
+def _stopping(clock: asyncio.Timeout, limit_s: float, deadline_s: float) -> Callable[[bool], None]:
+    """Let a provider stop the attempt's clock while a Space wakes; the deadline still holds."""
+
+    def waits(waiting: bool) -> None:
+        now = asyncio.get_running_loop().time()
+        left_s = deadline_s - time.monotonic()
+        clock.reschedule(now + (left_s if waiting else min(limit_s, left_s)))
+
+    return waits
 
 
 def _too_slow(route: Route, limit_s: float, *, stream: bool) -> UpstreamTimeout:

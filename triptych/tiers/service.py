@@ -124,7 +124,12 @@ class LLMService:
         """
         with _recorded(exchange):
             selection = self._decide(exchange)
-            return await self.runtime.dispatcher.open(exchange.query, selection, exchange.trace)
+            trace = exchange.trace
+            opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
+            first = opened.frames[-1].chunk
+            trace.model = str(first.get("model") or trace.model)
+            trace.revision = str(first.get("system_fingerprint") or trace.revision)
+            return opened
 
     async def frames(self, exchange: Exchange, opened: Opened) -> AsyncGenerator[Frame]:
         """Yield a stream's frames; its record is safe when the last one has been taken.

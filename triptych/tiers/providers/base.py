@@ -6,7 +6,7 @@ below (`transport`). A provider raises `UpstreamError` and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -34,6 +34,10 @@ class Upstream:
     """Whether plain http and private addresses are allowed."""
 
 
+def _no_clock(_: bool) -> None:
+    """Outside the dispatcher there is no clock to stop."""
+
+
 @dataclass(slots=True)
 class Call:
     """One assembled prompt on its way to one upstream."""
@@ -49,6 +53,8 @@ class Call:
     company_context: Mapping[str, Any] | None = None
     abstraction_context: Mapping[str, Any] | None = None
     traceparent: str | None = None
+    waits: Callable[[bool], None] = _no_clock
+    """Stops the attempt's clock while a Space wakes, and starts it afresh."""
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from triptych.errors import (
 )
 from triptych.tiers.egress import GuardedResolver, check_address
 from triptych.tiers.providers.base import Upstream
+from triptych.tiers.providers.quota import quota_error, quota_wait_s
 from triptych.wire import sse
 from triptych.wire.openai import error_message
 
@@ -168,16 +169,20 @@ class Transport:
 
     def malformed(self, raw: bytes) -> UpstreamMalformed:
         """Describe an answer that is none."""
-        kind = "nothing" if not raw.strip() else "a page" if _is_html(raw) else "no JSON"
+        page = _is_html(raw)
+        kind = "a page" if page else "no JSON" if raw.strip() else "nothing"
         return UpstreamMalformed(
             f"{self.upstream.name} answered with {kind} where JSON was expected",
             hint="is the address that of the API and not of a web page?",
+            code="upstream_page" if page else None,
         )
 
     def from_status(self, status: int, headers: Mapping[str, str], raw: bytes) -> UpstreamError:
         """Translate a status into the attempt's error; the table of the whole gateway."""
         name = self.upstream.name
         wait_s = retry_after_s(headers)
+        if b"quota" in raw and (quota_s := quota_wait_s(raw.decode("utf-8", "replace"))):
+            return quota_error(name, quota_s)
         if status in (400, 413, 422):
             return UpstreamRejected(
                 self._quote(raw) or f"{name} refuses the request", status=status, code=_code(raw)
@@ -201,6 +206,7 @@ class Transport:
         if status >= 500:
             return UpstreamFailed(
                 f"{name} failed with status {status}",
+                code="upstream_page" if _is_html(raw) else None,
                 status=status if status in (502, 503, 504) else 502,
                 retry_after_s=wait_s,
             )
