@@ -51,15 +51,15 @@ def test_a_queued_run_trains_to_its_end(store: RunStore, request_for) -> None:
 def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
     store: RunStore, request_for
 ) -> None:
-    calm = store.create(request_for(400))
-    stormy = store.create(request_for(400))
+    calm = store.create(request_for(120))
+    stormy = store.create(request_for(120))
     config = RunsConfig(devices=("cpu", "cpu:1"), resume_interrupted=False)
     with RunSupervisor(store, config) as supervisor:
         drive(supervisor, lambda: store.get(stormy.run_id).step >= 20)
         control.pause(store, stormy.run_id)
         drive(supervisor, lambda: store.get(stormy.run_id).state == "paused")
         paused_at = store.get(stormy.run_id).step
-        assert 20 <= paused_at < 400
+        assert 20 <= paused_at < 120
         control.resume(store, stormy.run_id)
         drive(supervisor, lambda: store.get(stormy.run_id).step > paused_at)
         child = store.get(stormy.run_id).child
@@ -185,7 +185,7 @@ def test_a_run_started_in_the_terminal_is_listed_with_its_true_state(
     settings = [f"train.{name}={config[name]}" for name in ("data", "steps", "context_length")]
     subprocess.run(
         [sys.executable, "-m", "triptych", "train", *settings, "model.size=nano", "--quiet",
-         "train.batch_tokens=64", "--run-dir", str(store.root / "by-hand")],
+         "train.batch_tokens=64", "train.threads=1", "--run-dir", str(store.root / "by-hand")],
         check=True, capture_output=True,
     )  # fmt: skip
     assert store.get("by-hand").state == "succeeded"

@@ -1,0 +1,225 @@
+"""The run API: create, list, watch and control runs over HTTP; events as server-sent events.
+
+Every event has an id, so a browser that comes back with `Last-Event-ID` misses nothing; polling
+`/events?after=` is the fallback. Each route asks `may`, a function handed in, whether this
+caller may touch this run, so a shared Space and a single user run the same code. Left out: who
+the caller is (the panel or the app that mounts this decides).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
+from fastapi.responses import JSONResponse, StreamingResponse
+
+from triptych.config import load_config
+from triptych.config.runs import RunsConfig
+from triptych.errors import RunError, TriptychError
+from triptych.lm.runs import control, store
+from triptych.lm.runs.comparison import compare
+from triptych.lm.runs.metrics import MAX_POINTS, series
+from triptych.lm.runs.states import LIVE
+from triptych.lm.runs.store import Run, RunStore
+from triptych.lm.runs.supervisor import check_quota, is_stalled
+from triptych.wire import sse
+
+POLL_S = 0.2
+HEARTBEAT_S = 15.0
+Identify = Callable[[Request], Awaitable[str]]
+"""Name the caller; raise HTTPException 401 where nobody may be anonymous."""
+
+
+async def local_user(request: Request) -> str:
+    """Let everyone on this machine be the one user it has."""
+    return "local"
+
+
+def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) -> APIRouter:
+    """Make the routes for a store; mount them under any prefix."""
+    routes = APIRouter(tags=["runs"])
+    caller = Depends(identify)
+
+    def own(run_id: str, user: str) -> Run:
+        run = runs.get(run_id)
+        if run.user != user:
+            # The same answer as for a run that is not there.
+            raise RunError(f"no run {run_id}", hint="see the list of runs", code="run_not_found")
+        return run
+
+    @routes.get("/runs")
+    async def list_runs(user: str = caller) -> list[dict[str, Any]]:
+        listed = await asyncio.to_thread(runs.list, user=user)
+        return [_shown(run, config) for run in listed]
+
+    @routes.post("/runs", status_code=201)
+    async def create_run(
+        settings: Annotated[list[str], Body()],
+        name: Annotated[str, Body()] = "",
+        key: Annotated[str, Body()] = "",
+        user: str = caller,
+    ) -> dict[str, Any]:
+        resolved = load_config(None, settings)
+        check_quota(runs, config, user, resolved.train.steps)
+        request = store.Request.of(resolved, user=user, name=name, key=key)
+        return _shown(await asyncio.to_thread(runs.create, request), config)
+
+    @routes.get("/runs/compare")
+    async def compare_runs(
+        ids: Annotated[list[str], Query()], user: str = caller
+    ) -> dict[str, Any]:
+        return compare([own(run_id, user) for run_id in ids])
+
+    @routes.get("/runs/{run_id}")
+    async def show_run(run_id: str, user: str = caller) -> dict[str, Any]:
+        run = own(run_id, user)
+        return {**_shown(run, config), "config": run.request.get("config"), "record": run.record}
+
+    @routes.post("/runs/{run_id}/{act}")
+    async def control_run(run_id: str, act: str, user: str = caller) -> dict[str, Any]:
+        own(run_id, user)
+        acts = {"pause": control.pause, "resume": control.resume, "cancel": control.cancel}
+        if act not in acts:
+            raise HTTPException(404, f"no act {act!r}; there are {', '.join(acts)}")
+        return _shown(acts[act](runs, run_id, by=user), config)
+
+    @routes.post("/runs/{run_id}/branches/{checkpoint}", status_code=201)
+    async def branch_run(
+        run_id: str,
+        checkpoint: str,
+        settings: Annotated[list[str], Body(embed=True)] = [],  # noqa: B006
+        user: str = caller,
+    ) -> dict[str, Any]:
+        own(run_id, user)
+        made = control.branch(runs, run_id, settings, checkpoint=checkpoint, user=user)
+        return _shown(made, config)
+
+    @routes.patch("/runs/{run_id}")
+    async def annotate_run(
+        run_id: str,
+        name: Annotated[str | None, Body()] = None,
+        notes: Annotated[str | None, Body()] = None,
+        tags: Annotated[list[str] | None, Body()] = None,
+        user: str = caller,
+    ) -> dict[str, Any]:
+        own(run_id, user)
+        changes = {"name": name, "notes": notes, "tags": tags}
+        given = {field: value for field, value in changes.items() if value is not None}
+        return _shown(runs.annotate(run_id, **given), config)
+
+    @routes.delete("/runs/{run_id}", status_code=204)
+    async def delete_run(run_id: str, user: str = caller) -> None:
+        own(run_id, user)
+        await asyncio.to_thread(runs.delete, run_id)
+
+    _add_reading_routes(routes, own, identify)
+    return routes
+
+
+def _add_reading_routes(
+    routes: APIRouter, own: Callable[[str, str], Run], identify: Identify
+) -> None:
+    caller = Depends(identify)
+
+    @routes.get("/runs/{run_id}/series")
+    async def run_series(
+        run_id: str,
+        names: Annotated[list[str], Query()],
+        points: Annotated[int, Query(ge=4, le=MAX_POINTS)] = MAX_POINTS,
+        user: str = caller,
+    ) -> dict[str, list[tuple[int, float]]]:
+        path = own(run_id, user).path
+        return await asyncio.to_thread(series, path, names, max_points=points)
+
+    @routes.get("/runs/{run_id}/log")
+    async def run_log(
+        run_id: str,
+        tail_bytes: Annotated[int, Query(ge=1, le=1_000_000)] = 16384,
+        user: str = caller,
+    ) -> dict[str, str]:
+        return {"text": tail(own(run_id, user).path / "worker.log", tail_bytes)}
+
+    @routes.get("/runs/{run_id}/events", response_model=None)
+    async def run_events(
+        request: Request,
+        run_id: str,
+        after: Annotated[int, Query(ge=0)] = 0,
+        user: str = caller,
+    ) -> StreamingResponse | JSONResponse:
+        run = own(run_id, user)
+        wants_stream = "text/event-stream" in request.headers.get("accept", "")
+        if not wants_stream:
+            events, position = read_from(run.path / "events.jsonl", after)
+            return JSONResponse({"events": events, "next": position})
+        start = int(request.headers.get("last-event-id") or after)
+        return StreamingResponse(
+            _follow(own, run_id, user, start, request),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store"},
+        )
+
+
+async def _follow(
+    own: Callable[[str, str], Run], run_id: str, user: str, position: int, request: Request
+) -> AsyncIterator[bytes]:
+    """Send what is new in the log as it is written, until the run rests or the reader leaves."""
+    quiet_s = 0.0
+    while not await request.is_disconnected():
+        run = own(run_id, user)
+        events, position = read_from(run.path / "events.jsonl", position)
+        for event in events:
+            yield sse.encode(json.dumps(event), event=event["type"], id=str(event["next"]))
+        if not events and run.state not in LIVE and run.state != "queued":
+            yield sse.encode(json.dumps({"state": run.state}), event="end", id=str(position))
+            return
+        quiet_s = 0.0 if events else quiet_s + POLL_S
+        if quiet_s >= HEARTBEAT_S:
+            quiet_s = 0.0
+            yield sse.PING
+        await asyncio.sleep(POLL_S)
+
+
+def read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
+    """Read whole events from a byte position of the log.
+
+    Returns: the events, each with `next`, the position after it; and the last position.
+    """
+    if not path.exists():
+        return [], position
+    events = []
+    with path.open("rb") as file:
+        file.seek(position)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            position += len(line)
+            events.append({**json.loads(line), "next": position})
+    return events, position
+
+
+def tail(path: Path, tail_bytes: int) -> str:
+    """Read the end of a text file."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - tail_bytes))
+        return file.read().decode(errors="replace")
+
+
+def add_error_answers(app: Any) -> None:
+    """Answer our own errors with their message, hint and code."""
+
+    async def answer(request: Request, error: TriptychError) -> JSONResponse:
+        status = {"run_not_found": 404, "quota": 429, "illegal_transition": 409}
+        body = {"message": error.message, "hint": error.hint, "code": error.code}
+        return JSONResponse({"error": body}, status_code=status.get(error.code, 422))
+
+    app.add_exception_handler(TriptychError, answer)
+
+
+def _shown(run: Run, config: RunsConfig) -> dict[str, Any]:
+    return {**run.summary(), "stalled": is_stalled(run, config.stalled_s)}
