@@ -77,13 +77,3 @@ def snapshot() -> dict[str, str]:
 def suggest(name: str, value: str) -> None:
     """Set a variable that a native library reads when it loads, unless the user has set it."""
     os.environ.setdefault(name, value)
-
-
-def share_cores() -> None:
-    """Let waiting threads of matrix products sleep; call before torch is first imported.
-
-    OpenMP's threads spin by default, and where anything else wants the cores, a product on two
-    threads then takes ten times as long as on one.
-    Source: measured: benchmarks/results/train.md
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")

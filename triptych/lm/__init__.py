@@ -2,4 +2,6 @@
 
 from triptych.config import environment
 
-environment.share_cores()
+# OpenMP's waiting threads spin, and where anything else wants the cores, a matrix product on two
+# threads then takes ten times as long as on one. Read when torch loads, so suggested before.
+environment.suggest("OMP_WAIT_POLICY", "passive")

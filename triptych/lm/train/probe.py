@@ -72,7 +72,7 @@ def probe_machine(device: str, threads: int) -> Machine:
     )
 
 
-def matmul_flops(device: str, dtype: torch.dtype, budget_s: float = 0.2) -> float:
+def matmul_flops(device: str, dtype: torch.dtype, budget_s: float = 0.1) -> float:
     """Measure floating-point operations per second of a square matrix product.
 
     Returns: the best of several tries, which the machine's other work disturbs least.

@@ -26,6 +26,10 @@ _REFERENCE_WIDTH = 384
 # Exponent of the best batch in the horizon. Source: Power Lines, Bergsma et al. 2025 (2505.13738).
 _BATCH_EXPONENT = 0.383
 
+# A crash costs at most this; and a long run is evaluated at least this often.
+_SAVE_S = 60.0
+_WATCH_S = 600.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -166,7 +170,8 @@ def derive(
     noise = math.sqrt(batch_tokens / _REFERENCE_BATCH_TOKENS)
     width = math.sqrt(_REFERENCE_WIDTH / model.hidden_size)
     rates = _rates(train, noise, width)
-    watch_every = max(1, steps // 10)
+    step_s = batch_tokens / choice.tok_per_s
+    watch_every = _watch_every(train, steps, batch_tokens, step_s)
     return Recipe(
         steps=steps,
         batch_tokens=batch_tokens,
@@ -179,7 +184,9 @@ def derive(
         ema_decay=_given(train.ema_decay, 0.0),
         eval_every=_given(train.eval_every, watch_every),
         sample_every=_given(train.sample_every, watch_every * 5),
-        checkpoint_every=_given(train.checkpoint_every, watch_every),
+        checkpoint_every=_given(
+            train.checkpoint_every, watch_every * max(1, int(_SAVE_S / (watch_every * step_s)))
+        ),
         device=choice.device,
         machine=choice.machine,
         threads=choice.threads,
@@ -189,6 +196,14 @@ def derive(
         flops_per_token=flops_per_token(model, context),
         epochs=round(epochs, 4),
     )
+
+
+def _watch_every(train: TrainConfig, steps: int, batch_tokens: int, step_s: float) -> int:
+    """Evaluate ten times, more often in a long run, and for at most a twentieth of its time."""
+    wanted = min(steps // 10, round(_WATCH_S / step_s))
+    # Scoring a token costs a third of training on it.
+    affordable = math.ceil(train.eval_tokens / 3 / (0.05 * batch_tokens))
+    return max(1, wanted, min(affordable, steps))
 
 
 def _planned_tokens(

@@ -144,6 +144,7 @@ def _model(config: Config, corpus: Corpus, resolve: Resolve) -> Transformer:
     if not config.train.init_from:
         return Transformer(shape_of(config.model, corpus))
     folder = resolve(config.train.init_from)
+    model = load_model(folder, dtype=torch.float32).requires_grad_(True)
     theirs = load_tokenizer(folder)
     if theirs.core.get_vocab() != corpus.tokenizer.core.get_vocab():
         raise CheckpointError(
@@ -151,7 +152,7 @@ def _model(config: Config, corpus: Corpus, resolve: Resolve) -> Transformer:
             hint="build the corpus again with `triptych data build ... data.tokenizer="
             f"{config.train.init_from}`",
         )
-    return load_model(folder, dtype=torch.float32).requires_grad_(True)
+    return model
 
 
 def shape_of(section: ModelSection, corpus: Corpus) -> ModelConfig:

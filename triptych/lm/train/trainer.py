@@ -45,6 +45,7 @@ class Trainer:
         self._resolve = resolve
         self._record = record
         self._stop = False
+        self._step = 0
         self._seq = 0
         self._best = math.inf
         self._evals_since_best = 0
@@ -101,7 +102,7 @@ class Trainer:
             yield from self._after_step(step, scheduled)
             yield from self._loop(step)
         except TriptychError as error:
-            yield self._state("failed", step, error.message)
+            yield self._state("failed", self._step, error.message)
             raise
 
     def _set_up(self) -> Setup:
@@ -136,21 +137,26 @@ class Trainer:
         self._speed = _Speed(recipe.batch_tokens)
         while step < recipe.steps and not self._ended:
             result = self.learner.step(step, stop_vote=self._stop)
-            step += 1
+            self._step = step = step + 1
             self._refuse_non_finite(result.loss, result.grad_norm, step)
             self._speed.tick()
             yield self._step_event(step, result)
             due = _due(step, recipe.checkpoint_every, recipe.steps)
             scheduled = due or step in self.setup.config.train.milestones
-            if result.stop_votes and step < recipe.steps:
+            # Several processes must agree, which costs them one step more.
+            stopping = result.stop_votes > 0 or (self._stop and self.world.size == 1)
+            if stopping and step < recipe.steps:
                 self._save(step, scheduled)
                 yield self._state("stopped", step, "stopped as asked; resume goes on from here")
                 return
             if scheduled:
                 self._save(step, scheduled)
             yield from self._after_step(step, scheduled)
+            if self._ended and not scheduled:
+                self._save(step, scheduled)
             self._speed.skip()
-        yield self._state("finished", step)
+        message = "no better evaluation for a while" if self._ended else ""
+        yield self._state("finished", step, message)
 
     def _after_step(self, step: int, scheduled: bool) -> Iterator[Event]:
         """Do what a step's number asks for; a resumed run begins here."""
@@ -198,8 +204,7 @@ class Trainer:
         result = self.world.tell(result)
         if result.loss < self._best:
             self._best, self._evals_since_best = result.loss, 0
-            if self.world.leads and (self.folder.checkpoints / checkpoints.name_of(step)).is_dir():
-                checkpoints.point(self.folder.checkpoints, "best", checkpoints.name_of(step))
+            self._keep_best(step)
         else:
             self._evals_since_best += 1
             self._ended = 0 < train.early_stopping <= self._evals_since_best
@@ -211,6 +216,18 @@ class Trainer:
             bpb=result.bpb,
             tokens=result.tokens,
             whole_split=last,
+        )
+
+    def _keep_best(self, step: int) -> None:
+        places, name = self.folder.checkpoints, checkpoints.name_of(step)
+        if self.world.leads and (places / name).is_dir():
+            checkpoints.point(places, "best", name)
+            self._thin_out()
+
+    def _thin_out(self) -> None:
+        train = self.setup.config.train
+        checkpoints.thin_out(
+            self.folder.checkpoints, keep_last=train.keep_last, milestones=train.milestones
         )
 
     def _samples(self, step: int) -> Iterator[Sample]:
@@ -251,8 +268,7 @@ class Trainer:
                 needed_bytes=_needed_bytes(model, tensors),
             )
             checkpoints.point(places, "latest", name)
-            train = self.setup.config.train
-            checkpoints.thin_out(places, keep_last=train.keep_last, milestones=train.milestones)
+            self._thin_out()
         self.world.wait()
 
     def _restore_state(self) -> tuple[int, list[str], bool]:
