@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     restart.add_argument("--rebuild", action="store_true", help="without any cached environment")
     _verb(verbs, "pause", "stop until somebody restarts it")
     wake = _verb(verbs, "wake", "ask it until it answers")
-    wake.add_argument("--path", default="/health", help="where to ask; default /health")
+    wake.add_argument("--path", default="/", help="where to ask; default /")
+    wake.add_argument("--commit", metavar="SHA", help="and until this commit of it answers")
     _wait_argument(wake)
     delete = _verb(verbs, "delete", "delete the Space and its history")
     delete.add_argument("--yes", action="store_true", help="do not ask")
@@ -138,18 +139,11 @@ def _pause(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
 
 
 def _wake(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
-    from triptych.hub.deployments import Patience, wait_for
+    from triptych.hub.deployments import Patience, wait_for_commit
 
     if hub.space(space).stage in ("PAUSED", "STOPPED"):
         hub.restart(space)
-    wait_for(
-        hub,
-        space,
-        lambda answer: answer is not None,
-        Patience(total_s=args.timeout),
-        what="any answer",
-        path=args.path,
-    )
+    wait_for_commit(hub, space, args.commit, args.path, Patience(total_s=args.timeout))
     return _say_stage(args, hub, space)
 
 

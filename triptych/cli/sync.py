@@ -109,7 +109,12 @@ def _roll_back(args: argparse.Namespace, targets: tuple[Target, ...]) -> int:
 
 def _list(targets: tuple[Target, ...], *, as_json: bool) -> int:
     rows = [
-        {"repo": str(t.repo), "space": t.repo.repo_type == "space", "smoke": t.smoke}
+        {
+            "repo": str(t.repo),
+            "repo_id": t.repo.repo_id,
+            "space": t.repo.repo_type == "space",
+            "smoke": t.smoke,
+        }
         for t in targets
     ]
     if as_json:

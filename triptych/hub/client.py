@@ -237,6 +237,7 @@ class Hub:
             url=address.rstrip("/") if address else None,
             private=bool(info.private),
             sha=info.sha,
+            running_sha=runtime.raw.get("sha"),
             hardware=runtime.hardware or runtime.requested_hardware,
             sleep_time_s=runtime.sleep_time,
             error=runtime.raw.get("errorMessage"),
@@ -294,7 +295,7 @@ class Hub:
     def ask_space(
         self, state: SpaceState, path: str, *, timeout_s: float = 10.0
     ) -> dict[str, Any] | None:
-        """Get JSON from a running Space; None when it does not answer with a JSON object.
+        """Get JSON from a Space; empty for another good answer, None for none or a bad one.
 
         Only a private Space is sent the token: a public Space's code has no business with it.
         """
@@ -304,10 +305,15 @@ class Hub:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             answer = get_session().get(f"{state.url}{path}", headers=headers, timeout=timeout_s)
-            body = answer.json() if answer.status_code == 200 else None
-        except (httpx2.HTTPError, ValueError):
+        except httpx2.HTTPError:
             return None
-        return body if isinstance(body, dict) else None
+        if answer.status_code != 200:
+            return None
+        try:
+            body = answer.json()
+        except ValueError:
+            return {}
+        return body if isinstance(body, dict) else {}
 
 
 def _find_token(endpoint: str) -> str | None:

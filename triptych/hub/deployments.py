@@ -211,7 +211,7 @@ class Deployer:
         wait_for(
             self.hub,
             space,
-            lambda health: health is not None and health.get("revision") == pin.revision,
+            lambda _, health: health is not None and health.get("revision") == pin.revision,
             self.patience,
             what=f"revision {pin.revision[:12]}",
             on_poll=on_poll,
@@ -262,14 +262,14 @@ class Deployer:
 def wait_for(
     hub: Hub,
     space: Repo,
-    accept: Callable[[dict[str, Any] | None], bool],
+    accept: Callable[[SpaceState, dict[str, Any] | None], bool],
     patience: Patience,
     *,
     what: str,
     path: str = "/health",
     on_poll: Callable[[SpaceState], None] = lambda _: None,
 ) -> SpaceState:
-    """Poll a Space until `accept` takes what it answers on `path`.
+    """Poll a Space until `accept` takes its state and what it answers on `path`.
 
     Raises: DeploymentFailed when it fails, halts, or keeps giving another answer.
     """
@@ -281,7 +281,7 @@ def wait_for(
         if state is not None:
             on_poll(state)
             answer = hub.ask_space(state, path)
-            if accept(answer):
+            if accept(state, answer):
                 return state
             failed = state.stage in FAILED | HALTED
             under_way = under_way or not (failed or state.stage == RUNNING)
@@ -301,6 +301,24 @@ def wait_for(
             stage = state.stage if state else "unknown"
             raise DeploymentFailed(f"no answer after {patience.total_s:.0f} s (stage {stage})")
         time.sleep(patience.poll_s)
+
+
+def wait_for_commit(
+    hub: Hub, space: Repo, commit: str | None, path: str, patience: Patience
+) -> SpaceState:
+    """Wait until a Space answers on `path`, and does so from `commit` where one is named.
+
+    Raises: DeploymentFailed as `wait_for` does.
+    """
+
+    def accept(state: SpaceState, answer: dict[str, Any] | None) -> bool:
+        if answer is None or commit is None:
+            return answer is not None
+        # While a new version builds, the old one answers; not every hub says which it is.
+        return state.stage == RUNNING and state.running_sha in (None, commit)
+
+    what = f"commit {commit[:12]}" if commit else "any answer"
+    return wait_for(hub, space, accept, patience, what=what, path=path)
 
 
 def app_files(folder: Path) -> dict[str, Content]:

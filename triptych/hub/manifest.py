@@ -112,6 +112,7 @@ class Manifest:
         wanted: dict[str, str] = {}
         problems: list[str] = []
         folded: dict[str, str] = {}
+        unused = {rule.source for rule in target.rules}
         for path in (*source.tracked, *(source.untracked if untracked else ())):
             if self.excludes(path):
                 continue
@@ -119,11 +120,13 @@ class Manifest:
                 goal = rule.map(path)
                 if goal is None:
                     continue
+                unused.discard(rule.source)
                 problems += _problems(target, path, goal, source)
                 other = folded.setdefault(goal.casefold(), path)
                 if other != path:
                     problems.append(f"{goal}: both {other} and {path} go there")
                 wanted[goal] = path
+        problems += [f"{glob}: matches no file that git tracks" for glob in unused]
         if problems:
             raise ConfigError(
                 f"{target.repo} cannot be synced:\n  - " + "\n  - ".join(sorted(set(problems))),

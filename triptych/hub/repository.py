@@ -73,12 +73,16 @@ class Commit:
 
 @dataclass(frozen=True)
 class SpaceState:
-    """Say what a Space is doing and where it answers."""
+    """Say what a Space is doing and where it answers.
+
+    `sha` is the head of its repository, `running_sha` the commit that answers now.
+    """
 
     stage: str
     url: str | None
     private: bool
     sha: str | None
+    running_sha: str | None = None
     hardware: str | None = None
     sleep_time_s: int | None = None
     error: str | None = None
