@@ -49,7 +49,6 @@ class Trainer:
         self._seq = 0
         self._best = math.inf
         self._evals_since_best = 0
-        self._ended = False
 
     @classmethod
     def resume(cls, run_dir: Path) -> Trainer:
@@ -135,7 +134,7 @@ class Trainer:
     def _loop(self, step: int) -> Iterator[Event]:
         recipe = self.setup.recipe
         self._speed = _Speed(recipe.batch_tokens)
-        while step < recipe.steps and not self._ended:
+        while step < recipe.steps and not self._patience_spent():
             result = self.learner.step(step, stop_vote=self._stop)
             self._step = step = step + 1
             self._refuse_non_finite(result.loss, result.grad_norm, step)
@@ -152,10 +151,10 @@ class Trainer:
             if scheduled:
                 self._save(step, scheduled)
             yield from self._after_step(step, scheduled)
-            if self._ended and not scheduled:
+            if self._patience_spent() and not scheduled:
                 self._save(step, scheduled)
             self._speed.skip()
-        message = "no better evaluation for a while" if self._ended else ""
+        message = "no better evaluation for a while" if self._patience_spent() else ""
         yield self._state("finished", step, message)
 
     def _after_step(self, step: int, scheduled: bool) -> Iterator[Event]:
@@ -207,7 +206,6 @@ class Trainer:
             self._keep_best(step)
         else:
             self._evals_since_best += 1
-            self._ended = 0 < train.early_stopping <= self._evals_since_best
         return Eval(
             **self._next(),
             step=step,
@@ -217,6 +215,9 @@ class Trainer:
             tokens=result.tokens,
             whole_split=last,
         )
+
+    def _patience_spent(self) -> bool:
+        return 0 < self.setup.config.train.early_stopping <= self._evals_since_best
 
     def _keep_best(self, step: int) -> None:
         places, name = self.folder.checkpoints, checkpoints.name_of(step)
