@@ -49,11 +49,11 @@ class DataConfig:
 
     near_duplicate_frac: Annotated[float, Field(gt=0, le=1)] = 0.8
     """Share of common five-word shingles (Jaccard) from which the later of two documents is
-    dropped; 1 keeps all but exact duplicates."""
+    dropped; 1 drops only the same words."""
 
     twin_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of a validation document's eight-word shingles found in training from which it is
-    dropped as a near twin."""
+    dropped as a near twin; 1 drops only what training contains whole."""
 
     shard_tokens: Annotated[int, Field(ge=1024)] = 100_000_000
     """Tokens per shard file."""

@@ -37,7 +37,7 @@ class Collected:
     """Hold the spool and what was counted while filling it."""
 
     spool: Spool
-    kept: np.ndarray
+    kept: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
     sources: list[dict[str, Any]] = field(default_factory=list)
     reading: Reading = field(default_factory=Reading)
 
@@ -49,26 +49,24 @@ def collect(
 
     Raises: DataError when a source gives no usable text.
     """
-    collected = Collected(Spool(folder / "spool.parquet"), np.empty(0, bool))
-    duplicates = NearDuplicates(
-        folder / "signatures", min_similarity_frac=config.near_duplicate_frac
-    )
     seen: set[bytes] = set()
     batch: list[str] = []
     batch_chars = 0
-    for source in sources:
-        for document in _read(source, collected, config, seen, on_progress):
-            collected.spool.append(document)
-            batch.append(document.text)
-            batch_chars += len(document.text)
-            if batch_chars >= _BATCH_CHARS:
-                duplicates.add(batch)
-                batch, batch_chars = [], 0
-    duplicates.add(batch)
-    collected.spool.finish()
-    on_progress("finding near duplicates", 0, None)
-    collected.kept = duplicates.kept()
-    duplicates.close()
+    threshold = config.near_duplicate_frac
+    with NearDuplicates(folder / "signatures", min_similarity_frac=threshold) as duplicates:
+        with Spool(folder / "spool.parquet") as spool:
+            collected = Collected(spool)
+            for source in sources:
+                for document in _read(source, collected, config, seen, on_progress):
+                    spool.append(document)
+                    batch.append(document.text)
+                    batch_chars += len(document.text)
+                    if batch_chars >= _BATCH_CHARS:
+                        duplicates.add(batch)
+                        batch, batch_chars = [], 0
+        duplicates.add(batch)
+        on_progress("finding near duplicates", 0, None)
+        collected.kept = duplicates.kept()
     return collected
 
 
@@ -81,11 +79,13 @@ def _read(
 ) -> Iterator[Document]:
     """Yield the usable new documents of one source, up to its limit."""
     reading = Reading()
+    out_disk = collected.spool.file.parent.parent
     stage = f"reading {source}"
     count = taken_bytes = 0
     for original in read_source(source, config, reading):
         if count == 0:
-            require_free_space(collected.spool.file, _DISK_FACTOR * reading.total_bytes)
+            expected = min(reading.total_bytes, config.max_bytes or reading.total_bytes)
+            require_free_space(out_disk, _DISK_FACTOR * expected)
         for document in _usable(original, config, seen, reading):
             size_bytes = len(document.text.encode())
             if config.max_bytes and taken_bytes + size_bytes > config.max_bytes:

@@ -50,10 +50,13 @@ class DocumentWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for split, writer in self._writers.items():
+        try:
             if kind is None:
-                self._flush(split)
-            writer.close()
+                for split in SPLITS:
+                    self._flush(split)
+        finally:
+            for writer in self._writers.values():
+                writer.close()
 
     def _flush(self, split: str) -> None:
         documents = self._pending[split]

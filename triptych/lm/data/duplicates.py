@@ -8,8 +8,11 @@ document stays. Left out: exact duplicates, which the reading pass sees by their
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import IO
 
 import numpy as np
@@ -66,13 +69,21 @@ class NearDuplicates:
                 self._join(parents, earlier[window], later[window])
         return np.array([_root(parents, number) == number for number in range(self.count)], bool)
 
-    def close(self) -> None:
-        """Delete the files."""
+    def __enter__(self) -> NearDuplicates:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close and delete the files."""
         for file in (self._signatures, *self._bands):
-            file.close()
-        for path in self._folder.iterdir():
-            path.unlink()
-        self._folder.rmdir()
+            # What is still buffered may not fit on a full disk; it is not needed any more.
+            with contextlib.suppress(OSError):
+                file.close()
+        shutil.rmtree(self._folder)
 
     def _join(self, parents: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> None:
         """Unite the pairs that are similar enough and not united yet."""

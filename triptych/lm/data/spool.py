@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator
 from pathlib import Path
+from types import TracebackType
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -45,11 +46,21 @@ class Spool:
         if self._pending_bytes >= _FLUSH_BYTES:
             self._flush()
 
-    def finish(self) -> None:
-        """Close the file for writing; required before reading."""
-        self._flush()
-        self._writer.close()
-        self._group_numbers.clear()
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file for writing; only then can it be read."""
+        try:
+            if kind is None:
+                self._flush()
+        finally:
+            self._writer.close()
 
     def read(self) -> Iterator[list[Document]]:
         """Yield batches of a few megabytes of text."""
