@@ -34,6 +34,8 @@ class HubConfig:
     """Age below which an unreferenced upload is kept: a commit for it may be under way."""
     session_s: int = Field(default=14 * 24 * 3600, gt=0)
     """How long a person stays signed in on the hub's pages."""
+    oauth_token_s: int = Field(default=8 * 3600, gt=0)
+    """How long a token lasts that an application got by signing somebody in."""
     ticket_s: int = Field(default=3600, gt=0)
     """How long an upload or download address stays valid."""
     space_port: int = Field(default=7930, ge=0, le=65535)
@@ -50,6 +52,8 @@ class HubConfig:
     """How long a program's request waits for a Space that starts or wakes."""
     space_build_s: float = Field(default=1800.0, gt=0)
     """How long installing a Space's requirements may take."""
+    job_slots: int = Field(default=2, ge=1)
+    """Jobs that run at the same time; others wait."""
 
     def folder(self) -> Path:
         """Return the hub's folder."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import anyio.to_thread
+from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -31,6 +33,7 @@ from triptych.hub.server.identity.sessions import session_identity
 from triptych.hub.server.identity.tokens import Identity, authenticate
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.catalog import KINDS, Repository
+from triptych.hub.server.repositories.names import RESERVED
 from triptych.hub.server.state import Hub
 
 _T = TypeVar("_T")
@@ -40,6 +43,7 @@ JSON_LIMIT_BYTES = 4 * 2**20
 class Access(Enum):
     """Say who may call a route."""
 
+    ANONYMOUS = "anybody; credentials, if any, are the route's own business"
     PUBLIC = "anybody"
     SIGNED_IN = "anybody with a valid token"
     SEE = "who sees the repository"
@@ -68,6 +72,7 @@ class Declared:
     handler: Handler
     kind: str | None = None
     page: bool = False
+    cookies: bool = False
     git: bool = False
     purposes: frozenset[str] = field(default_factory=frozenset)
 
@@ -156,9 +161,10 @@ Handler = Callable[[Call], Awaitable[Response]]
 class Router:
     """Collect the routes of one room."""
 
-    def __init__(self, *, page: bool = False, git: bool = False) -> None:
+    def __init__(self, *, page: bool = False, cookies: bool = False, git: bool = False) -> None:
         self.declared: list[Declared] = []
         self._page = page
+        self._cookies = cookies or page
         self._git = git
 
     def route(
@@ -178,7 +184,7 @@ class Router:
                 self.declared.append(
                     Declared(
                         method, concrete, access, handler, kind,
-                        self._page, self._git, frozenset(purposes),
+                        self._page, self._cookies, self._git, frozenset(purposes),
                     )
                 )  # fmt: skip
             return handler
@@ -200,6 +206,15 @@ class Router:
     def delete(self, path: str, access: Access, **more: Any) -> Callable[[Handler], Handler]:
         """Declare a route that deletes."""
         return self.route("DELETE", path, access, **more)
+
+
+class _Owner(StringConvertor):
+    """Match the name of an account: anything but the first words of the hub's own addresses."""
+
+    regex = f"(?!(?:{'|'.join(map(re.escape, sorted(RESERVED)))})(?:/|$))[^/]+"
+
+
+register_url_convertor("owner", _Owner())
 
 
 async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
@@ -234,7 +249,8 @@ def _expand(path: str, kinds: Iterable[str]) -> list[tuple[str | None, str]]:
         return [(k, path.replace("{api}", f"/api/{k}s/{{namespace}}/{{name}}")) for k in kinds]
     if "{repo}" in path:
         prefix = {"model": "", "dataset": "/datasets", "space": "/spaces"}
-        return [(k, path.replace("{repo}", f"{prefix[k]}/{{namespace}}/{{name}}")) for k in kinds]
+        named = {k: f"{prefix[k]}/{{namespace:owner}}/{{name}}" for k in kinds}
+        return [(k, path.replace("{repo}", named[k])) for k in kinds]
     return [(None, path)]
 
 
@@ -257,6 +273,8 @@ def _endpoint(declared: Declared, hub: Hub) -> Callable[[Request], Awaitable[Res
 def _let_in(call: Call) -> None:
     """Establish who asks and whether the route's declaration lets them in."""
     declared, hub = call.declared, call.hub
+    if declared.access is Access.ANONYMOUS:
+        return
     if declared.access is Access.TICKET:
         shown = call.query("ticket") or _bearer(call.request) or ""
         call.ticket = tickets.check(hub.vault, shown, declared.purposes)
@@ -291,7 +309,7 @@ def _identity(call: Call) -> Identity | None:
     token = _bearer(call.request)
     if token:
         return authenticate(call.hub.database, token)
-    if call.declared.page:
+    if call.declared.cookies:
         return session_identity(call.hub.database, call.request.cookies)
     return None
 

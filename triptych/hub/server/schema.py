@@ -130,4 +130,30 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_by_namespace ON jobs (namespace_id, created_at DESC);
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _WORKLOADS)
+_SIGN_IN = """
+CREATE TABLE oauth_clients (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    secret_hash BLOB,
+    redirect_uris TEXT NOT NULL,
+    created_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE oauth_codes (
+    hash BLOB PRIMARY KEY,
+    client_id TEXT NOT NULL,
+    user_id INTEGER NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
+    redirect_uri TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    nonce TEXT NOT NULL,
+    challenge TEXT NOT NULL,
+    expires_at REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE oauth_consents (
+    user_id INTEGER NOT NULL REFERENCES accounts(id) ON DELETE CASCADE,
+    client_id TEXT NOT NULL,
+    scopes TEXT NOT NULL,
+    PRIMARY KEY (user_id, client_id)
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _WORKLOADS, _SIGN_IN)

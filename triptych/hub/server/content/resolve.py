@@ -15,7 +15,7 @@ from triptych.hub.server.git.pointers import Pointer
 from triptych.hub.server.git.reading import Entry, Snapshot, open_repository, resolve
 from triptych.hub.server.routing import Access, Call, Router, in_thread
 
-routes = Router()
+routes = Router(cookies=True)
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 

@@ -6,7 +6,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 
-from triptych.errors import HubRefused
+from triptych.errors import EntryNotFound, HubRefused
 from triptych.hub.server.database import Database, Row
 from triptych.hub.server.repositories.names import require_account_name
 
@@ -57,6 +57,17 @@ def find_account(database: Database, name: str) -> Account | None:
     """Look an account up by its exact name."""
     row = database.one("SELECT * FROM accounts WHERE name = ? COLLATE BINARY", name)
     return _account(row) if row else None
+
+
+def account_by_id(database: Database, account_id: int) -> Account:
+    """Return an account by its number.
+
+    Raises: EntryNotFound when it is gone.
+    """
+    row = database.one("SELECT * FROM accounts WHERE id = ?", account_id)
+    if row is None:
+        raise EntryNotFound("This account no longer exists")
+    return _account(row)
 
 
 def list_accounts(database: Database) -> list[Account]:

@@ -64,18 +64,21 @@ def create_token(
     grants: Mapping[int, str] | None = None,
     expires_in_s: float | None = None,
     value: str | None = None,
+    prefix: str = _PREFIX,
 ) -> str:
     """Create a token and return it, for the only time.
+
+    A fine-grained token reaches the repositories of `grants` and otherwise what is public.
 
     Raises: HubRefused (409) when the user already has a token of that name.
     """
     if role not in TOKEN_ROLES:
         raise HubRefused(400, f"A token is one of {', '.join(TOKEN_ROLES)}, not {role!r}")
-    if bool(grants) != (role == "fineGrained"):
-        raise HubRefused(400, "A fine-grained token needs repositories, and only such a one")
+    if grants and role != "fineGrained":
+        raise HubRefused(400, "Only a fine-grained token is for single repositories")
     if value is not None:
         refuse_guessable(value)
-    token = value or _PREFIX + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
+    token = value or prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
     now = time.time()
     expires_at = now + expires_in_s if expires_in_s else None
     try:

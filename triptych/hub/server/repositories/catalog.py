@@ -97,6 +97,12 @@ def by_id(database: Database, repository_id: int) -> Repository:
     return _repository(row)
 
 
+def by_uid(database: Database, uid: str) -> Repository | None:
+    """Look a repository up by the id it keeps for life."""
+    row = database.one(f"{_SELECT} WHERE repositories.uid = ?", uid)
+    return _repository(row) if row else None
+
+
 def every(database: Database) -> list[Repository]:
     """Return all repositories; for the housekeeping."""
     return [_repository(row) for row in database.query(f"{_SELECT} ORDER BY repositories.id")]
