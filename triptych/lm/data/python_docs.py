@@ -21,6 +21,7 @@ from pathlib import Path
 from triptych.lm.data.document import Document, Reading
 
 LICENCE = "PSF-2.0"
+_CODE = "python-docs/code/"
 PARTS = ("english", "code")
 _LEFT_OUT = {"site-packages", "dist-packages", "pydoc_data", "test", "tests", "idle_test"}
 # Compiled modules whose import opens windows or exists for Python's own tests.
@@ -31,16 +32,21 @@ _Named = ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 def read_python_docs(part: str, reading: Reading) -> Iterator[Document]:
     """Yield the `english` part, the `code` part, or with "" both, English first."""
     files = list(_stdlib_files())
-    wanted = [name for name in PARTS if part in ("", name)]
-    reading.total_bytes += len(wanted) * sum(file.stat().st_size for file, _ in files)
-    if "english" in wanted:
+    reading.total_bytes += sum(file.stat().st_size for file, _ in files)
+    if part != "code":
         yield from _topics()
         for name in _compiled_modules():
             yield from _compiled_page(name)
-    for name in wanted:
-        for file, module in files:
-            yield from _read_module(file, module, name, reading)
-            reading.read_bytes += file.stat().st_size
+    code: list[Document] = []
+    for file, name in files:
+        for document in _read_module(file, name, reading):
+            if document.source.startswith(_CODE):
+                code.append(document)
+            elif part != "code":
+                yield document
+        reading.read_bytes += file.stat().st_size
+    if part != "english":
+        yield from code
 
 
 def _topics() -> Iterator[Document]:
@@ -89,7 +95,8 @@ def _stdlib_files() -> Iterator[tuple[Path, str]]:
             yield file, ".".join(names).removesuffix(".__init__")
 
 
-def _read_module(file: Path, name: str, part: str, reading: Reading) -> Iterator[Document]:
+def _read_module(file: Path, name: str, reading: Reading) -> Iterator[Document]:
+    """Yield the words and the code of one module."""
     try:
         with tokenize.open(file) as stream:
             text = stream.read()
@@ -98,14 +105,11 @@ def _read_module(file: Path, name: str, part: str, reading: Reading) -> Iterator
             tree = ast.parse(text)
     except (SyntaxError, UnicodeDecodeError, OSError):
         # lib2to3 and others carry files that are broken, or Python 2, on purpose.
-        if part == "code":
-            reading.drop("not_python", f"python-docs/code/{name}", file.stat().st_size)
+        reading.drop("not_python", f"{_CODE}{name}", file.stat().st_size)
         return
-    if part == "english":
-        yield _page(name, _docstrings(tree, name))
-    else:
-        code = _without_docstrings(text, tree)
-        yield Document(code, f"python-docs/code/{name}", LICENCE, f"python-docs/{name}")
+    yield _page(name, _docstrings(tree, name))
+    code = _without_docstrings(text, tree)
+    yield Document(code, f"{_CODE}{name}", LICENCE, f"python-docs/{name}")
 
 
 def _page(module: str, entries: list[tuple[str, str]]) -> Document:
