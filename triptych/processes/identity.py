@@ -106,6 +106,15 @@ def memory_bytes(identity: Identity) -> int:
     return max(0, int(memory.rss) - int(getattr(memory, "shared", 0)))
 
 
+def cpu_seconds(identity: Identity) -> float:
+    """Return the processor time a process has used so far."""
+    try:
+        times = psutil.Process(identity.pid).cpu_times()
+    except psutil.Error:
+        return 0.0
+    return float(times.user + times.system)
+
+
 def _marks() -> Iterator[tuple[Identity, str]]:
     for process in psutil.process_iter():
         try:

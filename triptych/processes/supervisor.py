@@ -36,7 +36,8 @@ class Backoff:
     """Say how a child that ended by itself is started again.
 
     The pause grows from `first_s` by `factor` up to `ceiling_s`. After `attempts` ends in a row
-    it is left alone; a child that ran for `healthy_s` starts counting afresh.
+    it is left alone; a child that ran for `healthy_s` starts counting afresh. With
+    `only_failures`, an end with exit code 0 is the end.
     """
 
     first_s: float = 1.0
@@ -44,6 +45,7 @@ class Backoff:
     ceiling_s: float = 60.0
     attempts: int = 5
     healthy_s: float = 60.0
+    only_failures: bool = False
 
     def pause_s(self, failures: int) -> float:
         """Return the pause before the start that follows this many ends in a row."""
@@ -271,12 +273,13 @@ class Supervisor:
         reason = watched.over_limit or _describe(watched.exit_code)
         self._record_path(watched.command.name).unlink(missing_ok=True)
         backoff = watched.backoff
-        if backoff is None:
+        if backoff is None or (backoff.only_failures and watched.exit_code == 0):
             return watched.become("exited", reason)
         healthy = time.monotonic() - watched.started_at >= backoff.healthy_s
         watched.failures = 1 if healthy else watched.failures + 1
         if watched.failures >= backoff.attempts:
-            return watched.become("exited", f"{reason}; {watched.failures} times in a row")
+            times = f"; {watched.failures} times in a row" if watched.failures > 1 else ""
+            return watched.become("exited", reason + times)
         pause_s = backoff.pause_s(watched.failures)
         watched.restart_at = time.monotonic() + pause_s
         return watched.become("waiting", f"{reason}; starts again in {pause_s:.3g} s")

@@ -53,7 +53,7 @@ def wishes(folder: Path, text: str) -> Wishes:
         ("no-such-package-at-all; python_version < '3'\n", []),
         ("uvicorn[standard]\n", ["uvicorn[standard]"]),
         ("./local.whl\n", ["./local.whl"]),
-        ("--index-url https://example.org\n", ["--index-url https://example.org"]),
+        ("--find-links wheels\n", ["--find-links wheels"]),
         ("x @ https://example.org/x.whl\n", ["x @ https://example.org/x.whl"]),
     ],
 )

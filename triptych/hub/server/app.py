@@ -22,7 +22,12 @@ from triptych.hub.server.clock import ExactDate
 from triptych.hub.server.content import lfs, resolve
 from triptych.hub.server.git import routes as git_routes
 from triptych.hub.server.git import transport, upload_routes
+from triptych.hub.server.identity import oauth_routes
 from triptych.hub.server.identity import routes as identity_routes
+from triptych.hub.server.jobs import routes as jobs_routes
+from triptych.hub.server.jobs.runner import Jobs
+from triptych.hub.server.pages import account as account_pages
+from triptych.hub.server.pages import browse
 from triptych.hub.server.repositories import routes as repository_routes
 from triptych.hub.server.repositories.heads import repair
 from triptych.hub.server.routing import Declared, RawPath, Router, as_routes, in_thread
@@ -47,6 +52,11 @@ def rooms() -> list[Router]:
         resolve.routes,
         xet_routes.routes,
         spaces_routes.routes,
+        jobs_routes.routes,
+        oauth_routes.routes,
+        oauth_routes.pages,
+        account_pages.routes,
+        browse.routes,
     ]
 
 
@@ -59,6 +69,7 @@ def create_app(settings: HubConfig) -> RawPath:
     """Build the hub over its folder; the folder is taken when the application starts."""
     hub = Hub(settings)
     hub.spaces = Spaces(hub)
+    hub.jobs = Jobs(hub)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -69,6 +80,8 @@ def create_app(settings: HubConfig) -> RawPath:
             await in_thread(repair, hub)
             await hub.spaces.open()
             stack.push_async_callback(hub.spaces.close)
+            await hub.jobs.open()
+            stack.push_async_callback(hub.jobs.close)
             stack.push_async_callback(hub.events.drain)
             yield
 

@@ -17,6 +17,7 @@ from triptych.hub.server.layout import Layout
 from triptych.hub.server.vault import Vault
 
 if TYPE_CHECKING:
+    from triptych.hub.server.jobs.runner import Jobs
     from triptych.hub.server.spaces.runner import Spaces
 
 ADMIN = "admin"
@@ -26,6 +27,7 @@ class Hub:
     """Hold what the rooms of the hub share."""
 
     spaces: Spaces
+    jobs: Jobs
 
     def __init__(self, config: HubConfig) -> None:
         self.config = config

@@ -65,10 +65,7 @@ class Spaces:
         self._supervisor = await asyncio.to_thread(self._take_folder)
         for name in self._supervisor.reaped:
             log.warning("ended %s, which a killed hub left running", name)
-        config = self.hub.config
-        host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host  # noqa: S104
-        address = f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
-        self._ground = Ground(self.hub, self._supervisor, self.folder, address)
+        self._ground = Ground(self.hub, self._supervisor, self.folder, self.local_address)
         self._builder = Builder(self._ground)
         self._upstream = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
@@ -93,6 +90,13 @@ class Spaces:
         await asyncio.gather(*(space.stop() for space in self._spaces.values()))
         await asyncio.to_thread(self._supervisor.close)
         await self._upstream.close()
+
+    @property
+    def local_address(self) -> str:
+        """Return the hub's address as a process on this machine reaches it."""
+        config = self.hub.config
+        host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
 
     async def of(self, repository: Repository) -> Space:
         """Return the Space of a repository, also in the moment after its creation."""
