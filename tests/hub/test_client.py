@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -139,6 +142,67 @@ def test_the_token_of_this_machines_hub_goes_to_this_machine_only(
     assert _find_token("https://hub.example.org") is None
     monkeypatch.setenv("HF_TOKEN", "hf_given")
     assert _find_token("http://127.0.0.1:7880") == "hf_given"
+
+
+class Forge(BaseHTTPRequestHandler):
+    """A forge that vouches for its workflow, and a hub that trusts it for one repository."""
+
+    def do_GET(self) -> None:
+        authorization = self.headers.get("Authorization")
+        if self.path.startswith("/vouch?"):
+            granted = authorization == "Bearer of-the-workflow"
+            self.answer({"value": "a.signed.word"} if granted else None)
+        else:
+            self.answer({"name": "acme"} if authorization == "Bearer hf_jwt_brief" else None)
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        granted = asked["subject_token"] == "a.signed.word"
+        granted = granted and asked["resource"] == "spaces/acme/chat"
+        token = {"access_token": "hf_jwt_brief", "token_type": "bearer", "expires_in": 3600}
+        self.answer(token if granted else None)
+
+    def answer(self, value: object) -> None:
+        body = json.dumps(value or {"error": "no"}).encode()
+        self.send_response(200 if value else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("resource", "said"), [("spaces/acme/chat", "acme"), ("spaces/acme/other", "AccessDenied")]
+)
+def test_a_workflow_signs_in_without_a_stored_token(resource: str, said: str) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Forge)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    code = (
+        "from triptych.errors import TriptychError; from triptych.hub.client import Hub\n"
+        "try: print(Hub().whoami())\n"
+        "except TriptychError as error: print(type(error).__name__)"
+    )
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": address,
+        "HF_OIDC_RESOURCE": resource,
+        "HF_TOKEN": "",
+        "GITHUB_ACTIONS": "true",
+        "ACTIONS_ID_TOKEN_REQUEST_URL": f"{address}/vouch",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "of-the-workflow",
+    }
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+        )
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert done.stdout.split() == [said], done.stderr
 
 
 def test_the_command_line_does_not_load_the_client_library_for_help() -> None:

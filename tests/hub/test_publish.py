@@ -124,6 +124,17 @@ def test_a_private_repository_is_private(
         Hub(client.endpoint).head(repo)
 
 
+def test_a_public_repository_is_not_taken_for_a_private_one(
+    client: Hub, fresh: Fresh, run_folder: Path
+) -> None:
+    repo = fresh()
+    found = milestones(run_folder)
+    public = publish(client, found[4], repo, None)
+    with pytest.raises(PublishRefused, match="is public"):
+        publish(client, found[8], repo, None, Options(private=True))
+    assert client.head(repo) == public.commit
+
+
 def test_the_gate_measures_what_is_uploaded_in_a_fresh_process(
     client: Hub, fresh: Fresh, run_folder: Path
 ) -> None:

@@ -99,6 +99,11 @@ class Hub:
         with translated(repo, self.endpoint):
             return self._api.repo_exists(repo.repo_id, repo_type=repo.repo_type)
 
+    def is_private(self, repo: Repo) -> bool:
+        """Tell whether only its owners may see the repository."""
+        with translated(repo, self.endpoint):
+            return bool(self._api.repo_info(repo.repo_id, repo_type=repo.repo_type).private)
+
     def head(self, repo: Repo, revision: str | None = None) -> str:
         """Resolve a branch, tag or commit to its full sha.
 
@@ -305,15 +310,12 @@ class Hub:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
             answer = get_session().get(f"{state.url}{path}", headers=headers, timeout=timeout_s)
+            body = answer.json() if answer.status_code == 200 else None
         except httpx2.HTTPError:
             return None
-        if answer.status_code != 200:
-            return None
-        try:
-            body = answer.json()
         except ValueError:
-            return {}
-        return body if isinstance(body, dict) else {}
+            body = {}
+        return body if isinstance(body, dict) or body is None else {}
 
 
 def _find_token(endpoint: str) -> str | None:

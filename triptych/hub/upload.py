@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from triptych.errors import RepositoryNotFound
+from triptych.errors import PublishRefused, RepositoryNotFound
 from triptych.hub.changes import compare
 from triptych.hub.client import Hub
 from triptych.hub.repository import Content, Repo
@@ -26,10 +26,16 @@ def put_files(
     """Create the repository if need be and commit what differs; delete present `stale` paths.
 
     Returns: the head, and whether it is a new commit.
-    Raises: CommitConflict when somebody else commits in between.
+    Raises: CommitConflict when somebody else commits in between; PublishRefused when it should
+    be private and is public.
     """
     try:
         head = hub.head(repo)
+        if private and not hub.is_private(repo):
+            raise PublishRefused(
+                f"{repo} exists already and is public",
+                hint="make it private in its settings, choose another name, or leave out --private",
+            )
     except RepositoryNotFound:
         hub.create(repo, private=private, sdk="gradio")
         head = hub.head(repo)
