@@ -19,6 +19,7 @@ from triptych.config.hub import HubConfig
 from triptych.hub.server.app import create_app
 from triptych.hub.server.identity.accounts import Account, create_account
 from triptych.hub.server.identity.tokens import create_token
+from triptych.hub.server.serving import settings
 from triptych.hub.server.state import Hub
 
 
@@ -46,15 +47,13 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
     """Start hubs, each over a folder of its own, and stop them at the end."""
     stops: list[Callable[[], None]] = []
 
-    def start(**settings: object) -> RunningHub:
+    def start(**values: object) -> RunningHub:
         root = tmp_path_factory.mktemp("hub")
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = HubConfig(root=str(root), port=port, **settings)  # type: ignore[arg-type]
+        config = HubConfig(root=str(root), port=port, **values)  # type: ignore[arg-type]
         raw = create_app(config)
-        server = uvicorn.Server(
-            uvicorn.Config(raw, log_level="warning", timeout_graceful_shutdown=1)
-        )
+        server = uvicorn.Server(settings(raw))
 
         def run() -> None:
             asyncio.run(server.serve([listener]))

@@ -7,6 +7,7 @@ import socket
 import sys
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from triptych.config.hub import HubConfig
 from triptych.errors import UsageError
@@ -26,19 +27,22 @@ def serve(config: HubConfig, *, log_level: str = "warning") -> int:
     print(f"hub: http://{host}:{port}", flush=True)
     print(f"hub: files in {config.folder()}", file=sys.stderr)
     print(f"hub: administrator's token in {Layout(config.folder()).admin_token}", file=sys.stderr)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level=log_level,
-            access_log=log_level in ("info", "debug"),
-            server_header=False,
-            date_header=False,
-            timeout_graceful_shutdown=5,
-            timeout_keep_alive=30,
-        )
-    )
+    server = uvicorn.Server(settings(app, log_level))
     server.run(sockets=[listener])
     return 0 if server.started else 1
+
+
+def settings(app: ASGIApp, log_level: str = "warning") -> uvicorn.Config:
+    """Return how the hub's application is served."""
+    return uvicorn.Config(
+        app,
+        log_level=log_level,
+        access_log=log_level in ("info", "debug"),
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=5,
+        timeout_keep_alive=30,
+    )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -86,27 +86,19 @@ def register_client(
     return client_id, secret
 
 
-def find_client(
-    database: Database, vault: Vault, client_id: str, space_address: str | None
-) -> Client | None:
-    """Return a client; a Space's is found through its repository, by the caller."""
-    if client_id.startswith(_SPACE):
-        row = database.one(
-            "SELECT repositories.name, accounts.name AS namespace FROM repositories"
-            " JOIN accounts ON accounts.id = namespace_id WHERE uid = ? AND kind = 'space'",
-            client_id.removeprefix(_SPACE),
-        )
-        if row is None or space_address is None:
-            return None
-        secret = vault.sign(f"oauth {client_id}".encode()).hex()
-        name = f"{row['namespace']}/{row['name']}"
-        return Client(client_id, name, (space_address,), digest(secret))
+def registered_client(database: Database, client_id: str) -> Client | None:
+    """Return a client that an administrator registered."""
     row = database.one("SELECT * FROM oauth_clients WHERE id = ?", client_id)
     if row is None:
         return None
-    return Client(
-        row["id"], row["name"], tuple(json.loads(row["redirect_uris"])), row["secret_hash"]
-    )
+    redirect_uris = tuple(json.loads(row["redirect_uris"]))
+    return Client(row["id"], row["name"], redirect_uris, row["secret_hash"])
+
+
+def space_client(vault: Vault, space: Repository, address: str) -> Client:
+    """Return a Space as a client, known by its own address."""
+    client_id, secret = space_credentials(vault, space)
+    return Client(client_id, space.repo_id, (address,), digest(secret))
 
 
 def space_of(client_id: str) -> str | None:

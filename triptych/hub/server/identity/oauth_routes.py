@@ -204,12 +204,14 @@ def _wish(call: Call, fields: dict[str, str]) -> tuple[Client, str, tuple[str, .
 
 
 def _client(call: Call, client_id: str) -> Client | None:
-    address = None
     uid = oauth.space_of(client_id)
-    if uid is not None:
-        space = catalog.by_uid(call.hub.database, uid)
-        address = call.hub.spaces.address(space, call.base_url) if space else None
-    return oauth.find_client(call.hub.database, call.hub.vault, client_id, address)
+    if uid is None:
+        return oauth.registered_client(call.hub.database, client_id)
+    space = catalog.by_uid(call.hub.database, uid)
+    if space is None or space.kind != "space":
+        return None
+    address = call.hub.spaces.address(space, call.base_url)
+    return oauth.space_client(call.hub.vault, space, address)
 
 
 async def _send_back(call: Call, client: Client, fields: dict[str, str]) -> Response:

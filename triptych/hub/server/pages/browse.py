@@ -120,7 +120,8 @@ async def repository(call: Call) -> Response:
     if call.repository.kind == "space":
         described = call.hub.spaces.describe(call.repository, call.base_url)
         values["space"] = described.get("runtime", {})
-        values["address"] = described.get("host", "")
+        account_id = call.identity.account_id if call.identity else None
+        values["address"] = call.hub.spaces.door(call.repository, call.base_url, account_id)
     return render("repository.html", call, **values)
 
 

@@ -30,6 +30,11 @@ class Card:
     python_version: str = ""
     start_timeout_s: float = 1800.0
     headers: dict[str, str] = field(default_factory=dict)
+    signs_in: bool = False
+    scopes: tuple[str, ...] = ()
+    preloads: bool = False
+    oauth_scopes: str = ""
+    """What the app asks of people who sign in; empty without `hf_oauth: true`."""
 
 
 def read_card(folder: Path) -> Card:
@@ -80,7 +85,27 @@ def _card(values: dict[str, Any]) -> Card:
         python_version=str(values.get("python_version") or ""),
         start_timeout_s=_duration_s(values.get("startup_duration_timeout", "30m")),
         headers={name: str(value) for name, value in headers.items()},
+        signs_in=values.get("hf_oauth") is True,
+        scopes=("openid", "profile", *_words(values, "hf_oauth_scopes")),
+        preloads=bool(values.get("preload_from_hub")),
+        oauth_scopes=_oauth_scopes(values),
     )
+
+
+def _oauth_scopes(values: dict[str, Any]) -> str:
+    if values.get("hf_oauth") is not True:
+        return ""
+    more = values.get("hf_oauth_scopes") or []
+    if not isinstance(more, list) or not all(isinstance(scope, str) for scope in more):
+        raise _wrong("hf_oauth_scopes", "write a list, as `- read-repos`")
+    return " ".join(dict.fromkeys(["openid", "profile", *more]))
+
+
+def _words(values: dict[str, Any], name: str) -> tuple[str, ...]:
+    words = values.get(name) or []
+    if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        raise _wrong(f"{name} is not a list of words", "write them as `- word` lines")
+    return tuple(words)
 
 
 def _duration_s(value: object) -> float:

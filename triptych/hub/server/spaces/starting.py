@@ -8,6 +8,7 @@ from contextlib import suppress
 import aiohttp
 
 from triptych.config import environment
+from triptych.hub.server.identity.oauth import space_credentials
 from triptych.hub.server.repositories import variables
 from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.spaces.ground import Ground, to_the_end
@@ -85,6 +86,7 @@ def _command(ground: Ground, instance: Instance, repository: Repository, host: s
     values = {
         **base,
         **_where_it_runs(ground, instance, repository, host),
+        **_sign_in(ground, instance, repository),
         **variables.reveal(hub, repository),
         # The last word: an app that was told another port could not be reached.
         "PORT": str(instance.port),
@@ -102,11 +104,33 @@ def _command(ground: Ground, instance: Instance, repository: Repository, host: s
     )
 
 
+def _sign_in(ground: Ground, instance: Instance, repository: Repository) -> dict[str, str]:
+    """Return what an app needs to ask people who they are on this hub."""
+    if not instance.card.signs_in:
+        return {}
+    client_id, secret = space_credentials(ground.hub.vault, repository)
+    return {
+        "OAUTH_CLIENT_ID": client_id,
+        "OAUTH_CLIENT_SECRET": secret,
+        "OAUTH_SCOPES": " ".join(instance.card.scopes),
+        "OPENID_PROVIDER_URL": ground.hub.config.public_url.rstrip("/") or ground.address,
+    }
+
+
 def _where_it_runs(
     ground: Ground, instance: Instance, repository: Repository, host: str
 ) -> dict[str, str]:
-    """Return the documented variables that tell an app where it runs."""
-    return {
+    """Return the documented variables that tell an app where it runs, and who signs people in."""
+    sign_in = {}
+    if instance.card.oauth_scopes:
+        client_id, secret = space_credentials(ground.hub.vault, repository)
+        sign_in = {
+            "OAUTH_CLIENT_ID": client_id,
+            "OAUTH_CLIENT_SECRET": secret,
+            "OAUTH_SCOPES": instance.card.oauth_scopes,
+            "OPENID_PROVIDER_URL": ground.address,
+        }
+    return sign_in | {
         "SYSTEM": "spaces",
         "SPACE_ID": repository.repo_id,
         "SPACE_HOST": host.partition("://")[2],
