@@ -60,16 +60,37 @@ def read_hub_dataset(
             revision=reference.revision,
             streaming=True,
         )
-        licence = rows.info.license or config.licence
+        licence = _card_licence(reference) or config.licence
         for document in documents(rows, name, config, reading):
             own = document.licence if document.licence != config.licence else licence
             yield Document(document.text, document.source, own, document.group)
 
 
+def _card_licence(reference: DatasetReference) -> str | None:
+    """Read the licence in the front matter of the dataset's card."""
+    import fsspec
+    import yaml
+
+    revision = f"@{reference.revision.replace('/', '%2F')}" if reference.revision else ""
+    try:
+        with fsspec.open(f"hf://datasets/{reference.repo_id}{revision}/README.md") as file:
+            card = file.read().decode("utf-8", "replace")
+        front_matter = yaml.safe_load(card.split("---")[1]) if card.startswith("---") else None
+    except (FileNotFoundError, IndexError, yaml.YAMLError):
+        return None
+    licence = front_matter.get("license") if isinstance(front_matter, dict) else None
+    return ", ".join(licence) if isinstance(licence, list) else licence
+
+
 @contextmanager
 def _dataset_errors(reference: DatasetReference) -> Iterator[None]:
-    from datasets.exceptions import DatasetsError
-
+    try:
+        from datasets.exceptions import DatasetsError
+    except ModuleNotFoundError as error:
+        raise DataError(
+            "reading a dataset from the hub needs the package `datasets`",
+            hint="install it with: pip install 'triptych[datasets]'",
+        ) from error
     where = f"{reference.repo_id} (subset {reference.subset or 'default'}, {reference.split})"
     try:
         yield
