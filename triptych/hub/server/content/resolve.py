@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -80,7 +81,7 @@ def send_bytes(
 ) -> Response:
     """Send content that is in hand, or else the large file an entry points to."""
     span = requested_span(call, entry.size, headers["ETag"])
-    media_type = "text/plain; charset=utf-8" if entry.pointer is None else None
+    media_type = _media_type(entry)
     headers["Content-Length"] = str(entry.size if span is None else span.length)
     if span is not None:
         end = span.start + span.length - 1
@@ -96,8 +97,16 @@ def send_bytes(
     blocks = call.hub.objects.read(entry.pointer.sha256, part.start, part.length)
     return StreamingResponse(
         threaded(blocks), status_code=status, headers=headers,
-        media_type="application/octet-stream",
+        media_type=media_type,
     )  # fmt: skip
+
+
+def _media_type(entry: Entry) -> str:
+    """Return a type that a browser shows but never runs."""
+    guessed = mimetypes.guess_type(entry.path)[0] or ""
+    if guessed.startswith(("image/", "audio/", "video/")) or guessed == "application/json":
+        return guessed
+    return "application/octet-stream" if entry.pointer else "text/plain; charset=utf-8"
 
 
 def requested_span(call: Call, size: int, etag: str) -> Span | None:
