@@ -3,12 +3,14 @@
 Examples:
   triptych eval RUN --text notes.txt
   triptych eval checkpoints/step-00000100 --data corpus --json
+  triptych eval RUN --tasks hellaswag my_task.yaml --limit 100
 CHECKPOINT is a folder, a run (its best checkpoint), or OWNER/NAME on the hub.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 
 
@@ -19,13 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, metavar="DIR", help="validation split of a corpus")
     what.add_argument("--text", type=Path, metavar="FILE", help="a text file in UTF-8")
+    what.add_argument(
+        "--tasks", nargs="+", metavar="TASK", help="names or YAML files for the lm-eval harness"
+    )
+    parser.add_argument("--limit", type=int, help="questions per task")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate and print."""
-    import json
-
+    if args.tasks:
+        return _tasks(args)
     from triptych.cli.resolve import resolve
     from triptych.config import load_config
     from triptych.lm.evaluate.comparison import evaluate_corpus, evaluate_text, read_text
@@ -41,6 +47,38 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(values, indent=2))
         return 0
     for name, value in values.items():
-        shown = f"{value:,.4f}" if isinstance(value, float) else f"{value:,}" if value else ""
-        print(f"{name:<12} {value if isinstance(value, str) else shown}")
+        print(f"{name:<12} {_shown(value)}")
     return 0
+
+
+def _tasks(args: argparse.Namespace) -> int:
+    from triptych.cli.resolve import resolve
+    from triptych.errors import UsageError
+    from triptych.lm.generate.torch_engine import TorchEngine
+    from triptych.lm.model.checkpoint import load_tokenizer
+
+    try:
+        from triptych.lm.evaluate.harness import run_tasks
+    except ImportError as error:
+        raise UsageError(
+            "tasks need the package lm-eval", hint="pip install 'triptych[tasks]'"
+        ) from error
+    folder = resolve(args.checkpoint)
+    engine = TorchEngine.load(folder)
+    try:
+        scores = run_tasks(engine, load_tokenizer(folder), args.tasks, limit=args.limit)
+    finally:
+        engine.close()
+    if args.json:
+        print(json.dumps(scores, indent=2))
+        return 0
+    for task, metrics in scores.items():
+        for name, value in metrics.items():
+            print(f"{task:<24} {name:<24} {_shown(value)}")
+    return 0
+
+
+def _shown(value: float | str | None) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4f}"
+    return f"{value:,}" if isinstance(value, int) else value or "unknown"

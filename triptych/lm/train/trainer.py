@@ -26,7 +26,7 @@ from triptych.lm.train import checkpoints, distribution, probe
 from triptych.lm.train.events import Checkpoint, Eval, Event, Log, RunState, Sample, State, Step
 from triptych.lm.train.folder import RunFolder, timestamp
 from triptych.lm.train.learner import Learner
-from triptych.lm.train.samples import continue_text, openings
+from triptych.lm.train.samples import continue_texts, openings
 from triptych.lm.train.setup import Resolve, Setup, prepare, restore, saved_config
 
 
@@ -235,16 +235,17 @@ class Trainer:
         train, corpus = self.setup.config.train, self.setup.corpus
         model = self.learner.refresh_judged()
         prompts = train.sample_prompts or openings(corpus.val, corpus.tokenizer)
-        for number, prompt in enumerate(prompts):
-            text = ""
-            if self.world.leads:
-                text = continue_text(
-                    model,
-                    corpus.tokenizer,
-                    prompt,
-                    new_tokens=train.sample_tokens,
-                    seed=train.seed + number,
-                )
+        texts = [""] * len(prompts)
+        if self.world.leads:
+            texts = continue_texts(
+                model,
+                corpus.tokenizer,
+                prompts,
+                new_tokens=train.sample_tokens,
+                seed=train.seed,
+                precision=self.setup.recipe.precision,
+            )
+        for prompt, text in zip(prompts, texts, strict=True):
             yield Sample(**self._next(), step=step, prompt=prompt, text=text)
 
     def _save(self, step: int, scheduled: bool) -> None:
