@@ -6,6 +6,7 @@ Examples:
   triptych hub org add acme && triptych hub org member acme alice write
   triptych hub token create alice laptop --role write
   triptych hub token create alice ci --repo model:acme/base=read
+  triptych hub approve acme/app
   triptych hub gc --dry-run
 """
 
@@ -37,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gc.add_argument("--dry-run", action="store_true", help="only say what would go")
     gc.add_argument("--grace-s", type=int, help="keep what is younger, in seconds")
     gc.add_argument("--json", action="store_true", help="as JSON")
+
+    approve = nouns.add_parser(
+        "approve", parents=[where], help="let a Space run where it cannot be isolated"
+    )
+    approve.add_argument("space", metavar="SPACE_ID")
+    approve.add_argument("--withdraw", action="store_true", help="take the approval back")
 
     _add_user_arguments(nouns.add_parser("user", help="people"), where)
     _add_org_arguments(nouns.add_parser("org", help="organisations"), where)
@@ -98,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
         ensure_admin(hub)
         if args.noun == "gc":
             return _gc(hub, args)
-        verbs = {"user": _user, "org": _org, "token": _token}
+        verbs = {"approve": _approve, "user": _user, "org": _org, "token": _token}
         return verbs[args.noun](hub, args)
     finally:
         hub.close()
@@ -128,6 +135,21 @@ def _gc(hub: Hub, args: argparse.Namespace) -> int:
             f"{verb} {report.freed_bytes / 1e6:,.1f} MB: {report.objects} large files,"
             f" {report.xorbs} Xet blocks, {report.repositories} abandoned repositories"
         )
+    return 0
+
+
+def _approve(hub: Hub, args: argparse.Namespace) -> int:
+    import sys
+
+    from triptych.errors import RepositoryNotFound
+    from triptych.hub.server.repositories import catalog
+    from triptych.hub.server.spaces import records
+
+    space = catalog.find(hub.database, "space", *args.space.partition("/")[::2])
+    if space is None:
+        raise RepositoryNotFound(f"there is no Space {args.space}", hint="write it as ORG/NAME")
+    records.change(hub.database, space.id, approved=int(not args.withdraw))
+    print(f"next: triptych spaces restart {args.space}", file=sys.stderr)
     return 0
 
 

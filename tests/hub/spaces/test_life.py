@@ -109,6 +109,42 @@ def test_an_app_gets_the_documented_variables_and_none_of_the_hubs(running, monk
     assert space.get("/").text == "moin"
 
 
+def test_an_app_that_signs_people_in_gets_its_client(running, app) -> None:
+    space = running.space(None)
+    readme = "---\nsdk: gradio\nhf_oauth: true\nhf_oauth_scopes: [email]\n---\n"
+    space.push(app=app, readme=readme)
+    space.until("RUNNING")
+    given = space.seen()["environment"]
+    assert given["OAUTH_SCOPES"] == "openid profile email"
+    assert given["OPENID_PROVIDER_URL"] == running.url
+    assert given["OAUTH_CLIENT_ID"] and given["OAUTH_CLIENT_SECRET"]
+    found = httpx.get(given["OPENID_PROVIDER_URL"] + "/.well-known/openid-configuration").json()
+    assert found["authorization_endpoint"].startswith(running.url)
+
+
+def test_the_answers_keys_are_those_of_the_public_hub(probe) -> None:
+    # Source: the schema the public hub's own OpenAPI description gives a Space's runtime.
+    required = {"stage", "hardware", "replicas"}
+    known = required | {
+        "storage", "gcTimeout", "errorMessage", "devMode", "domains", "sha", "hotReloading",
+        "volumes",
+    }  # fmt: skip
+    runtime = probe.runtime
+    assert required <= runtime.keys() <= known
+    assert runtime["hardware"].keys() == {"current", "requested"}
+    assert runtime["replicas"] == {"current": 1, "requested": 1}
+    assert all(one.keys() == {"domain", "stage"} for one in runtime["domains"])
+
+
+def test_metrics_stream_what_an_app_uses(running, probe) -> None:
+    address = f"{running.url}/api/spaces/{probe.repo_id}/metrics"
+    bearer = {"authorization": f"Bearer {running.token}"}
+    with httpx.stream("GET", address, headers=bearer, timeout=60, trust_env=False) as answer:
+        line = next(line for line in answer.iter_lines() if line.startswith("data: "))
+    measured = json.loads(line.removeprefix("data: "))
+    assert 2**20 < measured["memory_used_bytes"] < measured["memory_total_bytes"] == 2**29
+
+
 def test_secrets_are_named_but_never_told(running) -> None:
     space = running.space(space_secrets=[{"key": "API_KEY", "value": "s3cret-value"}])
     space.api.add_space_secret(space.repo_id, "OTHER", "t0p", description="of another")

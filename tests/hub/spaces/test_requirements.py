@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from triptych.hub.server.spaces.environments import Environments
 from triptych.hub.server.spaces.requirements import Wishes, is_running_version
 
 APP = """
@@ -90,12 +92,11 @@ def test_a_space_runs_with_packages_of_its_own_on_top_of_the_running_ones(runnin
     assert prefix.startswith(str(environments))
     log = "".join(space.api.fetch_space_logs(space.repo_id, build=True))
     assert "Successfully installed tinywish-1.5" in log
-    mark = Path(prefix, "ready").stat().st_mtime_ns
     space.api.restart_space(space.repo_id)
     space.until("RUNNING")
     log = "".join(space.api.fetch_space_logs(space.repo_id, build=True))
     assert "using environment" in log
-    assert Path(prefix, "ready").stat().st_mtime_ns == mark
+    assert space.get("/").text.split()[1] == prefix
 
 
 def test_what_cannot_be_installed_is_a_build_error_with_pips_words(running, monkeypatch):
@@ -106,3 +107,25 @@ def test_what_cannot_be_installed_is_a_build_error_with_pips_words(running, monk
     assert "exit code 1" in runtime["errorMessage"]
     log = "".join(space.api.fetch_space_logs(space.repo_id, build=True))
     assert "No matching distribution found for no-such-package-at-all==9" in log
+
+
+def test_rebuilding_leaves_what_runs_alone_and_the_next_start_sweeps(tmp_path: Path) -> None:
+    kept = Environments(tmp_path / "environments")
+    assert kept.current("key") is None
+    first, half = kept.new("key"), kept.new("other")
+    kept.settle("key", first)
+    assert kept.current("key") == first
+    second = kept.new("key")
+    assert kept.current("key") == first
+    kept.settle("key", second)
+    assert kept.current("key") == second and first.exists()
+    kept.sweep()
+    assert second.exists() and not first.exists() and not half.parent.exists()
+
+
+def test_an_environment_nobody_wanted_for_long_is_swept(tmp_path: Path) -> None:
+    kept = Environments(tmp_path / "environments")
+    kept.settle("old", kept.new("old"))
+    os.utime(tmp_path / "environments" / "old" / "current", (0, 0))
+    kept.sweep()
+    assert kept.current("old") is None

@@ -53,6 +53,7 @@ class Jobs:
         address = self.hub.spaces.local_address
         self._ground = Ground(self.hub, self.supervisor, self.folder, address)
         self._builder = Builder(self._ground)
+        await asyncio.to_thread(self._builder.environments.sweep)
         for job in await asyncio.to_thread(self._settle):
             self._begin(job)
         self._ticker = asyncio.create_task(self._tick())

@@ -8,17 +8,16 @@ reach the package index the hub's administrator configured.
 from __future__ import annotations
 
 import asyncio
-import shutil
 from pathlib import Path
 
 from triptych.config import environment
-from triptych.durable import write_atomic
 from triptych.errors import StorageError, TriptychError
 from triptych.hub.server.git.reading import open_repository, resolve
 from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.repositories.names import require_path
 from triptych.hub.server.spaces import requirements
 from triptych.hub.server.spaces.card import read_card
+from triptych.hub.server.spaces.environments import Environments
 from triptych.hub.server.spaces.ground import Ground, to_the_end
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import Wishes
@@ -30,7 +29,6 @@ from triptych.hub.server.workloads.sandbox import Workplace
 from triptych.processes import Command, Limits, Supervisor
 
 PYTHON = Path("bin", "python")
-_READY = "ready"
 _PIP_VARIABLES = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy")
 
 
@@ -64,8 +62,7 @@ class Builder:
     def __init__(self, ground: Ground) -> None:
         self.hub = ground.hub
         self.supervisor = ground.supervisor
-        self.environments = ground.folder / "environments"
-        self.environments.mkdir(parents=True, exist_ok=True)
+        self.environments = Environments(ground.folder / "environments")
         self._slots = asyncio.Semaphore(2)
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -104,22 +101,21 @@ class Builder:
             return requirements.running_python()
         instance.say("not in the running environment: " + ", ".join(unmet))
         key = await asyncio.to_thread(wishes.key, instance.sha)
-        folder = self.environments / key
         async with self._locks.setdefault(key, asyncio.Lock()):
-            if (folder / _READY).exists() and not afresh:
+            folder = await asyncio.to_thread(self.environments.current, key)
+            if folder is not None and not afresh:
                 instance.say(f"using environment {key}")
             else:
+                folder = self.environments.new(key)
                 await self._install(instance, wishes, folder)
+                await asyncio.to_thread(self.environments.settle, key, folder)
         return folder / PYTHON
 
     async def _install(self, instance: Instance, wishes: Wishes, folder: Path) -> None:
-        await asyncio.to_thread(shutil.rmtree, folder, True)
-        folder.mkdir(parents=True)
         await self._run(instance, requirements.lay_foundation(folder), folder)
         await asyncio.to_thread(requirements.add_running_packages, folder)
         for command in requirements.install(folder, wishes):
             await self._run(instance, command, folder)
-        await asyncio.to_thread(write_atomic, folder / _READY, "1\n")
 
     async def _run(self, instance: Instance, arguments: list[str], writable: Path) -> None:
         place = Workplace(
@@ -129,6 +125,10 @@ class Builder:
         confined = confine(arguments, place)
         inherited = environment.snapshot()
         variables = sandbox.base_environment(confined.home, writable / "bin", inherited)
+        # Unpacked packages can be larger than the memory behind /tmp.
+        scratch = instance.home / "scratch"
+        scratch.mkdir(exist_ok=True)
+        variables["TMPDIR"] = str(confined.home / scratch.name)
         variables |= {
             name: value for name, value in inherited.items() if name.startswith(_PIP_VARIABLES)
         }
@@ -147,6 +147,8 @@ class Builder:
     def _mention_limits(self, instance: Instance) -> None:
         if (instance.app / "packages.txt").is_file():
             instance.say("packages.txt is not installed here: install Debian packages on the host")
+        if instance.card.preloads:
+            instance.say("preload_from_hub is left to the app: the hub is on the same machine")
         wanted = instance.card.python_version
         if wanted and not requirements.is_running_version(wanted):
             instance.say(f"python_version {wanted} is not available here; using this hub's Python")

@@ -59,11 +59,9 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             return
         headers = Headers(scope=scope)
-        hub = self.space.ground.hub
         try:
-            repository = await asyncio.to_thread(self.space.repository)
-            let_in = await asyncio.to_thread(
-                admission.let_in, hub, repository, headers, scope["query_string"]
+            repository, let_in = await asyncio.to_thread(
+                self._admit, headers, scope["query_string"]
             )
         except RepositoryNotFound:
             await _refuse(scope, receive, send, 404, "There is no such Space")
@@ -79,6 +77,10 @@ class Gate:
                 await self._websocket(scope, receive, send, let_in.keep_authorization)
             else:
                 await self._http(scope, receive, send, repository, let_in.keep_authorization)
+
+    def _admit(self, headers: Headers, query: bytes) -> tuple[Repository, admission.LetIn]:
+        repository = self.space.repository()
+        return repository, admission.let_in(self.space.ground.hub, repository, headers, query)
 
     async def _sign_in(self, scope: Scope, receive: Receive, send: Send, ticket: str) -> None:
         """Keep a ticket from the address in a cookie, and show the address without it."""

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from triptych.errors import HubRefused
 from triptych.hub.server.repositories import variables
 from triptych.hub.server.routing import Access, Call, Router, in_thread
 from triptych.hub.server.spaces import records
 from triptych.hub.server.spaces.space import Space
-from triptych.hub.server.workloads import hardware
+from triptych.hub.server.workloads import hardware, metrics
 from triptych.hub.server.workloads.logs import LogBook, stream
+from triptych.wire import sse
 
 routes = Router()
 _SPACE = ("space",)
@@ -119,6 +120,16 @@ async def build_log(call: Call) -> Response:
 async def run_log(call: Call) -> Response:
     """Stream what the app writes."""
     return _log((await _space(call)).log_book(build=False), call)
+
+
+@routes.get("{api}/metrics", Access.WRITE, kinds=_SPACE)
+async def statistics(call: Call) -> Response:
+    """Stream what the app uses, once a second."""
+    space = await _space(call)
+    return StreamingResponse(
+        metrics.follow(space.process, call.hub.config.space_memory_bytes),
+        media_type=sse.MEDIA_TYPE,
+    )
 
 
 @routes.get("{api}/secrets", Access.WRITE, kinds=_SPACE)

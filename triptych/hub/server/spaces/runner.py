@@ -22,7 +22,7 @@ from triptych.hub.server.events import Committed, Created, Deleted, Event, Moved
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.repositories.describing import subdomain
-from triptych.hub.server.spaces import records
+from triptych.hub.server.spaces import admission, records
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.gate import Gate
 from triptych.hub.server.spaces.ground import Ground
@@ -67,6 +67,7 @@ class Spaces:
             log.warning("ended %s, which a killed hub left running", name)
         self._ground = Ground(self.hub, self._supervisor, self.folder, self.local_address)
         self._builder = Builder(self._ground)
+        await asyncio.to_thread(self._builder.environments.sweep)
         self._upstream = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -123,6 +124,13 @@ class Spaces:
         name = hub.hostname or self.hub.config.host
         port = self._origins[repository.id].port if repository.id in self._origins else 0
         return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+    def door(self, repository: Repository, base_url: str, account_id: int | None) -> str:
+        """Return the address by which a person on the hub's pages enters a Space."""
+        address = self.address(repository, base_url)
+        if not repository.private or account_id is None:
+            return address
+        return f"{address}/?{admission.sign(self.hub, repository, account_id)}"
 
     def _take_folder(self) -> Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -121,6 +121,10 @@ class Space:
             return None
         return self.latest.build_log if build else self.latest.run_log
 
+    def process(self) -> Status | None:
+        """Return what the serving process does."""
+        return self.ground.supervisor.status(self.serving.name) if self.serving else None
+
     def rest(self, stage: Stage) -> None:
         """Take up a stage in which nothing runs, as it was before the hub restarted."""
         self._enter(stage)

@@ -19,7 +19,8 @@ from shutil import which
 import triptych
 
 HOME = Path("/home/user")
-SCRATCH_BYTES = 2 * 2**30
+# Each of /tmp, /var/tmp and /dev/shm lives in memory, beyond what a workload's own limit counts.
+SCRATCH_BYTES = 512 * 2**20
 # What programs need from /etc; the rest of it (keys, password hashes) stays outside.
 _ETC = (
     "alternatives", "ca-certificates", "fonts", "group", "hosts", "ld.so.cache", "ld.so.conf",
