@@ -22,6 +22,7 @@ from triptych.hub.server.git import commits
 from triptych.hub.server.git.attributes import Attributes, ignores
 from triptych.hub.server.git.commits import ATTRIBUTES, Change, Message
 from triptych.hub.server.git.reading import Snapshot, head_of, open_repository
+from triptych.hub.server.repositories import cards
 from triptych.hub.server.repositories.heads import change_refs
 from triptych.hub.server.repositories.names import require_path
 from triptych.hub.server.routing import Access, Call, Router, in_thread
@@ -121,6 +122,8 @@ def _collect(
         content = _content(value)
         if len(content) > call.hub.config.max_regular_file_bytes:
             raise HubRefused(413, f"{path} is too large for git; upload it as a large file")
+        if path == "README.md":
+            _require_card(content, call.repository.kind)
         change.files[path] = git.create_blob(content)
     elif key == "lfsFile":
         sha256 = value.get("oid")
@@ -163,6 +166,12 @@ def _operation(line: bytes) -> tuple[str, dict[str, Any]]:
     if not isinstance(key, str) or not isinstance(value, dict):
         raise HubRefused(400, "A commit is lines of {key, value}")
     return key, value
+
+
+def _require_card(content: bytes, kind: str) -> None:
+    errors, _ = cards.validate(content.decode(errors="replace"), kind)
+    if errors:
+        raise HubRefused(400, f"Invalid metadata in README.md: {errors[0]}")
 
 
 def _content(value: dict[str, Any]) -> bytes:
