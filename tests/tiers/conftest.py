@@ -197,6 +197,10 @@ class RunningGateway:
             answer = orjson.loads(raw) if raw[:1] in b"{[" else raw
             return response.status, answer, {k.lower(): v for k, v in response.headers.items()}
 
+    async def ready(self) -> dict[str, Any]:
+        async with aiohttp.ClientSession() as session, session.get(self.url + "/ready") as got:
+            return orjson.loads(await got.read())
+
     async def records(self) -> list[dict[str, Any]]:
         while await self.runtime.recorder.flush():
             pass

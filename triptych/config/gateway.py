@@ -143,6 +143,9 @@ class GatewayConfig:
     cache_ttl_s: float = Field(default=300.0, gt=0)
     """Seconds an answer stays in the cache."""
 
+    blocked_patterns: tuple[str, ...] = ()
+    """Regular expressions that no answer may match; one that does is withheld."""
+
     spool_bytes: int = Field(default=512 * 1024 * 1024, ge=1024 * 1024)
     """Disk the record spool may hold while the database is away; beyond it losses are counted."""
 

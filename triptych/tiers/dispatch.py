@@ -28,6 +28,7 @@ from triptych.tiers.breaker import Breaker
 from triptych.tiers.providers.base import Call, Completion, Frame, Provider, Upstream
 from triptych.tiers.query import Attempt, Query, Trace
 from triptych.tiers.selector import Route, Selection
+from triptych.wire import openai as shapes
 
 T = TypeVar("T")
 _JITTER = 0.15
@@ -42,7 +43,31 @@ class Opened:
     frames: list[Frame]
     rest: AsyncGenerator[Frame]
     deadline_s: float
-    attempt: Attempt
+    attempt: Attempt | None
+    cache_key: bytes | None = None
+
+    @classmethod
+    def finished(cls, query: Query, body: dict[str, Any], revision: str) -> Opened:
+        """Make a stream of an answer that is there already."""
+        writer = shapes.ChunkWriter(
+            query.kind, str(body.get("model") or ""), id=query.request_id, fingerprint=revision
+        )
+        common: dict[str, Any] = {"id": writer.id, "created": writer.created}
+        text = shapes.answer_text(body)
+        finish = shapes.finish_reason(body) or "stop"
+        usage = body.get("usage") or {}
+        frames = [
+            Frame(writer.text(text), shapes.chunk(writer.kind, writer.model, text=text, **common)),
+            Frame(
+                writer.chunk(finish_reason=finish),
+                shapes.chunk(writer.kind, writer.model, finish_reason=finish, **common),
+            ),
+            Frame(
+                writer.usage(usage),
+                shapes.usage_chunk(writer.kind, writer.model, usage, **common),
+            ),
+        ]
+        return cls(frames, _nothing(), time.monotonic() + 60.0, None)
 
 
 class Dispatcher:
@@ -102,13 +127,15 @@ class Dispatcher:
         return await self._run(query, selection, trace, ask, self._first_token_timeout)
 
     async def frames(self, opened: Opened, trace: Trace) -> AsyncGenerator[Frame]:
-        """Yield the rest of a stream, within its idle and total timeouts.
+        """Yield a stream's frames, the first ones and the rest, within idle and total timeouts.
 
         Raises: UpstreamInterrupted, UpstreamTimeout.
         """
         rest, deadline_s, idle_s = opened.rest, opened.deadline_s, self.config.idle_timeout_s
         attempt, clock = opened.attempt, time.monotonic
         try:
+            for frame in opened.frames:
+                yield frame
             while True:
                 asked_s = clock()
                 try:
@@ -122,14 +149,17 @@ class Dispatcher:
                     trace.upstream_s += clock() - asked_s
                 yield frame
         except UpstreamError as error:
-            attempt.outcome, attempt.status, attempt.error_code = "failed", error.status, error.code
-            self.breakers[attempt.upstream].failed()
+            if attempt is not None:
+                attempt.ended("failed", error.status, error.code)
+                self.breakers[attempt.upstream].failed()
             raise
         except BaseException:
-            attempt.outcome, attempt.status, attempt.error_code = "cancelled", 499, "cancelled"
+            if attempt is not None:
+                attempt.ended("cancelled", 499, "cancelled")
             raise
         finally:
-            attempt.latency_s = clock() - attempt.started_s
+            if attempt is not None:
+                attempt.latency_s = clock() - attempt.started_s
             await rest.aclose()
 
     async def _run(
@@ -216,6 +246,11 @@ class Dispatcher:
             await provider.close()
 
 
+async def _nothing() -> AsyncGenerator[Frame]:
+    return
+    yield
+
+
 def has_token(chunk: dict[str, Any]) -> bool:
     """Tell whether a chunk carries something a person sees, or the end."""
     choices = chunk.get("choices")
@@ -238,7 +273,7 @@ def _begin(route: Route, trace: Trace) -> Attempt:
 
 
 def _end(attempt: Attempt, trace: Trace, outcome: str, status: int, code: str) -> None:
-    attempt.outcome, attempt.status, attempt.error_code = outcome, status, code
+    attempt.ended(outcome, status, code)
     attempt.latency_s = time.monotonic() - attempt.started_s
     trace.upstream_s += attempt.latency_s
 

@@ -221,7 +221,7 @@ class FlagProvider(AbstractProvider):
             # raises the SDK's own "flag not found"
             return self._core.resolve_boolean_value(flag_key, default, context)
         if flag_key in self._killed:
-            return FlagResolutionDetails(False, variant="off", reason=Reason("KILL_SWITCH"))
+            return FlagResolutionDetails(False, variant="off", reason=Reason.DISABLED)
         attributes = context.attributes if context else {}
         user = context.targeting_key if context else None
         company = attributes.get("company_id")

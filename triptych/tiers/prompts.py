@@ -38,6 +38,14 @@ def assemble(
     return _fit(messages, context_tokens, query.params)
 
 
+def without_context(query: Query, *, system_prompt: str, left_out: int) -> list[Message]:
+    """Build the same messages for an upstream that takes the contexts beside the prompt."""
+    messages = query.messages
+    start = 1 if messages[0].get("role") in ("system", "developer") else 0
+    kept = [*messages[:start], *messages[start + left_out :]]
+    return _with_system(kept, system_prompt) if system_prompt else kept
+
+
 def _system_text(query: Query, system_prompt: str) -> str:
     blocks = [system_prompt] if system_prompt else []
     for title, facts in (

@@ -67,6 +67,12 @@ class Query:
         content = self.messages[-1].get("content") if self.messages else ""
         return content if isinstance(content, str) else str(content or "")
 
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """Name the contexts that are shown to the model."""
+        found = (("company", self.company_context), ("abstraction", self.abstraction_context))
+        return tuple(name for name, facts in found if facts)
+
 
 @dataclass(slots=True)
 class Usage:
@@ -92,6 +98,10 @@ class Attempt:
     error_code: str = ""
     latency_s: float = 0.0
     ttft_s: float | None = None
+
+    def ended(self, outcome: str, status: int, error_code: str) -> None:
+        """Note how it ended."""
+        self.outcome, self.status, self.error_code = outcome, status, error_code
 
 
 @dataclass(slots=True)

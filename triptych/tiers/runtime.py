@@ -18,8 +18,10 @@ from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import ConfigError, StorageError, TriptychError
 from triptych.tiers import catalogue as catalogues
 from triptych.tiers.accounts import KeyRing
+from triptych.tiers.cache import AnswerCache
 from triptych.tiers.catalogue import Catalogue
 from triptych.tiers.dispatch import Dispatcher
+from triptych.tiers.filters import OutputFilter, PatternFilter
 from triptych.tiers.flags import Flags
 from triptych.tiers.limits import Limiter
 from triptych.tiers.providers.base import Provider, Upstream
@@ -55,6 +57,10 @@ class Runtime:
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
+        self.cache = AnswerCache(config.cache_bytes, config.cache_ttl_s)
+        self.output_filter: OutputFilter | None = (
+            PatternFilter(config.blocked_patterns) if config.blocked_patterns else None
+        )
         self.prompts: dict[str, str] = {}
         self.selector = Selector(Catalogue([]), config.provider_order, classifier)
         self.dispatcher = Dispatcher(config, _no_call)
@@ -124,6 +130,11 @@ class Runtime:
         self.selector.replace(Catalogue(found.values(), version))
         for provider in retired:
             await _retire(provider)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The versions of everything that shapes an answer besides the question."""
+        return tuple(self._versions.values())
 
     async def close(self) -> None:
         """Take everything down; the record is drained last."""

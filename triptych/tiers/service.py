@@ -1,31 +1,35 @@
-"""The facade: flags, selector, limits, prompt, provider, fallback, record - in this order.
+"""The facade: flags, selector, prompt, cache, provider, fallback, filter, record - in this order.
 
-`query` and its kin are the originals' interface for Python programs; `whole` and `stream` are
+`query` and its kin are the originals' interface for Python programs; `whole` and `frames` are
 what the HTTP face calls. Both run the same pipeline. Left out: parsing (`bodies`), HTTP (`api`).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
-from triptych.errors import TierError
-from triptych.tiers import prompts
+from triptych.errors import OutputBlocked, TierError
+from triptych.tiers import prompts, structure
 from triptych.tiers.accounts import Principal
 from triptych.tiers.bodies import original_tier
+from triptych.tiers.cache import Hit
 from triptych.tiers.dispatch import Opened
 from triptych.tiers.exchange import Exchange
+from triptych.tiers.filters import StreamCheck, check
+from triptych.tiers.flags import Resolved
 from triptych.tiers.providers.base import Call, Completion, Frame
-from triptych.tiers.query import Answer, Query, QueryContext, Trace, Usage
+from triptych.tiers.query import Answer, Outcome, Query, QueryContext, Trace
 from triptych.tiers.runtime import Runtime
 from triptych.tiers.selector import Route, Selection
+from triptych.tiers.structure import Structured, Variations
+from triptych.tiers.tokens import estimate, note_chunk, note_completion
+from triptych.wire import openai as shapes
 from triptych.wire.openai import answer_text, delta_text
-
-_CHARACTERS_PER_TOKEN = 4
 
 
 class LLMService:
@@ -37,14 +41,22 @@ class LLMService:
 
     # -- the originals' interface ----------------------------------------------------------------
 
-    async def query(self, text: str, context: QueryContext, principal: Principal) -> Answer:
-        """Answer one question.
+    async def query(
+        self,
+        text: str,
+        context: QueryContext,
+        principal: Principal,
+        params: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Answer one question; `params` are OpenAI's names beyond the context's temperature.
 
         Raises: TierError.
         """
-        exchange = self.begin(self._from_context(text, context), principal)
+        query = self._from_context(text, context)
+        query.params.update(params or {})
+        exchange = self.begin(query, principal)
         completion = await self.whole(exchange)
-        trace, query = exchange.trace, exchange.query
+        trace = exchange.trace
         return Answer(
             content=answer_text(completion.body),
             request_id=query.request_id,
@@ -80,7 +92,9 @@ class LLMService:
 
     def _from_context(self, text: str, context: QueryContext) -> Query:
         messages = prompts.conversation(text, context.conversation_history, system_allowed=True)
-        params = {} if context.temperature is None else {"temperature": context.temperature}
+        params: dict[str, Any] = {}
+        if context.temperature is not None:
+            params["temperature"] = context.temperature
         tier = original_tier(context.use_company_model, context.use_abstraction)
         return Query(
             request_id=new_request_id(),
@@ -96,6 +110,38 @@ class LLMService:
             explicit="context",
         )
 
+    async def generate_structure(
+        self, prompt: str, schema: dict[str, Any], context: QueryContext, principal: Principal
+    ) -> Structured:
+        """Ask for a JSON value that matches a JSON Schema; see `structure`.
+
+        Raises: TierError.
+        """
+        return await structure.generate_structure(self._asking(principal), prompt, schema, context)
+
+    async def generate_variations(
+        self,
+        prompt: str,
+        amount: int,
+        context: QueryContext,
+        principal: Principal,
+        *,
+        seed: int = 0,
+    ) -> Variations:
+        """Ask for several different answers; see `structure`.
+
+        Raises: TierError.
+        """
+        return await structure.generate_variations(
+            self._asking(principal), prompt, amount, context, seed=seed
+        )
+
+    def _asking(self, principal: Principal) -> structure.Ask:
+        async def ask(text: str, context: QueryContext, params: dict[str, Any]) -> Answer:
+            return await self.query(text, context, principal, params)
+
+        return ask
+
     # -- the pipeline ----------------------------------------------------------------------------
 
     def begin(self, query: Query, principal: Principal) -> Exchange:
@@ -110,12 +156,38 @@ class LLMService:
         """
         with _recorded(exchange):
             selection = self._decide(exchange)
-            completion = await self.runtime.dispatcher.complete(
-                exchange.query, selection, exchange.trace
-            )
-            _note_completion(completion, exchange.trace, exchange.query)
+            key = self._cache_key(exchange, selection)
+            if key is None:
+                completion = await self._ask(exchange, selection)
+            else:
+                completion = await self._ask_once(exchange, selection, key)
             exchange.finish("ok", 200)
             return completion
+
+    async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
+        trace, query = exchange.trace, exchange.query
+        completion = await self.runtime.dispatcher.complete(query, selection, trace)
+        note_completion(completion, trace, query)
+        if self.runtime.output_filter is not None:
+            check(answer_text(completion.body), self.runtime.output_filter)
+        return completion
+
+    async def _ask_once(self, exchange: Exchange, selection: Selection, key: bytes) -> Completion:
+        """Answer from the cache, or once for all who ask the same at this moment."""
+        cache, done = self.runtime.cache, []
+
+        async def work() -> None:
+            completion = await self._ask(exchange, selection)
+            done.append(completion)
+            cache.put(key, completion.body, completion.revision, _route(exchange.trace))
+
+        hit = cache.get(key) or await cache.fly(key, work)
+        if hit is None:
+            return done[0]
+        completion = Completion({**hit.body, "id": exchange.query.request_id}, None, hit.revision)
+        _serve_hit(exchange.trace, hit)
+        note_completion(completion, exchange.trace, exchange.query)
+        return completion
 
     async def open_stream(self, exchange: Exchange) -> Opened:
         """Open a stream up to its first token; fallbacks are over when this returns.
@@ -125,7 +197,12 @@ class LLMService:
         with _recorded(exchange):
             selection = self._decide(exchange)
             trace = exchange.trace
+            key = self._cache_key(exchange, selection)
+            if key is not None and (hit := self.runtime.cache.get(key)) is not None:
+                _serve_hit(trace, hit)
+                return Opened.finished(exchange.query, hit.body, hit.revision)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
+            opened.cache_key = key
             first = opened.frames[-1].chunk
             trace.model = str(first.get("model") or trace.model)
             trace.revision = str(first.get("system_fingerprint") or trace.revision)
@@ -137,50 +214,76 @@ class LLMService:
         Raises: TierError, with its record safe.
         """
         trace, query = exchange.trace, exchange.query
+        output_filter = self.runtime.output_filter
+        checked = StreamCheck(output_filter) if output_filter else None
+        keeping: list[str] | None = [] if opened.cache_key else None
         characters = 0
+        frames = self.runtime.dispatcher.frames(opened, trace)
         try:
-            for frame in opened.frames:
-                characters += _note_chunk(frame.chunk, trace)
+            async for frame in frames:
+                characters += note_chunk(frame.chunk, trace)
+                if checked is not None:
+                    checked.take(delta_text(frame.chunk))
+                if keeping is not None:
+                    keeping.append(delta_text(frame.chunk))
                 if frame.chunk.get("choices") or query.include_usage:
                     yield frame
-            rest = self.runtime.dispatcher.frames(opened, trace)
-            try:
-                async for frame in rest:
-                    characters += _note_chunk(frame.chunk, trace)
-                    if frame.chunk.get("choices") or query.include_usage:
-                        yield frame
-            finally:
-                await rest.aclose()
         except TierError as error:
-            _estimate(trace, query, characters)
-            exchange.finish("failed", error.status, error_code=error.code)
+            estimate(trace, query, characters)
+            blocked = isinstance(error, OutputBlocked)
+            exchange.finish("blocked" if blocked else "failed", error.status, error_code=error.code)
             raise
         except BaseException:
-            _estimate(trace, query, characters)
+            estimate(trace, query, characters)
             exchange.finish("cancelled", 499, error_code="cancelled")
             raise
-        _estimate(trace, query, characters)
+        finally:
+            await frames.aclose()
+        estimate(trace, query, characters)
+        if keeping is not None and opened.cache_key is not None:
+            self._keep_stream(exchange, opened.cache_key, "".join(keeping))
         exchange.finish("ok", 200)
+
+    def _keep_stream(self, exchange: Exchange, key: bytes, text: str) -> None:
+        trace, query = exchange.trace, exchange.query
+        finish = trace.finish_reason
+        make = shapes.chat_choice if query.kind == "chat" else shapes.text_choice
+        usage = shapes.usage(trace.usage.input_tokens, trace.usage.output_tokens)
+        body = shapes.completion(query.kind, trace.model, [make(text, finish)], usage)
+        self.runtime.cache.put(key, body, trace.revision, _route(trace))
+
+    def _cache_key(self, exchange: Exchange, selection: Selection) -> bytes | None:
+        flags = self._flags(exchange.query)
+        if not flags["cache"]:
+            return None
+        return self.runtime.cache.key(
+            exchange.query, selection, flags.variants, self.runtime.versions
+        )
+
+    def _flags(self, query: Query) -> Resolved:
+        return self.runtime.flags.resolve(query.user_id, query.company_id, query.feature)
 
     def _decide(self, exchange: Exchange) -> Selection:
         """Decide everything that is decided before an upstream is asked."""
         runtime, query, trace = self.runtime, exchange.query, exchange.trace
         prompts.check_sizes(query.messages, runtime.config.max_input_bytes)
-        flags = runtime.flags.resolve(query.user_id, query.company_id, query.feature)
+        flags = self._flags(query)
         trace.flags, trace.flags_version = flags.variants, flags.version
         selection = runtime.selector.select(query, exchange.principal, flags)
         trace.reason, trace.selector = selection.reason, selection.selector
         _apply_context(query, exchange.principal, selection)
+        trace.context_applied = query.contexts
         return selection
 
     def _call(self, query: Query, route: Route, trace: Trace, deadline_s: float) -> Call:
         """Build the prompt for one upstream."""
-        messages, left_out = prompts.assemble(
-            query,
-            system_prompt=self.runtime.prompts.get(route.tier, ""),
-            context_tokens=route.upstream.context_tokens,
-        )
+        system = self.runtime.prompts.get(route.tier, "")
+        window = route.upstream.context_tokens
+        messages, left_out = prompts.assemble(query, system_prompt=system, context_tokens=window)
         trace.truncated_messages = left_out
+        bare = None
+        if query.company_context or query.abstraction_context:
+            bare = prompts.without_context(query, system_prompt=system, left_out=left_out)
         return Call(
             request_id=query.request_id,
             kind=query.kind,
@@ -191,6 +294,7 @@ class LLMService:
             deadline_s=deadline_s,
             company_context=query.company_context,
             abstraction_context=query.abstraction_context,
+            bare_messages=bare,
             traceparent=query.traceparent,
         )
 
@@ -201,8 +305,12 @@ def _recorded(exchange: Exchange) -> Iterator[None]:
     try:
         yield
     except TierError as error:
-        refused = not exchange.trace.attempts and error.status < 500
-        exchange.finish("refused" if refused else "failed", error.status, error_code=error.code)
+        outcome: Outcome = "failed"
+        if isinstance(error, OutputBlocked):
+            outcome = "blocked"
+        elif not exchange.trace.attempts and error.status < 500:
+            outcome = "refused"
+        exchange.finish(outcome, error.status, error_code=error.code)
         raise
     except Exception:
         exchange.finish("failed", 500, error_code="internal")
@@ -210,6 +318,16 @@ def _recorded(exchange: Exchange) -> Iterator[None]:
     except BaseException:
         exchange.finish("cancelled", 499, error_code="cancelled")
         raise
+
+
+def _route(trace: Trace) -> tuple[str, str, str, str]:
+    return trace.tier_served, trace.provider, trace.upstream, trace.model
+
+
+def _serve_hit(trace: Trace, hit: Hit) -> None:
+    trace.cached = True
+    trace.tier_served, trace.provider = hit.tier, hit.provider
+    trace.upstream, trace.model, trace.revision = hit.upstream, hit.model, hit.revision
 
 
 def new_request_id() -> str:
@@ -231,62 +349,6 @@ def _apply_context(query: Query, principal: Principal, selection: Selection) -> 
         company = principal.companies.get(query.company_id)
         if company is not None and company.facts:
             query.company_context = company.facts
-
-
-def _note_completion(completion: Completion, trace: Trace, query: Query) -> None:
-    body = completion.body
-    trace.revision = completion.revision or trace.revision
-    trace.model = str(body.get("model") or trace.model)
-    choices = body["choices"]
-    trace.finish_reason = str(choices[0].get("finish_reason") or "")
-    usage = body.get("usage")
-    if isinstance(usage, dict) and isinstance(usage.get("prompt_tokens"), int):
-        trace.usage = Usage(
-            usage["prompt_tokens"], int(usage.get("completion_tokens") or 0), "provider"
-        )
-        return
-    characters = sum(
-        len(str((choice.get("message") or choice).get("content") or choice.get("text") or ""))
-        for choice in choices
-    )
-    _estimate(trace, query, characters)
-    body["usage"] = {
-        "prompt_tokens": trace.usage.input_tokens,
-        "completion_tokens": trace.usage.output_tokens,
-        "total_tokens": trace.usage.input_tokens + trace.usage.output_tokens,
-    }
-    completion.raw = None
-
-
-def _note_chunk(chunk: dict[str, Any], trace: Trace) -> int:
-    """Take usage, model and finish from a chunk; return how many characters it adds."""
-    usage = chunk.get("usage")
-    if usage is not None and isinstance(usage.get("prompt_tokens"), int):
-        trace.usage = Usage(
-            usage["prompt_tokens"], int(usage.get("completion_tokens") or 0), "provider"
-        )
-    choices = chunk.get("choices")
-    if not choices:
-        return 0
-    choice = choices[0]
-    if finish := choice.get("finish_reason"):
-        trace.finish_reason = finish
-        trace.model = str(chunk.get("model") or trace.model)
-        trace.revision = str(chunk.get("system_fingerprint") or trace.revision)
-    delta = choice.get("delta")
-    text = delta.get("content") if delta is not None else choice.get("text")
-    return len(text) if text else 0
-
-
-def _estimate(trace: Trace, query: Query, characters: int) -> None:
-    """Count a quarter of the characters where no upstream counted, and mark it."""
-    if trace.usage.source == "provider":
-        return
-    trace.usage = Usage(
-        sum(prompts.estimate_tokens(message) for message in query.messages),
-        -(-characters // _CHARACTERS_PER_TOKEN),
-        "estimated",
-    )
 
 
 def body_bytes(completion: Completion) -> bytes:

@@ -52,6 +52,8 @@ class Call:
     """Monotonic time by which the whole request must be over."""
     company_context: Mapping[str, Any] | None = None
     abstraction_context: Mapping[str, Any] | None = None
+    bare_messages: list[Message] | None = None
+    """The messages without the contexts, for an upstream that takes these beside the prompt."""
     traceparent: str | None = None
     waits: Callable[[bool], None] = _no_clock
     """Stops the attempt's clock while a Space wakes, and starts it afresh."""

@@ -64,17 +64,17 @@ def flat_prompt(call: Call) -> str:
     return "\n".join([*lines, "assistant:"])
 
 
-def history(call: Call) -> list[dict[str, str]]:
-    """Return everything before the input as role and content."""
+def history(call: Call, *, bare: bool = False) -> list[dict[str, str]]:
+    """Return everything before the input as role and content; `bare` without the contexts."""
+    messages = (call.bare_messages if bare else None) or call.messages
     return [
-        {"role": str(m["role"]), "content": content_text(m.get("content"))}
-        for m in call.messages[:-1]
+        {"role": str(m["role"]), "content": content_text(m.get("content"))} for m in messages[:-1]
     ]
 
 
 def _encode_guide(call: Call) -> dict[str, Any]:
     params = _params(call, "max_length")
-    if earlier := history(call):
+    if earlier := history(call, bare=True):
         params["conversation_history"] = orjson.dumps(earlier).decode()
     if call.company_context:
         params["context"] = orjson.dumps(call.company_context).decode()

@@ -9,6 +9,7 @@ Source: gradio 6.31 routes `/call/{api_name}` and its event stream.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,7 @@ from triptych.tiers.providers.transport import Transport
 _PREFERRED = ("/generate", "/predict", "/chat", "/respond", "/infer")
 _PROMPTS = ("prompt", "message", "input", "inputs", "text", "query", "question")
 _HISTORIES = ("history", "conversation_history", "chat_history")
+_CONTEXTS = ("context", "company_context", "abstraction_context")
 _LIMITS = ("max_new_tokens", "max_tokens", "max_length")
 _SAMPLING = ("temperature", "top_p", "top_k", "seed", "repetition_penalty")
 
@@ -46,6 +48,8 @@ class Endpoint:
         """Fill the parameters from a call; what is not known keeps its default."""
         names = [str(parameter.get("parameter_name") or "") for parameter in self.parameters]
         prompt_at = next((i for i, name in enumerate(names) if name in _PROMPTS), 0)
+        if call.bare_messages and any(name in _CONTEXTS for name in names):
+            call = dataclasses.replace(call, messages=call.bare_messages)
         knows_history = any(name in _HISTORIES for name in names)
         return [
             (last_text(call) if knows_history else flat_prompt(call))

@@ -133,7 +133,7 @@ class SpaceLifecycle:
                         return
                     raise failure
                 self._refuse_broken(stage)
-            elif not _looks_asleep(failure):
+            elif not _looks_asleep(place, failure):
                 raise failure
             self._waking = asyncio.create_task(self._wake(place), name="wake")
             self._waking.add_done_callback(_forget_result)
@@ -214,9 +214,10 @@ class SpaceLifecycle:
             self._waking.cancel()
 
 
-def _looks_asleep(failure: UpstreamError) -> bool:
-    """Tell whether a failure without a hub to ask may be a Space that starts."""
-    return failure.code in ("upstream_page", "space_waking")
+def _looks_asleep(place: Place, failure: UpstreamError) -> bool:
+    """Tell whether a failure without a hub to ask is a Space that starts."""
+    on_spaces = (place.base.host or "").endswith(".hf.space")
+    return on_spaces and failure.code == "upstream_page"
 
 
 def _forget_result(task: asyncio.Task[None]) -> None:

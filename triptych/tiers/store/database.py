@@ -64,13 +64,16 @@ class Connection:
     async def all(self, statement: Select[Any]) -> list[dict[str, Any]]:
         """Return every row as a dictionary."""
         result = await self.execute(statement)
-        return [dict(row) for row in result.mappings()]
+        # the driver's names are strings of a kind of their own
+        names = [str(name) for name in result.keys()]  # noqa: SIM118
+        return [dict(zip(names, row, strict=True)) for row in result]
 
     async def first(self, statement: Select[Any]) -> dict[str, Any] | None:
         """Return the first row as a dictionary, if there is one."""
         result = await self.execute(statement)
-        row = result.mappings().first()
-        return None if row is None else dict(row)
+        names = [str(name) for name in result.keys()]  # noqa: SIM118
+        row = result.first()
+        return None if row is None else dict(zip(names, row, strict=True))
 
 
 class Database:
