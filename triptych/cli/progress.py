@@ -10,6 +10,8 @@ import sys
 import time
 from typing import TextIO
 
+from triptych.words import clock
+
 
 class Progress:
     """Show how far a piece of work is: `label  42 %  120/286 files  ETA 0:13`."""
@@ -57,10 +59,3 @@ class Progress:
             self._width = len(text)
         else:
             print(text.rstrip(), file=self._out, flush=True)
-
-
-def clock(seconds: float) -> str:
-    """Write a duration as `0:07`, `12:30` or `3:04:05`."""
-    minutes, second = divmod(int(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour}:{minute:02d}:{second:02d}" if hour else f"{minute}:{second:02d}"

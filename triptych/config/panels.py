@@ -2,9 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, config=_STRICT)
 class PanelsConfig:
-    """Settings of the web pages."""
+    """The section `panels`: where the pages are, and what one visitor may ask of them."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; anything but loopback makes the pages reachable by others."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 7860
+    """Port to listen on; a taken one gives way to the next free one, 0 takes any."""
+
+    upload_bytes: Annotated[int, Field(ge=1)] = 200 * 2**20
+    """Largest file a visitor may upload."""
+
+    generations_per_visitor: Annotated[int, Field(ge=1)] = 4
+    """Answers one visitor may have written at the same time."""
+
+    prompt_chars: Annotated[int, Field(ge=1)] = 20_000
+    """Longest prompt a visitor may send, in characters."""
+
+    refresh_s: Annotated[float, Field(gt=0)] = 0.5
+    """Seconds between two looks of an open page at what it shows."""

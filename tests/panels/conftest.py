@@ -1,0 +1,71 @@
+"""A real Chromium, and servers on loopback, for the pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+# Without these Chromium looks up hosts of its maker at every start.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Start Debian's Chromium once; in CI its absence is a failure."""
+    from playwright.sync_api import sync_playwright
+
+    program = shutil.which("chromium")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("chromium is missing; .ci/run installs it")
+        pytest.skip("chromium is not installed")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open pages that fail the test on an external request or a console error."""
+    contexts = []
+    troubles: list[str] = []
+
+    def open_at(url: str, *, width: int = 1200, height: int = 900, **options: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+
+        def note_request(request: Any) -> None:
+            if not request.url.startswith(
+                ("http://127.0.0.1", "data:", "blob:", "http://localhost")
+            ):
+                troubles.append(f"external request to {request.url}")
+
+        def note_console(message: Any) -> None:
+            if message.type == "error":
+                troubles.append(f"console error: {message.text} {message.location}")
+
+        page.on("request", note_request)
+        page.on("console", note_console)
+        page.on("pageerror", lambda error: troubles.append(f"page error: {error}"))
+        page.goto(url)
+        return page
+
+    yield open_at
+    for context in contexts:
+        context.close()
+    assert troubles == []

@@ -1,0 +1,49 @@
+"""First stage: from text to a trained, evaluated model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triptych.cli.demo.tour import Tour
+
+
+def stage(tour: Tour) -> None:
+    """Build a corpus, train a small model on it, evaluate it, and read what it writes."""
+    tour.keep_aside(tour.data)
+    tour.keep_aside(tour.run_dir)
+    tour.title("1. Text becomes a corpus")
+    if tour.sources == ["python-docs"]:
+        tour.say("The text is what your own Python brings: its help, docstrings and source.")
+    tour.triptych("data", "build", *tour.sources, "--out", tour.data)
+
+    tour.title("2. A model learns it")
+    tour.say("Bits per byte falls as the model learns; samples show what it would write.")
+    tour.triptych(
+        "train",
+        f"train.data={tour.data}",
+        "model.size=micro",
+        f"train.budget_s={tour.train_s:g}",
+        "--run-dir",
+        tour.run_dir,
+    )
+
+    tour.title("3. How good is it?")
+    report = (tour.run_dir / "report.md").read_text(encoding="utf-8")
+    tour.say(report)
+    tour.say(f"the curve: {tour.run_dir / 'loss.png'}")
+
+    tour.title("4. It writes")
+    checkpoint = tour.run_dir / "checkpoints" / "latest"
+    folder = tour.run_dir / "checkpoints" / checkpoint.read_text(encoding="utf-8").strip()
+    for prompt in ("def ", "The following example shows how to"):
+        tour.triptych(
+            "generate", folder, prompt, "--max-new-tokens", "60", "--temperature", "0.7",
+            "--seed", "1",
+        )  # fmt: skip
+    tour.next_steps.append(
+        (f'triptych generate {folder} "import "', "let it continue anything you like")
+    )
+    tour.next_steps.append(
+        (f"triptych train --resume {tour.run_dir}", "go on exactly where a run stopped")
+    )

@@ -1,0 +1,127 @@
+"""Line charts as SVG text: small, sharp, readable without colour, with no script and no request.
+
+A chart of 500 points is some 10 kB, so a page can redraw it every second for hours. Values are
+shown by the browser's own tooltip on the points. Left out: choosing what to draw.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from triptych.panels.look import DASHES, PALETTE
+from triptych.words import short
+
+Point = tuple[float, float]
+WIDTH, HEIGHT = 560, 240
+LEFT, RIGHT, TOP, BOTTOM = 52, 10, 26, 30
+MARKS = 24
+
+
+def line_chart(
+    title: str,
+    curves: Mapping[str, Sequence[Point]],
+    *,
+    x_label: str = "step",
+    empty: str = "nothing yet",
+    y_from_zero: bool = False,
+) -> str:
+    """Draw some curves over a common axis."""
+    drawn = {name: _finite(points) for name, points in curves.items()}
+    drawn = {name: points for name, points in drawn.items() if points}
+    if not drawn:
+        return _frame(title, f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}">{escape(empty)}</text>')
+    xs = [x for points in drawn.values() for x, _ in points]
+    ys = [y for points in drawn.values() for _, y in points]
+    x_ticks = ticks(min(xs), max(*xs, min(xs) + 1), 6)
+    y_ticks = ticks(0.0 if y_from_zero else min(ys), max(ys), 5)
+    x_range = (min(xs), max(*xs, min(xs) + 1))
+    y_range = (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))
+    place = _Placer(x_range, y_range)
+    parts = [*_grid(x_ticks, y_ticks, place), *_legend(list(drawn))]
+    for index, (_, points) in enumerate(drawn.items()):
+        parts.append(_curve(points, index, place))
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{x_label}</text>')
+    return _frame(title, "".join(parts))
+
+
+def ticks(low: float, high: float, about: int) -> list[float]:
+    """Choose round numbers that cover a range: 1, 2 or 5 times a power of ten apart."""
+    if not high > low:
+        high = low + (abs(low) or 1.0) * 0.1
+    raw = (high - low) / max(1, about - 1)
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    first = math.floor(low / step) * step
+    count = math.ceil((high - first) / step - 1e-9)
+    return [round(first + index * step, 12) for index in range(count + 1)]
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(float(x), float(y)) for x, y in points if math.isfinite(y)]
+
+
+class _Placer:
+    """Turn values into places on the picture."""
+
+    def __init__(self, x_range: Point, y_range: Point) -> None:
+        self._x, self._y = x_range, y_range
+
+    def __call__(self, x: float, y: float) -> Point:
+        across = (x - self._x[0]) / ((self._x[1] - self._x[0]) or 1.0)
+        up = (y - self._y[0]) / ((self._y[1] - self._y[0]) or 1.0)
+        return (
+            round(LEFT + across * (WIDTH - LEFT - RIGHT), 1),
+            round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
+        )
+
+
+def _grid(x_ticks: list[float], y_ticks: list[float], place: _Placer) -> list[str]:
+    parts = []
+    for value in y_ticks:
+        _, y = place(0.0, value)
+        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{short(value)}</text>')
+    for value in x_ticks:
+        x, _ = place(value, 0.0)
+        if LEFT - 1 <= x <= WIDTH - RIGHT - 30:
+            parts.append(
+                f'<text x="{x}" y="{HEIGHT - 14}" text-anchor="middle">{short(value)}</text>'
+            )
+    return parts
+
+
+def _legend(names: list[str]) -> list[str]:
+    parts, x = [], float(LEFT)
+    for index, name in enumerate(names):
+        color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+        line = f'<line x1="{x}" x2="{x + 18}" y1="12" y2="12" stroke="{color}" stroke-width="2"'
+        parts.append(f'{line} stroke-dasharray="{dash}"/>')
+        parts.append(f'<text x="{x + 23}" y="16">{escape(name)}</text>')
+        x += 34 + 6.4 * len(name)
+    return parts
+
+
+def _curve(points: list[Point], index: int, place: _Placer) -> str:
+    color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+    path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in points))
+    line = f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"'
+    every = max(1, len(points) // MARKS)
+    marked = [*points[:-1:every], points[-1]]
+    marks = "".join(_mark(point, color, place) for point in marked)
+    return f'{line} stroke-dasharray="{dash}"/>{marks}'
+
+
+def _mark(point: Point, color: str, place: _Placer) -> str:
+    x, y = place(*point)
+    tip = f"<title>{short(point[0])}: {point[1]:.4f}</title>"
+    return f'<circle cx="{x}" cy="{y}" r="2.6" fill="{color}">{tip}</circle>'
+
+
+def _frame(title: str, inside: str) -> str:
+    return (
+        f'<figure style="margin:0"><figcaption>{escape(title)}</figcaption>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(title, quote=True)}">{inside}</svg></figure>'
+    )

@@ -1,0 +1,83 @@
+"""One look for all pages: system fonts, restrained colours, dark and light, no foreign request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+FONTS = ["system-ui", "sans-serif"]
+MONO = ["ui-monospace", "monospace"]
+
+# Curves are told apart by hue and by dash, so that they can be told apart without colour.
+PALETTE = ("#b4532a", "#2a6f97", "#5b8c3a", "#8a4fa3", "#a88b1f", "#3d8f86", "#a33f5c", "#5c5c6e")
+DASHES = ("", "6 3", "2 3", "8 3 2 3", "", "6 3", "2 3", "8 3 2 3")
+
+TERRACOTTA = gr.themes.Color(
+    c50="#fbf3ee",
+    c100="#f5e2d7",
+    c200="#ebc6b1",
+    c300="#dda383",
+    c400="#cc7c55",
+    c500="#b4532a",
+    c600="#9d4520",
+    c700="#82381a",
+    c800="#692f19",
+    c900="#572918",
+    c950="#2f130a",
+    name="terracotta",
+)
+
+CSS = """
+.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
+.quiet { color: var(--body-text-color-subdued); }
+.figures { display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; margin: .3rem 0; }
+.figures div { display: flex; flex-direction: column; }
+.figures b { font-size: 1.15rem; font-variant-numeric: tabular-nums; }
+.figures span { font-size: .8rem; color: var(--body-text-color-subdued); }
+.state { display: inline-block; padding: .1rem .6rem; border-radius: 1rem; font-size: .85rem;
+         border: 1px solid currentColor; }
+.state.running, .state.starting { color: #2f7d32; }
+.state.failed, .state.interrupted { color: #b3261e; }
+.state.paused, .state.stopping, .state.queued { color: #9a6700; }
+.chart { width: 100%; height: auto; color: var(--body-text-color); }
+.chart text { font-size: 11px; fill: currentColor; }
+.chart .grid { stroke: currentColor; opacity: .13; }
+.bar { height: .5rem; border-radius: .25rem; background: var(--border-color-primary); }
+.bar i { display: block; height: 100%; border-radius: .25rem; background: #b4532a; }
+.sample { border-left: 3px solid var(--border-color-primary); padding: .2rem .8rem; margin: .5rem 0;
+          white-space: pre-wrap; overflow-wrap: anywhere; }
+.sample b { font-weight: 600; }
+pre.log { max-height: 22rem; overflow: auto; font-size: .8rem; white-space: pre-wrap; }
+table.plain { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table.plain th, table.plain td { text-align: left; padding: .25rem .6rem;
+          border-bottom: 1px solid var(--border-color-primary); }
+.table { overflow-x: auto; }
+@media (max-width: 480px) { .gradio-container { padding: .4rem !important; } }
+"""
+
+
+def theme() -> gr.Theme:
+    """Give the theme of every page."""
+    base = gr.themes.Soft(
+        primary_hue=TERRACOTTA,
+        neutral_hue="stone",
+        font=FONTS,
+        font_mono=MONO,
+        radius_size="sm",
+    )
+    plain = dict.fromkeys(("block_title_background_fill", "block_label_background_fill"), "none")
+    ink = dict.fromkeys(("block_title_text_color", "block_label_text_color"), "*body_text_color")
+    dark = {f"{name}_dark": value for name, value in (plain | ink).items()}
+    return base.set(**plain, **ink, **dark)
+
+
+def options() -> dict[str, Any]:
+    """Give what every page hands to `mount_gradio_app`."""
+    return {
+        "theme": theme(),
+        "css": CSS,
+        "run_history": False,
+        "footer_links": [],
+        "show_error": True,
+    }
