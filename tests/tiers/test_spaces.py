@@ -141,7 +141,9 @@ async def test_c2_every_dialect_is_found_and_remembered(
     space = await workshop.upstream()
     seen: list[tuple[str, Any]] = []
     space.behaviour = speaks(path, answer=answer, seen=seen)
-    gateway = await workshop.gateway({"s": UpstreamConfig("hf_spaces", space.url, {"base": ""})})
+    gateway = await workshop.gateway(
+        {"s": UpstreamConfig("hf_spaces", space.url, {"base": ""})}, cache_bytes=0
+    )
     await gateway.set(provider__hf_spaces=True)
     body = {**ASK, "temperature": 0, "max_tokens": 9, "stream": stream}
     for _ in range(2):

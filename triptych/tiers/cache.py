@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from triptych.tiers.query import Query
+from triptych.tiers.query import Query, TokensSource
 from triptych.tiers.selector import Selection
 
 _OVERHEAD_BYTES = 400
@@ -28,6 +28,7 @@ class _Kept:
     raw: bytes
     revision: str
     route: tuple[str, str, str, str]
+    tokens_source: TokensSource
     expires_s: float
 
 
@@ -37,6 +38,7 @@ class Hit:
 
     body: dict[str, Any]
     revision: str
+    tokens_source: TokensSource
     tier: str
     provider: str
     upstream: str
@@ -90,9 +92,16 @@ class AnswerCache:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return Hit(orjson.loads(kept.raw), kept.revision, *kept.route)
+        return Hit(orjson.loads(kept.raw), kept.revision, kept.tokens_source, *kept.route)
 
-    def put(self, key: bytes, body: dict[str, Any], revision: str, route: tuple[str, ...]) -> None:
+    def put(
+        self,
+        key: bytes,
+        body: dict[str, Any],
+        revision: str,
+        route: tuple[str, str, str, str],
+        tokens_source: TokensSource = "provider",
+    ) -> None:
         """Keep an answer; the ones asked for longest ago make room."""
         choices = body.get("choices") or [{}]
         message = choices[0].get("message") or {}
@@ -104,10 +113,7 @@ class AnswerCache:
         if size > self.max_bytes // 8:
             return
         self._drop(key)
-        tier, provider, upstream, model = route
-        self._kept[key] = _Kept(
-            raw, revision, (tier, provider, upstream, model), self._clock() + self.ttl_s
-        )
+        self._kept[key] = _Kept(raw, revision, route, tokens_source, self._clock() + self.ttl_s)
         self.bytes += size
         while self.bytes > self.max_bytes:
             self._drop(next(iter(self._kept)))

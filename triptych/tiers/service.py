@@ -179,7 +179,9 @@ class LLMService:
         async def work() -> None:
             completion = await self._ask(exchange, selection)
             done.append(completion)
-            cache.put(key, completion.body, completion.revision, _route(exchange.trace))
+            trace = exchange.trace
+            source = trace.usage.source
+            cache.put(key, completion.body, completion.revision, _route(trace), source)
 
         hit = cache.get(key) or await cache.fly(key, work)
         if hit is None:
@@ -187,6 +189,7 @@ class LLMService:
         completion = Completion({**hit.body, "id": exchange.query.request_id}, None, hit.revision)
         _serve_hit(exchange.trace, hit)
         note_completion(completion, exchange.trace, exchange.query)
+        exchange.trace.usage.source = hit.tokens_source
         return completion
 
     async def open_stream(self, exchange: Exchange) -> Opened:
@@ -250,7 +253,7 @@ class LLMService:
         make = shapes.chat_choice if query.kind == "chat" else shapes.text_choice
         usage = shapes.usage(trace.usage.input_tokens, trace.usage.output_tokens)
         body = shapes.completion(query.kind, trace.model, [make(text, finish)], usage)
-        self.runtime.cache.put(key, body, trace.revision, _route(trace))
+        self.runtime.cache.put(key, body, trace.revision, _route(trace), trace.usage.source)
 
     def _cache_key(self, exchange: Exchange, selection: Selection) -> bytes | None:
         flags = self._flags(exchange.query)
