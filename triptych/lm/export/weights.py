@@ -33,10 +33,10 @@ class TensorInfo(NamedTuple):
 class Weights:
     """The tensors of a folder by their Hugging Face names, whole or sharded."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "model") -> None:
         self.folder = folder
         self._tensors: dict[str, TensorInfo] = {}
-        for file in _files(folder):
+        for file in _files(folder, name):
             self._tensors.update(_read_header(file))
 
     def __contains__(self, name: object) -> bool:
@@ -83,16 +83,16 @@ class Weights:
         return np.asarray(raw, dtype=np.float32).reshape(info.shape)
 
 
-def _files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
+def _files(folder: Path, name: str) -> list[Path]:
+    index = folder / f"{name}.safetensors.index.json"
     if index.is_file():
         try:
             names = json.loads(index.read_text())["weight_map"].values()
         except (ValueError, KeyError, AttributeError) as fault:
             raise CheckpointError(f"{index} is not a safetensors index") from fault
-        files = [folder / name for name in sorted(set(names))]
+        files = [folder / part for part in sorted(set(names))]
     else:
-        files = [folder / "model.safetensors"]
+        files = [folder / f"{name}.safetensors"]
     for file in files:
         if not file.is_file():
             raise CheckpointError(

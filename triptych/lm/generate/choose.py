@@ -73,7 +73,7 @@ def open_engine(
     choice = choose_engine(folder, config)
     name = model or folder.name
     if choice.engine == "llama_cpp":
-        from triptych.lm.generate.gguf_cache import cached_gguf
+        from triptych.lm.generate.gguf_cache import cached_gguf, cached_lora
         from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
 
         dtype = GGUF_TYPE[config.dtype]
@@ -83,7 +83,9 @@ def open_engine(
             max_batch=config.max_batch,
             kv_cache_bytes=kv_cache_bytes,
             prompt_cache_bytes=prompt_cache_bytes,
-            adapters=adapters or {},
+            adapters={
+                adapter: cached_lora(place, folder) for adapter, place in (adapters or {}).items()
+            },
         )
         gguf = cached_gguf(folder, dtype, name=name)
         return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)

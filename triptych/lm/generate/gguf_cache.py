@@ -11,12 +11,19 @@ from pathlib import Path
 
 from triptych.config import environment
 from triptych.lm.export.gguf import GgufType, export_gguf
+from triptych.lm.export.lora import export_lora
 
 #: Raised when the same folder would be written differently than before.
 EXPORTER_VERSION = 1
 BUDGET_BYTES = 20 * 2**30
 
-_SOURCES = ("config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+_SOURCES = (
+    "config.json",
+    "adapter_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+)
 
 
 def cached_gguf(folder: Path, dtype: GgufType, *, name: str = "") -> Path:
@@ -32,6 +39,19 @@ def cached_gguf(folder: Path, dtype: GgufType, *, name: str = "") -> Path:
     place.mkdir(parents=True, exist_ok=True)
     export_gguf(folder, path, dtype=dtype, name=name)
     _prune(place, keep=path)
+    return path
+
+
+def cached_lora(adapter: Path, base: Path) -> Path:
+    """Give the GGUF file of a LoRA adapter folder, writing it where there is none yet.
+
+    Raises: ExportError and CheckpointError as `export_lora`.
+    """
+    place = environment.home() / "cache" / "gguf"
+    path = place / f"{adapter.resolve().name}-{_digest(adapter)}.lora.gguf"
+    if not path.is_file():
+        export_lora(adapter, base, path)
+    path.touch()
     return path
 
 

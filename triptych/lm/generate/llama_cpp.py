@@ -71,7 +71,7 @@ class LlamaCppOptions:
     """How one model is run by llama.cpp.
 
     Units: `kv_cache_tokens` are shared by all answers of a batch; 0 takes what fits
-    `kv_cache_bytes`, and at least one whole context.
+    `kv_cache_bytes`, and at least one whole context. `adapters` are GGUF files by name.
     """
 
     dtype: GgufType = "bf16"
@@ -156,15 +156,20 @@ class LlamaCppEngine(Engine):
         params.hostnames = [f"{self._socket_folder.name}/unused.sock"]
         params.api_keys = [secrets.token_hex(16)]
         params.n_threads_http = 1
+        params.warmup = False
         with kept_signal_handlers():
             try:
-                return xllamacpp.Server(params)
+                server = xllamacpp.Server(params)
             except RuntimeError as fault:
                 raise GenerationError(
                     f"llama.cpp cannot load {gguf}",
                     hint="delete the file, it is written again; or use `--engine torch`",
                     code="load",
                 ) from fault
+        # One step warms the caches, and proves that the decoding loop runs: a server that is
+        # closed before it does would wait for it forever.
+        server.handle_completions(forced_token_body([0], 0, 1), lambda _: False)
+        return server
 
     @property
     def info(self) -> EngineInfo:

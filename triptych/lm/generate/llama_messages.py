@@ -138,8 +138,12 @@ class AnswerReader:
         if usage is not None:
             self._input_tokens = usage["prompt_tokens"]
             self._output_tokens = usage["completion_tokens"]
-            if self._reason is not None:
-                self.finish("length" if self._reason == "length" else "stop")
+            if self._reason == "length":
+                self.finish("length")
+            elif self._reason is not None:
+                # The end token is no part of the answer.
+                self._output_tokens -= 1
+                self.finish("stop")
         return False
 
     def end(self) -> None:
