@@ -18,6 +18,8 @@ from triptych.hub.server.repositories import catalog
 from triptych.hub.server.state import Hub
 from triptych.hub.server.xet import hashes
 
+_COMMIT_S = 3600
+
 
 @dataclass
 class Collected:
@@ -40,7 +42,18 @@ def collect(hub: Hub, *, grace_s: float, dry_run: bool = False) -> Collected:
     _collect_objects(hub, wanted, before, dry_run, report)
     _collect_xorbs(hub, before, dry_run, report)
     _collect_strays(hub, before, dry_run, report)
+    if not dry_run:
+        for repository in catalog.every(hub.database):
+            _tidy(hub.layout.repository(repository.uid), grace_s)
     return report
+
+
+def _tidy(repository: Path, grace_s: float) -> None:
+    """Let git pack what lies loose and drop what nothing leads to."""
+    if repository.exists():
+        # A commit under way has written its objects before its branch moves.
+        prune = f"--prune={int(max(grace_s, _COMMIT_S))}.seconds.ago"
+        run_git("-c", "core.fsync=all", "gc", "--quiet", prune, repository=repository)
 
 
 def large_files(repository: Path) -> set[str]:

@@ -18,7 +18,6 @@ from pygit2.enums import FileMode
 
 from triptych.errors import CommitConflict, EntryNotFound, HubRefused, RevisionNotFound
 from triptych.hub.server.git.attributes import INITIAL, Attributes
-from triptych.hub.server.git.pointers import write_pointer
 from triptych.hub.server.git.reading import MAIN, head_of
 
 ATTRIBUTES = ".gitattributes"
@@ -35,6 +34,9 @@ class Change:
     """Path of each large file -> its sha256."""
     deleted_files: list[str] = field(default_factory=list)
     deleted_folders: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files) + len(self.deleted_files) + len(self.deleted_folders)
 
 
 @dataclass(frozen=True)
@@ -63,14 +65,6 @@ def create_bare(path: Path, message: Message, files: Mapping[str, bytes]) -> str
     for name, content in {ATTRIBUTES: INITIAL, **files}.items():
         change.files[name] = repository.create_blob(content)
     return commit(repository, MAIN, change, message, parent=None, unborn=True)
-
-
-def put_large(
-    repository: pygit2.Repository, change: Change, path: str, sha256: str, size: int
-) -> None:
-    """Add a large file's pointer to a change."""
-    change.files[path] = repository.create_blob(write_pointer(sha256, size))
-    change.large[path] = sha256
 
 
 def commit(

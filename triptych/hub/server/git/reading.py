@@ -97,6 +97,17 @@ class Snapshot:
         """Yield every file."""
         return (entry for entry in self.listing(recursive=True) if not entry.is_folder)
 
+    def paths(self) -> Iterator[str]:
+        """Yield the path of every file, without looking at any."""
+        folders = [("", self._tree)]
+        while folders:
+            prefix, tree = folders.pop()
+            for item in tree:
+                if int(item.filemode) == FileMode.TREE:
+                    folders.append((f"{prefix}{item.name}/", item))
+                else:
+                    yield prefix + item.name
+
     def _walk(self, tree_id: pygit2.Oid, prefix: str, recursive: bool) -> Iterator[Entry]:
         for item in self.repository[tree_id]:
             entry = self._describe(prefix + item.name, item.id, int(item.filemode))
@@ -105,15 +116,34 @@ class Snapshot:
                 yield from self._walk(item.id, f"{entry.path}/", recursive)
 
     def _describe(self, path: str, oid: pygit2.Oid, mode: int) -> Entry:
-        if mode == FileMode.TREE:
+        if mode in (FileMode.TREE, FileMode.COMMIT):
             return Entry(path, str(oid), True, 0)
-        if mode == FileMode.COMMIT:
-            return Entry(path, str(oid), True, 0)
-        _, size = self.repository.odb.read_header(oid)
-        pointer = None
-        if size < MAXIMUM_BYTES and mode != FileMode.LINK:
-            pointer = parse_pointer(self.repository.odb.read(oid)[1])
-        return Entry(path, str(oid), False, size, pointer)
+        size, pointer = _blob(self.repository, oid)
+        return Entry(path, str(oid), False, size, None if mode == FileMode.LINK else pointer)
+
+
+class _Blobs:
+    """Remember sizes and pointers of files in git; an id never means anything else."""
+
+    def __init__(self, most: int) -> None:
+        self._known: dict[bytes, tuple[int, Pointer | None]] = {}
+        self._most = most
+
+    def __call__(
+        self, repository: pygit2.Repository, oid: pygit2.Oid
+    ) -> tuple[int, Pointer | None]:
+        found = self._known.get(oid.raw)
+        if found is None:
+            _, size = repository.odb.read_header(oid)
+            small = size < MAXIMUM_BYTES
+            found = size, parse_pointer(repository.odb.read(oid)[1]) if small else None
+            if len(self._known) >= self._most:
+                self._known.clear()
+            self._known[oid.raw] = found
+        return found
+
+
+_blob = _Blobs(most=50_000)
 
 
 def open_repository(path: Path) -> pygit2.Repository:

@@ -21,6 +21,8 @@ from triptych.hub.server.content.claims import claim
 from triptych.hub.server.git import commits
 from triptych.hub.server.git.attributes import Attributes, ignores
 from triptych.hub.server.git.commits import ATTRIBUTES, Change, Message
+from triptych.hub.server.git.packing import BlobWriter
+from triptych.hub.server.git.pointers import write_pointer
 from triptych.hub.server.git.reading import Snapshot, head_of, open_repository
 from triptych.hub.server.repositories import cards
 from triptych.hub.server.repositories.heads import change_refs
@@ -83,15 +85,15 @@ async def commit(call: Call) -> Response:
     git = open_repository(call.hub.layout.repository(call.repository.uid))
     branch = call.params["revision"].removeprefix("refs/heads/")
     await in_thread(_branch_head, git, branch)
-    change, header = Change(), {}
-    async for number, line in _lines(call):
-        if number > call.hub.config.max_commit_operations:
-            raise HubRefused(413, f"A commit has at most {number - 1} operations")
-        key, value = _operation(line)
-        if key == "header":
-            header = value
-        else:
-            await in_thread(_collect, call, git, change, key, value)
+    change = Change()
+    header: dict[str, Any] = {}
+    writer = BlobWriter(git, call.hub.layout.incoming)
+    try:
+        async for lines in _lines(call):
+            header |= await in_thread(_collect, call, writer, change, lines)
+        await in_thread(writer.finish)
+    finally:
+        writer.abandon()
     message = _message(call, header)
     parent = header.get("parentCommit")
     if parent is not None and not re.fullmatch(r"[0-9a-f]{7,40}", str(parent)):
@@ -111,9 +113,22 @@ async def commit(call: Call) -> Response:
     )
 
 
-def _collect(
-    call: Call, git: pygit2.Repository, change: Change, key: str, value: dict[str, Any]
-) -> None:
+def _collect(call: Call, writer: BlobWriter, change: Change, lines: list[bytes]) -> dict[str, Any]:
+    """Take a run of operations; returns what they say about the commit as a whole."""
+    header: dict[str, Any] = {}
+    for line in lines:
+        key, value = _operation(line)
+        if key == "header":
+            header = value
+        else:
+            _take(call, writer, change, key, value)
+    if len(change) > call.hub.config.max_commit_operations:
+        limit = call.hub.config.max_commit_operations
+        raise HubRefused(413, f"A commit has at most {limit} operations")
+    return header
+
+
+def _take(call: Call, writer: BlobWriter, change: Change, key: str, value: dict[str, Any]) -> None:
     path = value.get("path")
     if key == "deletedFolder" and isinstance(path, str):
         path = path.removesuffix("/")
@@ -124,13 +139,14 @@ def _collect(
             raise HubRefused(413, f"{path} is too large for git; upload it as a large file")
         if path == "README.md":
             _require_card(content, call.repository.kind)
-        change.files[path] = git.create_blob(content)
+        change.files[path] = writer.add(content)
     elif key == "lfsFile":
         sha256 = value.get("oid")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
             raise HubRefused(400, f"{path} needs a sha256 as oid")
         size = claim(call, sha256, value.get("size"))
-        commits.put_large(git, change, path, sha256, size)
+        change.files[path] = writer.add(write_pointer(sha256, size))
+        change.large[path] = sha256
     elif key == "deletedFile":
         change.deleted_files.append(path)
     elif key == "deletedFolder":
@@ -139,22 +155,20 @@ def _collect(
         raise HubRefused(400, f"Unknown operation {key[:40]!r}")
 
 
-async def _lines(call: Call) -> AsyncIterator[tuple[int, bytes]]:
+async def _lines(call: Call) -> AsyncIterator[list[bytes]]:
+    """Yield the body's lines, as many at once as have arrived."""
     limit = call.hub.config.max_regular_file_bytes * 4 // 3 + 65536
     pending = bytearray()
-    number = 0
     async for block in call.request.stream():
         pending += block
-        *whole, rest = pending.split(b"\n") if b"\n" in block else [pending]
-        for line in whole:
-            if line.strip():
-                yield number, bytes(line)
-                number += 1
-        pending = bytearray(rest) if whole else pending
+        if b"\n" in block:
+            *whole, rest = bytes(pending).split(b"\n")
+            pending = bytearray(rest)
+            yield [line for line in whole if line.strip()]
         if len(pending) > limit:
             raise HubRefused(413, "An operation is larger than a file in git may be")
     if pending.strip():
-        yield number, bytes(pending)
+        yield [bytes(pending)]
 
 
 def _operation(line: bytes) -> tuple[str, dict[str, Any]]:

@@ -43,22 +43,21 @@ def detail(repository: Repository, here: Snapshot, *, blobs: bool) -> dict[str, 
     described["sha"] = here.sha
     described["lastModified"] = timestamp(here.commit.commit_time)
     described["cardData"] = read_card(here.read_path("README.md"))
-    siblings = []
-    used = 0
+    if not blobs:
+        described["siblings"] = [{"rfilename": path} for path in sorted(here.paths())]
+        return described
+    siblings: list[dict[str, Any]] = []
     for entry in here.files():
-        sibling: dict[str, Any] = {"rfilename": entry.path}
-        used += entry.size
-        if blobs:
-            sibling |= {"size": entry.size, "blobId": entry.oid}
-            if entry.pointer:
-                sibling["lfs"] = {
-                    "sha256": entry.pointer.sha256,
-                    "size": entry.pointer.size,
-                    "pointerSize": entry.pointer.pointer_size,
-                }
+        sibling = {"rfilename": entry.path, "size": entry.size, "blobId": entry.oid}
+        if entry.pointer:
+            sibling["lfs"] = {
+                "sha256": entry.pointer.sha256,
+                "size": entry.pointer.size,
+                "pointerSize": entry.pointer.pointer_size,
+            }
         siblings.append(sibling)
     described["siblings"] = siblings
-    described["usedStorage"] = used
+    described["usedStorage"] = sum(sibling["size"] for sibling in siblings)
     return described
 
 
