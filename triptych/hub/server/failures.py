@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 
+import pygit2
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import (
@@ -47,7 +49,7 @@ def describe(error: BaseException, *, anonymous: bool = False) -> tuple[int, str
             return status, code, _words(error)
     if isinstance(error, StorageError) and error.code == "disk_full":
         return 507, "", "The hub's disk is full"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if _is_full(error):
         return 507, "", "The hub's disk is full"
     return 500, "", "Internal error; the hub's log has the details"
 
@@ -74,6 +76,12 @@ def answer(
     if git:
         body["message"] = message
     return JSONResponse(body, status_code=status, headers=headers)
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, pygit2.GitError):
+        return os.strerror(errno.ENOSPC) in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def page(error: BaseException, *, anonymous: bool = False) -> Response:

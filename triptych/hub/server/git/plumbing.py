@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ def run_git(*arguments: str, feed: bytes = b"", repository: Path | None = None) 
         raise StorageError(
             f"git {arguments[0]} failed in {repository or 'this repository'}: {words}",
             hint="look at it with: git fsck",
+            code="disk_full" if os.strerror(errno.ENOSPC) in words else None,
         )
     return result.stdout
 
