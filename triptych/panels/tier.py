@@ -8,6 +8,7 @@ template: what makes a tier is its model and the context it is sent.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -30,7 +31,11 @@ PORT = 7860
 
 def launch() -> None:
     """Run the Space: read its variables, load its model, answer until told to stop."""
-    app = build_app(service_from_variables(), environment.secret("TRIPTYCH_SERVE_TOKEN"))
+    service = service_from_variables()
+    # A hub sends requests here as soon as the port answers, so nothing listens before the model
+    # is loaded: a broken one ends the process, and the version before it serves on.
+    with asyncio.run(service.lease(next(iter(service.models.values())))):
+        app = build_app(service, environment.secret("TRIPTYCH_SERVE_TOKEN"))
     host = environment.get("GRADIO_SERVER_NAME", "127.0.0.1") or ""
     port = int(environment.get("GRADIO_SERVER_PORT") or environment.get("PORT") or PORT)
     run_app(app, bind(host, port), drain_s=10.0)
