@@ -29,7 +29,8 @@ TERRACOTTA = gr.themes.Color(
 )
 
 CSS = """
-.gradio-container { width: 100% !important; max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { width: 100% !important; max-width: 1180px !important;
+                    margin: 0 auto !important; }
 .quiet { color: var(--body-text-color-subdued); }
 .figures { display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; margin: .3rem 0; }
 .figures div { display: flex; flex-direction: column; }
