@@ -80,16 +80,29 @@ class Identity:
         return True
 
 
+class Table:
+    """All living processes at one moment, read once for any number of questions."""
+
+    def __init__(self) -> None:
+        self._present: set[Identity] = set()
+        self._children: dict[int, list[Identity]] = {}
+        for identity, parent in _everyone():
+            self._present.add(identity)
+            self._children.setdefault(parent, []).append(identity)
+
+    def family(self, identity: Identity) -> list[Identity]:
+        """List a process and all its descendants."""
+        if identity not in self._present:
+            return []
+        members = [identity]
+        for member in members:  # grows while it is walked
+            members += self._children.get(member.pid, ())
+        return members
+
+
 def family(identity: Identity) -> list[Identity]:
     """List a process and all its living descendants."""
-    if not identity.alive():
-        return []
-    try:
-        children = psutil.Process(identity.pid).children(recursive=True)
-    except psutil.Error:
-        return [identity]
-    found = (Identity.of(child.pid) for child in children)
-    return [identity, *(child for child in found if child)]
+    return Table().family(identity)
 
 
 def marked(mark: str) -> list[Identity]:
@@ -126,18 +139,47 @@ def _marks() -> Iterator[tuple[Identity, str]]:
             yield identity, value
 
 
+def _everyone() -> Iterator[tuple[Identity, int]]:
+    """Yield every living process with the pid of its parent."""
+    if _has_proc():
+        for pid in psutil.pids():
+            fields = _stat(pid)
+            if fields and fields[0] != "Z":
+                yield Identity(pid, _ticks(fields)), int(fields[1])
+        return
+    for process in psutil.process_iter(["ppid", "create_time", "status"]):
+        known = process.info
+        if known["status"] != psutil.STATUS_ZOMBIE and known["ppid"] is not None:
+            yield Identity(process.pid, repr(known["create_time"])), known["ppid"]
+
+
 def _started(pid: int) -> str | None:
-    if Path("/proc/self").is_dir():
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-        except OSError:
-            return None
-        # Clock ticks since boot: unlike a wall-clock time they do not move when the clock is set.
-        return f"{_boot()}:{stat[stat.rindex(')') + 2 :].split()[19]}"
+    if _has_proc():
+        fields = _stat(pid)
+        return _ticks(fields) if fields else None
     try:
         return repr(psutil.Process(pid).create_time())
     except psutil.Error:
         return None
+
+
+def _stat(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat after the name: state, parent, and so on."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return None
+    return text[text.rindex(")") + 2 :].split()
+
+
+def _ticks(fields: list[str]) -> str:
+    # Clock ticks since boot: unlike a wall-clock time they do not move when the clock is set.
+    return f"{_boot()}:{fields[19]}"
+
+
+@cache
+def _has_proc() -> bool:
+    return Path("/proc/self/stat").exists()
 
 
 @cache

@@ -172,6 +172,23 @@ def test_a_ticket_from_the_hubs_page_opens_a_private_space_in_a_browser(running)
         assert browser.get(other.host + "/?" + query).status_code == 404
 
 
+def test_another_page_cannot_use_the_cookie_of_a_private_space(running) -> None:
+    space = running.space(private=True)
+    namespace, name = space.repo_id.split("/")
+    repository = catalog.find(running.hub.database, "space", namespace, name)
+    with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+        browser.get(space.host + "/?" + admission.sign(running.hub, repository, 1))
+        for headers, status in (
+            ({"origin": space.host}, 200),
+            ({"sec-fetch-site": "same-origin"}, 200),
+            ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 200),
+            ({"origin": "http://127.0.0.1:1"}, 404),
+            ({"origin": "null"}, 404),
+            ({"sec-fetch-site": "same-site", "sec-fetch-mode": "cors"}, 404),
+        ):
+            assert browser.get(space.host + "/", headers=headers).status_code == status, headers
+
+
 def test_a_ticket_cannot_redirect_elsewhere(running, probe) -> None:
     namespace, name = probe.repo_id.split("/")
     repository = catalog.find(running.hub.database, "space", namespace, name)

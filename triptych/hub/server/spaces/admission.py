@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlsplit
 
 from starlette.datastructures import Headers
 
@@ -60,7 +60,7 @@ def let_in(hub: Hub, repository: Repository, headers: Headers, query: bytes) -> 
         return LetIn(keep, in_address if _fits(hub, repository, in_address) else "")
     if _fits(hub, repository, in_address):
         return LetIn(keep, in_address)
-    if _fits(hub, repository, _cookie(headers, repository)):
+    if _fits(hub, repository, _cookie(headers, repository)) and not _from_elsewhere(headers):
         return LetIn(keep)
     raise RepositoryNotFound("Repository not found")
 
@@ -79,6 +79,18 @@ def _identity(hub: Hub, headers: Headers) -> tuple[Identity | None, bool]:
         if name == "authorization":
             return found, True
     return found, False
+
+
+def _from_elsewhere(headers: Headers) -> bool:
+    """Tell whether another page made a browser send this request with the ticket's cookie.
+
+    Spaces on ports of one host are one site to a browser, so its cookie rules do not part them.
+    """
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return True
+    site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
+    return site in ("same-site", "cross-site") and mode != "navigate"
 
 
 def _fits(hub: Hub, repository: Repository, ticket: str) -> bool:

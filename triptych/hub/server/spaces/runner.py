@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from triptych.errors import ProcessError, RepositoryNotFound
+from triptych.errors import HubRefused, ProcessError, RepositoryNotFound
 from triptych.hub.server.events import Committed, Created, Deleted, Event, Moved
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.catalog import Repository
@@ -30,6 +30,7 @@ from triptych.hub.server.spaces.origins import Origin, listen
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.spaces.stages import Stage
 from triptych.hub.server.state import Hub
+from triptych.hub.server.workloads import hardware
 from triptych.hub.server.workloads.logs import POLL_S
 from triptych.processes import Status, Supervisor
 
@@ -202,8 +203,8 @@ class Spaces:
     def _take_options(self, repository: Repository, options: Mapping[str, Any]) -> None:
         """Take the hardware and sleep time with which a Space was created."""
         fields: dict[str, Any] = {}
-        if options.get("hardware"):
-            fields["flavor"] = str(options["hardware"])
+        with suppress(HubRefused):  # the repository stands; it runs on what there is
+            fields["flavor"] = hardware.require_flavor(options.get("hardware"))
         if isinstance(options.get("sleepTimeSeconds"), int):
             fields["sleep_s"] = options["sleepTimeSeconds"]
         if fields:
