@@ -6,8 +6,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from triptych.config import environment
 from triptych.errors import UsageError
 from triptych.words import clock
 
@@ -22,20 +24,23 @@ class Tour:
         self.data = home / "data" / "demo"
         self.run_dir = home / "runs" / "demo"
         self.next_steps: list[tuple[str, str]] = []
+        self.running = ExitStack()
+        self._variables: dict[str, str] = {}
         self._color = sys.stdout.isatty()
 
     def walk(self, until: str | None) -> int:
         """Run the stages up to and including `until`."""
-        from triptych.cli.demo import train
+        from triptych.cli.demo import hub, train
 
-        stages: dict[str, Callable[[Tour], None]] = {"train": train.stage}
+        stages: dict[str, Callable[[Tour], None]] = {"train": train.stage, "hub": hub.stage}
         if until is not None and until not in stages:
             raise UsageError(f"no stage {until!r}", hint=f"stages: {', '.join(stages)}")
         started_s = time.monotonic()
-        for name, stage in stages.items():
-            stage(self)
-            if name == until:
-                break
+        with self.running:
+            for name, stage in stages.items():
+                stage(self)
+                if name == until:
+                    break
         self._farewell(time.monotonic() - started_s)
         return 0
 
@@ -49,14 +54,28 @@ class Tour:
 
     def triptych(self, *arguments: str | Path) -> None:
         """Show a command as a person would type it, run it, and end the demo if it fails."""
+        words = self.show(*arguments)
+        result = subprocess.run(
+            [sys.executable, "-m", "triptych", *words],
+            env={**environment.snapshot(), **self._variables},
+            check=False,
+        )
+        if result.returncode:
+            # The command has said what is wrong and what to do; its code is the demo's code.
+            sys.exit(result.returncode)
+
+    def show(self, *arguments: str | Path) -> list[str]:
+        """Show a command as a person would type it; give its words."""
         words = [str(argument) for argument in arguments]
         shown = " ".join(f'"{word}"' if " " in word or not word else word for word in words)
         shown = shown.replace(str(Path.home()), "~")
         print(self._paint("36", f"$ triptych {shown}"), flush=True)
-        result = subprocess.run([sys.executable, "-m", "triptych", *words], check=False)
-        if result.returncode:
-            # The command has said what is wrong and what to do; its code is the demo's code.
-            sys.exit(result.returncode)
+        return words
+
+    def set(self, name: str, value: str) -> None:
+        """Set a variable for the commands that follow, and show it."""
+        self._variables[name] = value
+        print(self._paint("36", f"$ export {name}={value}"), flush=True)
 
     def keep_aside(self, folder: Path) -> None:
         """Move the result of an earlier demo aside: nothing is lost."""

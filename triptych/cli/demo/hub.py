@@ -1,0 +1,80 @@
+"""Second stage: a hub of its own, the model published, fetched by name, and served by a Space."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from triptych.cli.demo.tour import Tour
+
+START_S = 60.0
+
+
+def stage(tour: Tour) -> None:
+    """Publish the trained model to the embedded hub, load it by name, deploy a Space."""
+    import triptych
+    from triptych.hub.client import Hub
+
+    tour.title("5. A hub of its own")
+    tour.say("The embedded hub speaks the protocol of huggingface.co; its clients work unchanged.")
+    address = _hub(tour)
+    tour.set("HF_ENDPOINT", address)
+    owner = Hub(address).whoami()
+
+    tour.title("6. The model is published")
+    tour.say("First a fresh process must reproduce the loss that the run recorded.")
+    tour.triptych("publish", tour.run_dir, f"{owner}/demo", "--language", "en")
+
+    tour.title("7. Another process loads it by its name")
+    tour.triptych(
+        "generate", f"{owner}/demo", "import ", "--max-new-tokens", "40", "--seed", "1",
+        "--temperature", "0.7",
+    )  # fmt: skip
+    tour.next_steps.append(("triptych hub serve", f"see {owner}/demo and its card at {address}"))
+
+    app = Path(triptych.__file__).parents[1] / "spaces" / "minimal"
+    if not app.is_dir():
+        tour.say("the Spaces are part of the source checkout; this installation has none")
+        return
+    tour.title("8. A Space is pinned to it")
+    tour.say("It is live only when the Space itself answers with the commit that was published.")
+    tour.triptych("spaces", "deploy", f"{owner}/demo", f"{owner}/demo-space", "--app", app)
+    tour.triptych("spaces", "status", f"{owner}/demo-space")
+
+
+def _hub(tour: Tour) -> str:
+    """Return the address of the hub over this home, started for the tour if none runs."""
+    from triptych.config import load_config
+    from triptych.errors import ProcessError, TriptychError
+    from triptych.hub.client import Hub
+    from triptych.processes import Command, free_port, start
+
+    wanted = load_config().hub.port
+    running = f"http://127.0.0.1:{wanted}"
+    try:
+        Hub(running).whoami()
+        tour.say(f"one runs already at {running}")
+        return running
+    except TriptychError:
+        pass
+    port = free_port(port=wanted)
+    address = f"http://127.0.0.1:{port}"
+    log = tour.home / "logs" / "demo-hub.log"
+    tour.show("hub", "serve", "--port", str(port))
+    program = [sys.executable, "-m", "triptych", "hub", "serve", "--port", str(port)]
+    child = start(Command("demo-hub", program, log))
+    tour.running.callback(child.stop)
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            Hub(address).whoami()
+            return address
+        except TriptychError as error:
+            if not child.alive() or time.monotonic() > deadline:
+                raise ProcessError(
+                    f"the hub did not start: {error.message}", hint=f"its log is {log}"
+                ) from error
+        time.sleep(0.2)
