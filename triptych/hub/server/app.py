@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Lifespan
 
 from triptych.config.hub import HubConfig
-from triptych.errors import EntryNotFound, HubRefused, RepositoryNotFound
+from triptych.errors import EntryNotFound, RepositoryNotFound
+from triptych.hub.server import declined as declined_routes
 from triptych.hub.server import failures
 from triptych.hub.server.clock import ExactDate
 from triptych.hub.server.content import lfs, resolve
@@ -53,6 +54,7 @@ def rooms() -> list[Router]:
         xet_routes.routes,
         spaces_routes.routes,
         jobs_routes.routes,
+        declined_routes.routes,
         oauth_routes.routes,
         oauth_routes.pages,
         account_pages.routes,
@@ -108,6 +110,4 @@ async def _unrouted(request: Request, error: Exception) -> Response:
     path = request.url.path
     if path.startswith(("/api/models", "/api/datasets", "/api/spaces")) or "/resolve/" in path:
         return failures.answer(RepositoryNotFound("Repository not found"))
-    if path.startswith("/api/buckets"):
-        return failures.answer(HubRefused(501, "This hub has no buckets"))
     return failures.answer(EntryNotFound("Nothing is here"))

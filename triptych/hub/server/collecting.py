@@ -12,8 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.hub.server.git.plumbing import run_git, small_blobs
-from triptych.hub.server.git.pointers import MAXIMUM_BYTES, parse_pointer
+from triptych.hub.server.git import history
+from triptych.hub.server.git.plumbing import run_git
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.state import Hub
 from triptych.hub.server.xet import hashes
@@ -60,10 +60,7 @@ def large_files(repository: Path) -> set[str]:
     """Return the sha256 of every large file that any commit of a repository points to."""
     if not repository.exists():
         return set()
-    listed = run_git("rev-list", "--objects", "--all", "--no-object-names", repository=repository)
-    blobs = small_blobs(listed.decode().split(), MAXIMUM_BYTES, repository)
-    pointers = (parse_pointer(content) for _, content in blobs)
-    return {pointer.sha256 for pointer in pointers if pointer}
+    return {pointer.sha256 for _, pointer in history.large_files(repository)}
 
 
 def _collect_objects(

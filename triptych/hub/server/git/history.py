@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pygit2
 from pygit2.enums import SortMode
 
+from triptych.hub.server.git.plumbing import run_git, small_blobs
+from triptych.hub.server.git.pointers import MAXIMUM_BYTES, Pointer, parse_pointer
 from triptych.hub.server.git.reading import Snapshot
 
 
@@ -51,6 +54,18 @@ def last_commits(snapshot: Snapshot, paths: list[str]) -> dict[str, dict[str, An
         if not wanted:
             break
     return found
+
+
+def large_files(folder: Path) -> list[tuple[str, Pointer]]:
+    """Return every large file that any commit points to, with a path it has or had."""
+    listed = run_git("rev-list", "--objects", "--all", repository=folder)
+    names: dict[str, str] = {}
+    for line in listed.decode(errors="replace").splitlines():
+        oid, _, path = line.partition(" ")
+        names.setdefault(oid, path)
+    blobs = small_blobs(names, MAXIMUM_BYTES, folder)
+    found = ((names[oid], parse_pointer(content)) for oid, content in blobs)
+    return [(path, pointer) for path, pointer in found if pointer]
 
 
 def timestamp(seconds: float) -> str:

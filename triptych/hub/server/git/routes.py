@@ -132,6 +132,26 @@ async def commits(call: Call) -> Response:
     return JSONResponse(listed[:limit], headers=headers)
 
 
+@routes.get("{api}/lfs-files", Access.WRITE)
+async def large_files(call: Call) -> Response:
+    """List the large files of all commits."""
+
+    def look_up() -> list[dict[str, Any]]:
+        folder = call.hub.layout.repository(call.repository.uid)
+        return [
+            {
+                "fileOid": pointer.sha256,
+                "oid": pointer.sha256,
+                "filename": path,
+                "size": pointer.size,
+                "pushedAt": history.timestamp(call.repository.updated_at),
+            }
+            for path, pointer in history.large_files(folder)
+        ]
+
+    return JSONResponse(await in_thread(look_up))
+
+
 @routes.post("{api}/branch/{branch}", Access.WRITE)
 async def create_branch(call: Call) -> Response:
     """Create a branch from a starting point."""
