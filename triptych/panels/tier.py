@@ -147,6 +147,6 @@ async def _texts(service: ModelService, body: dict[str, object]) -> AsyncGenerat
         yield generation.answer().generated_text
     except ValidationError as fault:
         sentences = [words for _, words in fault_messages(fault.errors(), GenerateBody)]
-        raise gr.Error("; ".join(sentences)) from fault
+        raise gr.Error("; ".join(sentences), print_exception=False) from fault
     except TriptychError as fault:
-        raise gr.Error(str(fault)) from fault
+        raise gr.Error(fault.message, print_exception=False) from fault

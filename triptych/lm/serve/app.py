@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import socket
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -51,6 +53,15 @@ def create_app(service: ModelService, *, token: Secret | None = None) -> FastAPI
 
 
 async def _preload(service: ModelService, name: str) -> None:
+    try:
+        await _load(service, name)
+    except TriptychError as error:
+        # Whoever asks is told again, and whoever watches /health sees why.
+        service.failures[name] = error.message
+        print(f"{name} does not load: {error}", file=sys.stderr)
+
+
+async def _load(service: ModelService, name: str) -> None:
     with await service.lease(service.models[name]) as engine:
         if engine.info.has_chat_template:
             # The first template costs its library's import; nobody should wait for that.
@@ -70,4 +81,6 @@ def run_app(app: FastAPI, listener: socket.socket, *, drain_s: float) -> None:
         timeout_graceful_shutdown=round(drain_s),
         server_header=False,
     )
+    # uvicorn raises the signal again once it has drained; a drained server has ended well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     uvicorn.Server(config).run(sockets=[listener])

@@ -56,7 +56,7 @@ def turns_of(history: str | Sequence[Message] | None) -> list[Message]:
     if not history:
         return []
     if not isinstance(history, str):
-        return [{"role": turn["role"], "content": turn["content"]} for turn in history]
+        return [{"role": _role(turn["role"]), "content": turn["content"]} for turn in history]
     try:
         read = json.loads(history)
     except ValueError:

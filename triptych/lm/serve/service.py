@@ -159,6 +159,7 @@ class ModelService:
         self.defaults = defaults
         self.metrics = Metrics()
         self.started_at = time.time()
+        self.failures: dict[str, str] = {}
         self._max_batch = max_batch
         self._active: dict[str, int] = dict.fromkeys(self.models, 0)
         self._mean_answer_s: dict[str, float] = dict.fromkeys(self.models, 1.0)
@@ -217,6 +218,7 @@ class ModelService:
         lease = self._cache.lease_loaded(model.name)
         if lease is None:
             lease = await asyncio.to_thread(self._cache.lease, model.name)
+            self.failures.pop(model.name, None)
         return lease
 
     def engine_of(self, name: str) -> Engine | None:

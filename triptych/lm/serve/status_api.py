@@ -21,9 +21,11 @@ def routes(service: ModelService) -> APIRouter:
     async def health() -> Response:
         first = next(iter(service.models.values()))
         loaded = service.engine_of(first.name) is not None
+        failure = service.failures.get(first.name)
         return JSON(
             {
-                "status": "ok" if loaded else "loading",
+                "status": "ok" if loaded else "failed" if failure else "loading",
+                **({"error": failure} if failure and not loaded else {}),
                 "model": first.name,
                 "revision": first.revision,
                 "models": {model.name: model.revision for model in service.models.values()},
