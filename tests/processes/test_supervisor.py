@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,3 +201,22 @@ def test_a_child_whose_record_was_never_finished_is_found_by_its_mark(tmp_path: 
     with Supervisor(folder) as supervisor:
         assert supervisor.reaped == ["new"]
     assert orphan.wait(5) != 0
+
+
+def test_two_who_stop_the_same_child_both_wait_for_its_end(supervisor, tmp_path: Path) -> None:
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + SLEEP
+    started = supervisor.start(python(tmp_path, stubborn, grace_s=0.5))
+    wait_for(lambda: "ready" in (tmp_path / "child.log").read_text())
+    identity = Identity.of(started.pid)
+    alive: list[bool] = []
+
+    def stop() -> None:
+        supervisor.stop("child")
+        alive.append(identity.alive())
+
+    stoppers = [threading.Thread(target=stop) for _ in range(3)]
+    for stopper in stoppers:
+        stopper.start()
+    for stopper in stoppers:
+        stopper.join()
+    assert alive == [False] * 3

@@ -134,15 +134,25 @@ class Supervisor:
         return status
 
     def stop(self, name: str) -> Status | None:
-        """End a child and everything it started; wait until they are gone."""
+        """End a child and everything it started; wait until they are gone.
+
+        Raises: ProcessError when it does not die; its record stays for the next start to try.
+        """
         with self._guard:
             watched = self._watched.get(name)
-            if watched is None or watched.state in ("stopped", "exited", "stopping"):
+            if watched is None or watched.state in ("stopped", "exited"):
                 return watched.status() if watched else None
-            ended = watched.state == "waiting"
-            watched.become("stopping")
-        if not ended:
-            watched.child.stop(watched.command.grace_s)
+            mine, waiting = watched.state != "stopping", watched.state == "waiting"
+            watched.state = "stopping"
+        if not mine:
+            return self.wait(name)
+        try:
+            if not waiting:
+                watched.child.stop(watched.command.grace_s)
+        except ProcessError as error:
+            with self._guard:
+                watched.become("exited", error.message)
+            raise
         with self._guard:
             watched.exit_code = watched.child.exit_code()
             status = watched.become("stopped")
@@ -247,10 +257,14 @@ class Supervisor:
                 everyone = list(self._watched.values())
             table = identity.Table() if check_limits and any(map(_limited, everyone)) else None
             for watched in everyone:
-                if check_limits and watched.state == "running":
-                    _hold_to_limits(watched, table)
-                with self._guard:
-                    status = self._look_after(watched)
+                try:
+                    if check_limits and watched.state == "running":
+                        _hold_to_limits(watched, table)
+                    with self._guard:
+                        status = self._look_after(watched)
+                except ProcessError as error:  # one that does not die must not end the watch
+                    with self._guard:
+                        status = watched.become("exited", error.message)
                 if status is not None:
                     self._tell(status)
 

@@ -30,6 +30,7 @@ from triptych.hub.server.spaces.waiting import waiting_page
 log = logging.getLogger(__name__)
 # A person sees at once that the Space wakes up; a program waits for its answer.
 PAGE_PATIENCE_S = 0.5
+MESSAGE_BYTES = 64 * 2**20
 _HOP_BY_HOP = frozenset(
     b"connection keep-alive proxy-authenticate proxy-authorization te trailer"
     b" transfer-encoding upgrade proxy-connection".split()
@@ -120,7 +121,7 @@ class Gate:
                 _address(instance, scope),
                 headers=headers,
                 protocols=scope.get("subprotocols") or (),
-                max_msg_size=0,
+                max_msg_size=MESSAGE_BYTES,
                 autoclose=False,
             )
         except (aiohttp.ClientError, OSError):

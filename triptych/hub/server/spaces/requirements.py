@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import sys
 import sysconfig
@@ -62,8 +63,9 @@ def is_running_version(wanted: str) -> bool:
 
 
 def lay_foundation(environment: Path) -> list[str]:
-    """Return the command that creates an empty environment."""
-    return [sys.executable, "-m", "venv", "--clear", str(environment)]
+    """Return the command that creates an empty environment, with pip only if there is none."""
+    options = ["--without-pip"] if _has_pip() else []
+    return [sys.executable, "-m", "venv", *options, str(environment)]
 
 
 def add_running_packages(environment: Path) -> None:
@@ -78,9 +80,14 @@ def add_running_packages(environment: Path) -> None:
 def install(environment: Path, wishes: Wishes) -> list[list[str]]:
     """Return the commands that install what the wishes ask for, file by file."""
     python = str(environment / "bin" / "python")
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install",
-           "--no-cache-dir", "--no-warn-script-location"]  # fmt: skip
-    return [[*pip, "-r", path.name] for path in wishes.files]
+    pip = [sys.executable, "-m", "pip", "--python", python] if _has_pip() else [python, "-m", "pip"]
+    options = ["--disable-pip-version-check", "--no-input", "install", "--no-cache-dir",
+               "--no-warn-script-location"]  # fmt: skip
+    return [[*pip, *options, "-r", path.name] for path in wishes.files]
+
+
+def _has_pip() -> bool:
+    return importlib.util.find_spec("pip") is not None
 
 
 def _met(line: str) -> bool:

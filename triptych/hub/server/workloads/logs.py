@@ -21,8 +21,10 @@ from starlette.responses import StreamingResponse
 from triptych.wire import sse
 
 KEPT_LINES = 5_000
+KEPT_BYTES = 2 * 2**20
 LINE_BYTES = 8_192
 READ_BYTES = 2**20
+BACKLOG_BYTES = 4 * 2**20
 POLL_S = 0.25
 KEEP_ALIVE_S = 15.0
 
@@ -45,8 +47,9 @@ class LogBook:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.ended = False
-        self._lines: deque[Line] = deque(maxlen=KEPT_LINES)
+        self._lines: deque[Line] = deque()
         self._count = 0
+        self._bytes = 0
         self._offset = 0
         self._rest = b""
         self._news = asyncio.Event()
@@ -61,6 +64,8 @@ class LogBook:
             return
         # A file that shrank was trimmed: what it holds was seen already.
         self._offset = min(self._offset, size)
+        if size - self._offset > BACKLOG_BYTES:  # more than anybody could be shown
+            self._offset, self._rest = size - BACKLOG_BYTES, b""
         while self._offset < size:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
@@ -107,10 +112,16 @@ class LogBook:
         now = timestamp()
         for line in lines:
             text = line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r") + "\n"
-            self._lines.append(Line(text, now))
-            self._count += 1
+            self._append(Line(text, now))
         if lines:
             self._wake()
+
+    def _append(self, line: Line) -> None:
+        self._lines.append(line)
+        self._count += 1
+        self._bytes += len(line.data)
+        while self._bytes > KEPT_BYTES or len(self._lines) > KEPT_LINES:
+            self._bytes -= len(self._lines.popleft().data)
 
     def _wake(self) -> None:
         self._news.set()
