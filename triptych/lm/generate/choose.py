@@ -63,7 +63,7 @@ def open_engine(
     model: str = "",
     revision: str = "",
     adapters: Mapping[str, Path] | None = None,
-    kv_cache_bytes: int = 64 * 2**20,
+    kv_cache_bytes: int = 40 * 2**20,
     prompt_cache_bytes: int = 0,
 ) -> Engine:
     """Open a model folder with the engine that `choose_engine` names.

@@ -78,7 +78,7 @@ class LlamaCppOptions:
     threads: int = 0
     max_batch: int = 16
     kv_cache_tokens: int = 0
-    kv_cache_bytes: int = 64 * 2**20
+    kv_cache_bytes: int = 40 * 2**20
     prompt_cache_bytes: int = 0
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
