@@ -132,6 +132,28 @@ def test_documents_start_with_the_boundary_token(tokenizer: Tokenizer) -> None:
     assert tokens.tolist() == expected
 
 
+@given(st.lists(st.text(alphabet="ab1' \t\r\n.é東", max_size=60), max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_cutting_long_documents_for_the_cores_changes_no_token(
+    tokenizer: Tokenizer, texts: list[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triptych.lm.model.tokenizer._PIECE_CHARS", 3)
+        tokens = tokenizer.encode_documents(texts, np.dtype("<u2")).tolist()
+    assert tokens == [token for text in texts for token in (0, *tokenizer.encode(text))]
+
+
+def test_a_tokenizer_with_another_split_is_never_cut(tokenizer: Tokenizer) -> None:
+    from tokenizers import pre_tokenizers
+
+    core = type(tokenizer.core).from_str(tokenizer.core.to_str())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    other = Tokenizer(core, tokenizer.settings)
+    text = "one line\nand another\n" * 2000
+    tokens = other.encode_documents([text], np.dtype("<u2")).tolist()
+    assert tokens == [0, *other.encode(text)]
+
+
 def test_chats_render_as_transformers_renders_them(tokenizer: Tokenizer, oracle: Any) -> None:
     for prompt in (False, True):
         expected = oracle.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=prompt)

@@ -21,13 +21,11 @@ from triptych.errors import DataError
 from triptych.lm.data.collect import Collected, OnProgress, collect
 from triptych.lm.data.documents import DocumentWriter, keep_only, read_texts
 from triptych.lm.data.manifest import FORMAT_VERSION, data_fingerprint, save_manifest
-from triptych.lm.data.shards import ShardWriter, shard_dtype
+from triptych.lm.data.shards import shard_dtype
 from triptych.lm.data.splits import SPLITS, HeldOut, hold_out
+from triptych.lm.data.tokenise import tokenise
 from triptych.lm.data.twins import TwinCheck
 from triptych.lm.model.tokenizer import Tokenizer
-
-# Text encoded at once: each token of it takes about a hundred bytes until it is a number.
-_ENCODE_CHARS = 2_000_000
 
 
 def build_corpus(
@@ -56,11 +54,11 @@ def build_corpus(
         collected = collect(sources, folder, config, on_progress)
         held_out = _hold_out(collected, config)
         written = _write_documents(collected, held_out, folder, on_progress)
-        overlap = _drop_twins(collected, written.chars["train"], folder, config, on_progress)
+        overlap = _drop_twins(collected, written, folder, config, on_progress)
         if tokenizer is None:
             tokenizer = _train_tokenizer(written.chars["train"], folder, config, on_progress)
         tokenizer.save(folder / "tokenizer")
-        counts, shards = _tokenise(tokenizer, written.chars.total(), folder, config, on_progress)
+        counts, shards = tokenise(tokenizer, folder, config, written.chars.total(), on_progress)
         tokenizer_sha256 = sha256_file(folder / "tokenizer" / "tokenizer.json")
         manifest: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
@@ -68,7 +66,7 @@ def build_corpus(
             "seed": config.seed,
             "sources": collected.sources,
             "counts": counts,
-            "licences": dict(sorted(written.licences.items())),
+            "licences": {name: n for name, n in sorted(written.licences.items()) if n},
             "split": {"by": held_out.by, **overlap},
             "drops": collected.reading.to_dict(),
             "vocab_size": tokenizer.vocab_size,
@@ -122,7 +120,7 @@ def _write_documents(
 
 def _drop_twins(
     collected: Collected,
-    train_chars: int,
+    written: DocumentWriter,
     folder: Path,
     config: DataConfig,
     on_progress: OnProgress,
@@ -137,7 +135,7 @@ def _drop_twins(
     for texts in read_texts(documents, "train"):
         check.add_training(texts)
         done += sum(map(len, texts))
-        on_progress("checking the split", done, train_chars)
+        on_progress("checking the split", done, written.chars["train"])
     overlap = check.overlap_frac()
     kept = overlap < config.twin_frac
     if not kept.any():
@@ -148,6 +146,7 @@ def _drop_twins(
         )
     if not kept.all():
         gone = keep_only(documents, "val", kept)
+        written.licences.subtract(gone["licence"].to_pylist())
         for text, source in zip(gone["text"].to_pylist(), gone["source"].to_pylist(), strict=True):
             collected.reading.drop("near_twin_of_training", source, len(text.encode()))
     return {
@@ -175,45 +174,3 @@ def _train_tokenizer(
         on_progress("training the tokenizer", 0, None)
 
     return Tokenizer.train(sample(), vocab_size=config.vocab_size)
-
-
-def _tokenise(
-    tokenizer: Tokenizer,
-    total_chars: int,
-    folder: Path,
-    config: DataConfig,
-    on_progress: OnProgress,
-) -> tuple[dict[str, dict[str, int]], list[dict[str, Any]]]:
-    """Write the shards; return the counts of each split and the entries of the manifest."""
-    dtype = shard_dtype(tokenizer.vocab_size)
-    entries: list[dict[str, Any]] = []
-    counts: dict[str, dict[str, int]] = {}
-    done = 0
-    for split in SPLITS:
-        size_bytes = 0
-        with ShardWriter(folder, split, dtype=dtype, shard_tokens=config.shard_tokens) as writer:
-            for texts in _batches(read_texts(folder / "documents", split)):
-                writer.append(tokenizer.encode_documents(texts, dtype), len(texts))
-                size_bytes += sum(len(text.encode()) for text in texts)
-                done += sum(map(len, texts))
-                on_progress("tokenising", done, total_chars)
-        entries += writer.entries
-        counts[split] = {
-            "documents": sum(entry["documents"] for entry in writer.entries),
-            "bytes": size_bytes,
-            "tokens": sum(entry["tokens"] for entry in writer.entries),
-        }
-    return counts, entries
-
-
-def _batches(groups: Iterator[list[str]]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    chars = 0
-    for text in chain.from_iterable(groups):
-        batch.append(text)
-        chars += len(text)
-        if chars >= _ENCODE_CHARS:
-            yield batch
-            batch, chars = [], 0
-    if batch:
-        yield batch

@@ -50,6 +50,9 @@ CHAT_TEMPLATE = (
 
 # A private-use character stands in for special-token look-alikes while a chat is rendered.
 _STAND_IN = "\ue000"
+# Qwen2's pattern always cuts between a newline and a letter.
+_LINE_START = re.compile(r"(?<=\n)[A-Za-z]")
+_PIECE_CHARS = 16_384
 _MIN_VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
 
 
@@ -183,10 +186,19 @@ class Tokenizer:
 
         Shape: [tokens] of `dtype`.
         """
-        encodings = self.core.encode_batch_fast(list(texts), add_special_tokens=False)
+        pieces: list[str] = []
+        firsts = set()
+        for text in texts:
+            firsts.add(len(pieces))
+            pieces.extend(_pieces(text) if self._splits_at_lines else [text])
+        encodings = self.core.encode_batch_fast(pieces, add_special_tokens=False)
         boundary = [self.boundary_id]
-        pieces = (piece for encoding in encodings for piece in (boundary, encoding.ids))
-        return np.fromiter(chain.from_iterable(pieces), dtype=dtype)
+        runs = (
+            run
+            for number, encoding in enumerate(encodings)
+            for run in (boundary if number in firsts else [], encoding.ids)
+        )
+        return np.fromiter(chain.from_iterable(runs), dtype=dtype)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """Turn ids back into text."""
@@ -256,6 +268,15 @@ class Tokenizer:
         return lengths
 
     @cached_property
+    def _splits_at_lines(self) -> bool:
+        """Tell whether no token ever spans a newline and a following letter."""
+        spelled = json.loads(self.core.to_str())
+        steps = (spelled.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
+        return spelled.get("normalizer") is None and steps[0].get("pattern") == {
+            "Regex": QWEN2_SPLIT_PATTERN
+        }
+
+    @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self.special_ids, key=len, reverse=True)
         return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
@@ -263,6 +284,18 @@ class Tokenizer:
     def _named(self, role: str) -> str | None:
         token = self.settings.get(role)
         return token.get("content") if isinstance(token, dict) else token
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """Cut a long text where the split pattern cuts anyway, so that all cores share it."""
+    start = 0
+    while len(text) - start > _PIECE_CHARS:
+        line = _LINE_START.search(text, start + _PIECE_CHARS)
+        if line is None:
+            break
+        yield text[start : line.start()]
+        start = line.start()
+    yield text[start:]
 
 
 def _read_settings(folder: Path) -> dict[str, Any]:
