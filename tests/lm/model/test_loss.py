@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.lm.model.conftest import random_ids, random_model, theirs
+from triptych.lm.model.attention import causal_attention
 from triptych.lm.model.checkpoint import save_model
 from triptych.lm.model.head import head_loss
 
@@ -77,3 +78,33 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     model.loss(ids[:, :-1], ids[:, 1:]).backward()
     for before, weight in zip(plain, model.parameters(), strict=True):
         assert torch.equal(before, weight.grad)
+
+
+@pytest.mark.parametrize("shared", [4, 2, 1])
+@pytest.mark.parametrize("length", [1, 40, 256, 600])
+def test_the_written_out_attention_is_attention(shared: int, length: int) -> None:
+    torch.manual_seed(0)
+    shapes = [(2, 4, length, 16), (2, shared, length, 16), (2, shared, length, 16)]
+    exact = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    rounded = [x.detach().bfloat16().requires_grad_() for x in exact]
+    grad = torch.randn(shapes[0], dtype=torch.float64)
+    expected = F.scaled_dot_product_attention(*exact, is_causal=length > 1, enable_gqa=True)
+    expected.backward(grad)
+    ours = causal_attention(*rounded)
+    ours.backward(grad.bfloat16())
+    for mine, theirs in zip(
+        (ours, *(x.grad for x in rounded)), (expected, *(x.grad for x in exact)), strict=True
+    ):
+        assert (mine.double() - theirs).norm() <= 0.02 * theirs.norm() + 1e-6
+
+
+def test_bfloat16_products_give_nearly_the_same_gradients() -> None:
+    model = random_model()
+    ids = random_ids(2, 101)
+    model.loss(ids[:, :-1], ids[:, 1:]).backward()
+    exact = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    model.zero_grad()
+    model.compute_dtype = torch.bfloat16
+    model.loss(ids[:, :-1], ids[:, 1:]).backward()
+    rounded = torch.cat([weight.grad.flatten() for weight in model.parameters()])
+    assert (exact - rounded).norm() <= 0.03 * exact.norm()

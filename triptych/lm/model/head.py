@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100
-CHUNK = 256
+# Rows of one matrix product, and rows whose softmax fits the processor's cache.
+CHUNK, TILE = 512, 32
 
 
 def head_loss(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
@@ -42,35 +43,44 @@ def head_token_losses(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -
 
 
 class _HeadLoss(torch.autograd.Function):
-    """Compute loss and gradients chunk by chunk in the forward pass; backward only scales."""
+    """Compute loss and gradients chunk by chunk in the forward pass; backward only multiplies.
+
+    A chunk's logits stay in the processor's cache while the softmax, one pass over them, turns
+    them into gradients. A target less probable than the smallest normal float32 counts as that.
+    """
 
     @staticmethod
     def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
         weight = weight_VC.detach().to(hidden_NC.dtype)
-        counted = (targets_N != IGNORED).sum().clamp(min=1)
-        total = torch.zeros((), dtype=torch.float32, device=hidden_NC.device)
+        tiny = torch.finfo(torch.float32).tiny
+        counted_N = targets_N != IGNORED
+        picked_N1 = targets_N.clamp(min=0)[:, None]
+        losses = []
         grad_hidden = torch.empty_like(hidden_NC)
-        grad_logits = torch.empty(
-            (hidden_NC.shape[0], weight.shape[0]), dtype=hidden_NC.dtype, device=hidden_NC.device
-        )
+        grad_logits = hidden_NC.new_empty((hidden_NC.shape[0], weight.shape[0]))
+        tile = torch.empty((TILE, weight.shape[0]), device=hidden_NC.device)
         for start in range(0, hidden_NC.shape[0], CHUNK):
             rows = slice(start, start + CHUNK)
-            targets = targets_N[rows]
-            logits = F.linear(hidden_NC[rows], weight).float()
-            valid = targets != IGNORED
-            picked = targets.clamp(min=0)[:, None]
-            lse = logits.logsumexp(-1)
-            total += ((lse - logits.gather(1, picked)[:, 0]) * valid).sum()
-            grad = logits.sub_(lse[:, None]).exp_()
-            grad.scatter_add_(1, picked, torch.full_like(picked, -1, dtype=grad.dtype))
-            grad_logits[rows] = grad * (valid / counted)[:, None]
+            torch.mm(hidden_NC[rows], weight.T, out=grad_logits[rows])
+            for logits, picked in zip(
+                torch.split(grad_logits[rows], TILE),
+                torch.split(picked_N1[rows], TILE),
+                strict=True,
+            ):
+                probabilities = tile[: len(logits)].copy_(logits)
+                torch.softmax(probabilities, -1, out=probabilities)
+                chances = probabilities.gather(1, picked)
+                losses.append(chances.clamp(min=tiny).log())
+                logits.copy_(probabilities.scatter_(1, picked, chances - 1))
             torch.mm(grad_logits[rows], weight, out=grad_hidden[rows])
-        ctx.save_for_backward(grad_hidden, grad_logits, hidden_NC)
+        scale_N1 = (counted_N / counted_N.sum().clamp(min=1))[:, None]
+        ctx.save_for_backward(grad_hidden, grad_logits, hidden_NC, scale_N1)
         ctx.weight_dtype = weight_VC.dtype
-        return total / counted
+        return -(torch.cat(losses) * scale_N1).sum()
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
-        grad_hidden, grad_logits, hidden = ctx.saved_tensors
-        grad_weight = (grad_logits.T @ hidden).to(ctx.weight_dtype)
-        return grad_hidden * grad_loss, grad_weight * grad_loss, None
+        grad_hidden, grad_logits, hidden, scale_N1 = ctx.saved_tensors
+        scale = (scale_N1 * grad_loss).to(hidden.dtype)
+        grad_weight = (grad_logits.T @ (hidden * scale)).to(ctx.weight_dtype)
+        return grad_hidden * scale, grad_weight, None

@@ -31,8 +31,31 @@ def rotate(x_BNTH: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
 
     Shape: x (..., T, H), cos and sin (T, H/2) or anything that broadcasts; gives (..., T, H).
     """
-    first, second = x_BNTH.chunk(2, dim=-1)
-    return torch.cat((first * cos_TR - second * sin_TR, second * cos_TR + first * sin_TR), dim=-1)
+    rotated: Tensor = _Rotation.apply(x_BNTH, cos_TR, sin_TR)  # type: ignore[no-untyped-call]
+    return rotated
+
+
+class _Rotation(torch.autograd.Function):
+    """The gradient of a rotation is the rotation back."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _rotate(x, cos, sin)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        cos, sin = ctx.saved_tensors
+        return _rotate(grad, cos, -sin), None, None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.chunk(2, dim=-1)
+    rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    half = first.shape[-1]
+    torch.mul(first, cos, out=rotated[..., :half]).addcmul_(second, sin, value=-1)
+    torch.mul(second, cos, out=rotated[..., half:]).addcmul_(first, sin)
+    return rotated
 
 
 def _frequencies(config: ModelConfig) -> tuple[Tensor, float]:

@@ -1,0 +1,88 @@
+"""Causal attention for training, by the fastest way this machine has.
+
+On a GPU, and in float32 on a CPU, that is torch's own kernel. In bfloat16 on a CPU that kernel
+takes two to three times as long as the matrix products it consists of, so there the products are
+written out, block by block of queries, with a backward pass of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Queries of one block; a block sees no key after its own last one.
+BLOCK = 256
+# The probabilities are kept for the backward pass; longer texts take torch's kernel instead.
+MAX_LENGTH = 1024
+
+
+def causal_attention(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
+    """Let every position see itself and those before it; query heads may share keys.
+
+    Shape: (B, N, T, H), (B, K, T, H), (B, K, T, H) to (B, N, T, H).
+    Source: measured: benchmarks/results/train.md.
+    """
+    length = q_BNTH.shape[2]
+    by_hand = q_BNTH.device.type == "cpu" and q_BNTH.dtype == torch.bfloat16
+    if by_hand and torch.is_grad_enabled() and length <= MAX_LENGTH:
+        attended: Tensor = _BlockedAttention.apply(q_BNTH, k_BKTH, v_BKTH)  # type: ignore[no-untyped-call]
+        return attended
+    return F.scaled_dot_product_attention(
+        q_BNTH,
+        k_BKTH,
+        v_BKTH,
+        is_causal=length > 1,
+        enable_gqa=q_BNTH.shape[1] != k_BKTH.shape[1],
+    )
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """Softmax attention whose G query heads per key head are laid as rows of one product."""
+
+    @staticmethod
+    def forward(ctx: Any, q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
+        batch, heads, length, width = q_BNTH.shape
+        shared = k_BKTH.shape[1]
+        q = (q_BNTH * width**-0.5).reshape(batch * shared, heads // shared, length, width)
+        k, v = k_BKTH.reshape(-1, length, width), v_BKTH.reshape(-1, length, width)
+        y = torch.empty_like(q)
+        every = []
+        for start, stop in _blocks(length):
+            rows = (batch * shared, heads // shared, stop - start, -1)
+            q_block = q[:, :, start:stop].flatten(1, 2)
+            scores = torch.bmm(q_block, k[:, :stop].transpose(1, 2))
+            mask = torch.full((stop - start,) * 2, -torch.inf, dtype=q.dtype).triu(1)
+            scores.view(rows)[..., start:] += mask
+            probabilities = scores.softmax(-1)
+            y[:, :, start:stop] = torch.bmm(probabilities, v[:, :stop]).view(rows)
+            every.append(probabilities)
+        ctx.save_for_backward(q, k, v, y, *every)
+        return y.view(q_BNTH.shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad_BNTH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, y, *every = ctx.saved_tensors
+        grad = grad_BNTH.reshape(q.shape)
+        grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        weighted = (grad * y).sum(-1)
+        for (start, stop), probabilities in zip(_blocks(q.shape[2]), every, strict=True):
+            q_block = q[:, :, start:stop].flatten(1, 2)
+            grad_block = grad[:, :, start:stop].flatten(1, 2)
+            grad_v[:, :stop] += torch.bmm(probabilities.transpose(1, 2), grad_block)
+            grad_scores = torch.bmm(grad_block, v[:, :stop].transpose(1, 2))
+            grad_scores -= weighted[:, :, start:stop].flatten(1)[..., None]
+            grad_scores *= probabilities
+            rows = (*q.shape[:2], stop - start, -1)
+            grad_q[:, :, start:stop] = torch.bmm(grad_scores, k[:, :stop]).view(rows)
+            grad_k[:, :stop] += torch.bmm(grad_scores.transpose(1, 2), q_block)
+        batch, shared = grad_BNTH.shape[0], k.shape[0] // grad_BNTH.shape[0]
+        grad_q *= q.shape[-1] ** -0.5
+        keys = (batch, shared, *k.shape[1:])
+        return grad_q.view(grad_BNTH.shape), grad_k.view(keys), grad_v.view(keys)
+
+
+def _blocks(length: int) -> list[tuple[int, int]]:
+    return [(start, min(start + BLOCK, length)) for start in range(0, length, BLOCK)]
