@@ -21,10 +21,10 @@ from starlette.responses import StreamingResponse
 from triptych.wire import sse
 
 KEPT_LINES = 5_000
-KEPT_BYTES = 2 * 2**20
+KEPT_BYTES = 2**20
 LINE_BYTES = 8_192
+# What one poll may take: a flood of output must not hold up the hub.
 READ_BYTES = 2**20
-BACKLOG_BYTES = 4 * 2**20
 POLL_S = 0.25
 KEEP_ALIVE_S = 15.0
 
@@ -64,14 +64,12 @@ class LogBook:
             return
         # A file that shrank was trimmed: what it holds was seen already.
         self._offset = min(self._offset, size)
-        if size - self._offset > BACKLOG_BYTES:  # more than anybody could be shown
-            self._offset, self._rest = size - BACKLOG_BYTES, b""
-        while self._offset < size:
+        if size - self._offset > READ_BYTES:  # as much as is kept at all
+            self._offset, self._rest = size - READ_BYTES, b""
+        if self._offset < size:
             with self.path.open("rb") as file:
                 file.seek(self._offset)
-                piece = file.read(min(READ_BYTES, size - self._offset))
-            if not piece:
-                return
+                piece = file.read(size - self._offset)
             self._offset += len(piece)
             self._take(piece)
 
@@ -82,10 +80,6 @@ class LogBook:
             self._take(b"\n")
         self.ended = True
         self._wake()
-
-    def tail(self, count: int) -> list[str]:
-        """Return the newest lines."""
-        return [line.data for line in list(self._lines)[-count:]]
 
     async def follow(self, tail: int | None = None) -> AsyncIterator[Line | None]:
         """Yield the lines kept and those to come until the end; None when nothing came for long."""
@@ -109,6 +103,9 @@ class LogBook:
         if len(self._rest) > LINE_BYTES:
             lines.append(self._rest)
             self._rest = b""
+        if len(lines) > KEPT_LINES:
+            self._count += len(lines) - KEPT_LINES
+            lines = lines[-KEPT_LINES:]
         now = timestamp()
         for line in lines:
             text = line[:LINE_BYTES].decode("utf-8", "replace").rstrip("\r") + "\n"
