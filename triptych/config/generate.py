@@ -59,6 +59,9 @@ class GenerateConfig(Sampling):
     engine: Literal["auto", "torch", "llama_cpp", "openai", "transformers"] = "auto"
     """What runs the model; `auto` chooses and says what it chose."""
 
+    base_url: str = ""
+    """Address ending in /v1 of the server that the engine `openai` asks, such as vLLM's."""
+
     dtype: Literal["auto", "float32", "bfloat16", "float16", "q8_0"] = "auto"
     """Precision of the weights; `auto` takes the fastest exact one, q8_0 is llama.cpp's only."""
 

@@ -107,6 +107,14 @@ class CompletionRequest(_Sampled):
     suffix: None = None
 
 
+class TokenizeRequest(_Strict):
+    """The body of `POST /tokenize`, in vLLM's shape: a prompt or a chat."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[ChatMessage] | None = None
+
+
 class GenerateParams(_Strict):
     """The parameters of `POST /api/generate`, in the words of both originals."""
 

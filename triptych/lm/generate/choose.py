@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from triptych.config import environment
 from triptych.config.generate import GenerateConfig
 from triptych.errors import CheckpointError, ExportError, GenerationError
 from triptych.lm.export.gguf import GgufType, pre_tokenizer_name, read_config
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import Engine
 
-EngineName = Literal["torch", "llama_cpp", "transformers"]
+EngineName = Literal["torch", "llama_cpp", "transformers", "openai"]
 
 #: f16 holds bfloat16 weights exactly in the range weights have, and llama.cpp runs it faster.
 GGUF_TYPE: Mapping[str, GgufType] = {
@@ -41,9 +42,9 @@ def choose_engine(folder: Path, config: GenerateConfig) -> Choice:
 
     Raises: CheckpointError where the folder holds no model.
     """
-    model_type = _model_type(folder)
-    if config.engine in ("torch", "llama_cpp", "transformers"):
+    if config.engine != "auto":
         return Choice(config.engine, "as asked for")
+    model_type = _model_type(folder)
     if model_type not in ("llama", "qwen3"):
         return Choice("transformers", f"{model_type} models run through transformers")
     if config.device.startswith("cuda") or (config.device == "auto" and _has_gpu()):
@@ -89,6 +90,17 @@ def open_engine(
         )
         gguf = cached_gguf(folder, dtype, name=name)
         return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
+    if choice.engine == "openai":
+        from triptych.lm.generate.openai import OpenAIEngine
+
+        if not config.base_url:
+            raise GenerationError(
+                "the openai engine needs an address",
+                hint="--set generate.base_url=http://127.0.0.1:8000/v1",
+                code="address",
+            )
+        key = environment.secret("TRIPTYCH_ENGINE_API_KEY")
+        return OpenAIEngine(config.base_url, name, api_key=key)
     if config.dtype == "q8_0" or adapters:
         raise GenerationError(
             f"the {choice.engine} engine has neither q8_0 weights nor adapters",

@@ -26,6 +26,7 @@ from triptych.wire.requests import (
     ChatRequest,
     CompletionRequest,
     GenerateBody,
+    TokenizeRequest,
     fault_messages,
 )
 
@@ -48,6 +49,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/api/generate": GenerateBody,
+    "/tokenize": TokenizeRequest,
 }
 OPEN_PATHS = frozenset({"/health"})
 

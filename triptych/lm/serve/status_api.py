@@ -1,16 +1,22 @@
-"""`/health`, `/info` and `/metrics`: whether a server lives, what it runs, what it has done."""
+"""`/health`, `/info`, `/metrics`, `/tokenize`: whether a server lives, what it runs and reads."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
+from collections.abc import Sequence
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from triptych import __version__
+from triptych.errors import UsageError
+from triptych.lm.generate.engine import Message
 from triptych.lm.serve.http import JSON
 from triptych.lm.serve.service import ModelService
+from triptych.wire import openai
+from triptych.wire.requests import TokenizeRequest
 
 
 def routes(service: ModelService) -> APIRouter:
@@ -53,6 +59,23 @@ def routes(service: ModelService) -> APIRouter:
             for field in dataclasses.fields(service.defaults)
         }
         return JSON({"version": __version__, "models": models, "defaults": defaults})
+
+    @router.post("/tokenize")
+    async def tokenize(body: TokenizeRequest) -> Response:
+        chosen = service.choose(body.model)
+        if (body.prompt is None) == (body.messages is None):
+            raise UsageError("give either prompt or messages", code="unsupported")
+        with await service.lease(chosen.model) as engine:
+            prompt: str | Sequence[Message] | None = body.prompt
+            if prompt is None:
+                prompt = [
+                    {"role": turn.role, "content": openai.content_text(turn.content)}
+                    for turn in body.messages or ()
+                ]
+            ids = await asyncio.to_thread(engine.encode, prompt)
+            return JSON(
+                {"tokens": ids, "count": len(ids), "max_model_len": engine.info.context_length}
+            )
 
     @router.get("/metrics")
     async def metrics() -> Response:
