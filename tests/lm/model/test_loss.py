@@ -81,7 +81,7 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
 
 
 @pytest.mark.parametrize("shared", [4, 2, 1])
-@pytest.mark.parametrize("length", [1, 40, 256, 600])
+@pytest.mark.parametrize("length", [2, 40, 256, 600])
 def test_the_written_out_attention_is_attention(shared: int, length: int) -> None:
     torch.manual_seed(0)
     shapes = [(2, 4, length, 16), (2, shared, length, 16), (2, shared, length, 16)]
@@ -92,10 +92,10 @@ def test_the_written_out_attention_is_attention(shared: int, length: int) -> Non
     expected.backward(grad)
     ours = causal_attention(*rounded)
     ours.backward(grad.bfloat16())
-    for mine, theirs in zip(
+    for mine, right in zip(
         (ours, *(x.grad for x in rounded)), (expected, *(x.grad for x in exact)), strict=True
     ):
-        assert (mine.double() - theirs).norm() <= 0.02 * theirs.norm() + 1e-6
+        assert (mine.double() - right).norm() <= 0.02 * right.norm()
 
 
 def test_bfloat16_products_give_nearly_the_same_gradients() -> None:
