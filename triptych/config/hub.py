@@ -41,7 +41,8 @@ class HubConfig:
     space_port: int = Field(default=7930, ge=0, le=65535)
     """First port of the addresses of Spaces, one each; 0 takes free ones."""
     space_domain: str = ""
-    """Domain whose subdomains lead here, for Spaces on host names instead of ports."""
+    """Domain whose subdomains lead here, for Spaces on host names instead of ports; may end with
+    a colon and a port."""
     space_memory_bytes: int = Field(default=8 * 2**30, ge=2**26)
     """Memory a Space's processes may use together."""
     space_processes: int = Field(default=256, ge=8)

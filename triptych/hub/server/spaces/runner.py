@@ -146,9 +146,7 @@ class Spaces:
         space = Space(self._ground, self._builder, repository)
         gate = Gate(space, repository.uid, self._upstream)
         if self.hub.config.space_domain:
-            name = f"{subdomain(repository)}.{self.hub.config.space_domain}".lower()
-            self._names[repository.id] = name
-            self.gates[name] = gate
+            self._call_it(repository, gate)
         else:
             await self._listen(repository, gate)
         space.host = self.address(repository, self.hub.config.public_url or self._ground.address)
@@ -171,6 +169,14 @@ class Spaces:
         origin.open()
         self._origins[repository.id] = origin
 
+    def _call_it(self, repository: Repository, gate: Gate) -> None:
+        """Let a host name lead to a Space, and a name it had before no more."""
+        self.gates.pop(self._names.get(repository.id, ""), None)
+        domain = self.hub.config.space_domain.partition(":")[0]
+        name = f"{subdomain(repository)}.{domain}".lower()
+        self._names[repository.id] = name
+        self.gates[name] = gate
+
     async def _restore(self, space: Space) -> None:
         wanted = (await asyncio.to_thread(space.record)).wanted
         if wanted == "running":
@@ -189,11 +195,7 @@ class Spaces:
         if isinstance(event, Created):
             await asyncio.to_thread(self._take_options, repository, event.options)
         if isinstance(event, Moved) and self.hub.config.space_domain:
-            self.gates.pop(self._names.pop(repository.id), None)
-            self._names[repository.id] = urlsplit(
-                self.address(repository, self._ground.address)
-            ).netloc
-            self.gates[self._names[repository.id]] = Gate(space, repository.uid, self._upstream)
+            self._call_it(repository, self.gates[self._names[repository.id]])
         moved_main = isinstance(event, Committed) and any(
             change.ref == MAIN_REF for change in event.changes
         )
