@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import threading
 from typing import Any
 
+from triptych.cli.progress import Progress
 from triptych.errors import UsageError
 
 _SAMPLE_CHARS = 600
@@ -55,7 +57,6 @@ def _build(args: argparse.Namespace) -> int:
     import json
     from pathlib import Path
 
-    from triptych.cli.progress import Progress
     from triptych.cli.resolve import resolve
     from triptych.config import load_config
     from triptych.lm.data.build import build_corpus
@@ -72,21 +73,56 @@ def _build(args: argparse.Namespace) -> int:
         f"data.{name}={json.dumps(value)}" for name, value in settings.items() if value is not None
     ]
     config = load_config(Path(args.config) if args.config else None, [*overrides, *args.set]).data
-    current: dict[str, Progress] = {}
-
-    def show(stage: str, done_bytes: float, total_bytes: float | None) -> None:
-        if stage not in current:
-            for progress in current.values():
-                progress.finish()
-            current.clear()
-            current[stage] = Progress(stage, total_bytes and total_bytes / 1e6, "MB")
-        current[stage].update(done_bytes / 1e6)
-
-    manifest = build_corpus(args.sources, Path(args.out), config, resolve=resolve, on_progress=show)
-    for progress in current.values():
-        progress.finish()
+    with _Stages() as stages:
+        manifest = build_corpus(
+            args.sources, Path(args.out), config, resolve=resolve, on_progress=stages
+        )
     _print(args.out, manifest, as_json=args.json)
     return 0
+
+
+class _Stages:
+    """Show one progress line for each stage, and keep it moving while the stage says nothing."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._line: Progress | None = None
+        self._done_mb = 0.0
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, daemon=True)
+
+    def __call__(self, stage: str, done_bytes: float, total_bytes: float | None) -> None:
+        with self._lock:
+            if stage != self._stage:
+                self._finish()
+                self._stage = stage
+                self._line = Progress(stage, total_bytes and total_bytes / 1e6, "MB")
+            self._done_mb = done_bytes / 1e6
+            self._update()
+
+    def __enter__(self) -> _Stages:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._over.set()
+        self._ticker.join()
+        if kind is None:
+            self._finish()
+
+    def _tick(self) -> None:
+        while not self._over.wait(0.5):
+            with self._lock:
+                self._update()
+
+    def _update(self) -> None:
+        if self._line is not None:
+            self._line.update(self._done_mb)
+
+    def _finish(self) -> None:
+        if self._line is not None:
+            self._line.finish()
 
 
 def _show(args: argparse.Namespace) -> int:

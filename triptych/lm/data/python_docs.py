@@ -50,8 +50,11 @@ def read_python_docs(part: str, reading: Reading) -> Iterator[Document]:
 
 
 def _topics() -> Iterator[Document]:
-    from pydoc_data.topics import topics
-
+    try:
+        from pydoc_data.topics import topics
+    except ModuleNotFoundError:
+        # Some distributions leave the help topics out.
+        return
     for name in sorted(topics):
         source = f"python-docs/topics/{name}"
         yield Document(topics[name], source, LICENCE, source)
