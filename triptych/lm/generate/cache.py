@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 
 from triptych.errors import GenerationError
@@ -20,9 +20,9 @@ SizeOf = Callable[[str], int]
 
 
 class _Entry:
-    def __init__(self, size_bytes: int) -> None:
+    def __init__(self, size_bytes: int, opened: Future[Engine]) -> None:
         self.size_bytes = size_bytes
-        self.opened: Future[Engine] = Future()
+        self.opened = opened
         self.users = 0
 
 
@@ -64,6 +64,7 @@ class ModelCache:
         self._size_of = size_of
         self._memory_bytes = memory_bytes
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._loader = ThreadPoolExecutor(thread_name_prefix="model-loader")
         self._lock = threading.Lock()
         self._closed = False
 
@@ -77,20 +78,16 @@ class ModelCache:
         with self._lock:
             self._check_open()
             entry = self._entries.get(key)
-            mine = entry is None
             if entry is None:
-                evicted = self._make_room(key, size_bytes)
-                entry = self._entries[key] = _Entry(size_bytes)
-            else:
-                evicted = []
+                leaving = self._make_room(key, size_bytes)
+                opened = self._loader.submit(self._load, key, leaving)
+                entry = self._entries[key] = _Entry(size_bytes, opened)
             entry.users += 1
             self._entries.move_to_end(key)
-        if mine:
-            self._fill(key, entry, evicted)
         try:
             return Lease(self, key, entry.opened.result())
         except BaseException:
-            self._release(key, entry)
+            self._forget(key, entry)
             raise
 
     def lease_loaded(self, key: str) -> Lease | None:
@@ -119,20 +116,23 @@ class ModelCache:
             self._closed = True
             entries = list(self._entries.values())
             self._entries.clear()
+        self._loader.shutdown()
         for entry in entries:
             if entry.opened.exception() is None:
                 entry.opened.result().close()
 
-    def _fill(self, key: str, entry: _Entry, evicted: list[Engine]) -> None:
-        for engine in evicted:
+    def _load(self, key: str, leaving: list[Engine]) -> Engine:
+        for engine in leaving:
             engine.close()
-        try:
-            entry.opened.set_result(self._open(key))
-        except BaseException as fault:
-            # A failure is told to all who wait, and forgotten, so that the next call tries again.
-            with self._lock:
-                self._entries.pop(key, None)
-            entry.opened.set_exception(fault)
+        return self._open(key)
+
+    def _forget(self, key: str, entry: _Entry) -> None:
+        """Drop an entry that failed to load, so that the next call tries again."""
+        with self._lock:
+            entry.users -= 1
+            failed = entry.opened.done() and entry.opened.exception() is not None
+            if failed and self._entries.get(key) is entry:
+                del self._entries[key]
 
     def _make_room(self, key: str, size_bytes: int) -> list[Engine]:
         if size_bytes > self._memory_bytes:
@@ -159,11 +159,11 @@ class ModelCache:
             )
         return [self._entries.pop(other).opened.result() for other in leaving]
 
-    def _release(self, key: str, entry: _Entry | None = None) -> None:
+    def _release(self, key: str) -> None:
         with self._lock:
-            held = entry or self._entries.get(key)
-            if held is not None:
-                held.users -= 1
+            entry = self._entries.get(key)
+            if entry is not None:
+                entry.users -= 1
 
     def _check_open(self) -> None:
         if self._closed:
