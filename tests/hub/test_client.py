@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from huggingface_hub import HfApi
 
 from triptych.errors import (
     AccessDenied,
@@ -25,6 +26,7 @@ from triptych.errors import (
     UsageError,
 )
 from triptych.hub.client import Hub
+from triptych.hub.credentials import find_token
 from triptych.hub.repository import Repo
 
 Fresh = Callable[..., Repo]
@@ -45,7 +47,8 @@ def test_a_commit_adds_changes_and_deletes_at_once(client: Hub, repo: Repo) -> N
     assert client.read(repo, "a.txt", second) == b"1\n"
     assert "b/c.txt" not in client.tree(repo, second)
     assert client.tree(repo, first)["b/c.txt"].size_bytes == 4
-    assert [c.title for c in client.history(repo)][:2] == ["Change", "Add"]
+    commits = HfApi(endpoint=client.endpoint).list_repo_commits(repo.repo_id)
+    assert [commit.title for commit in commits][:2] == ["Change", "Add"]
 
 
 def test_a_commit_on_an_outdated_parent_is_a_conflict(client: Hub, repo: Repo) -> None:
@@ -130,18 +133,21 @@ def test_an_impossible_name_is_a_usage_error(client: Hub) -> None:
 def test_the_token_of_this_machines_hub_goes_to_this_machine_only(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from triptych.hub.client import _find_token
+    def stored() -> str:
+        return "hf_stored"
 
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:7880")
+    assert find_token("http://127.0.0.1:7880", stored) == "hf_stored"
+    assert find_token("http://localhost:9999", stored) is None
     (own_home / "hub").mkdir(parents=True)
     (own_home / "hub" / "admin_token").write_text("hf_own\n")
 
-    assert _find_token("http://127.0.0.1:7880") == "hf_own"
-    assert _find_token("http://localhost:9999") == "hf_own"
-    assert _find_token("https://hub.example.org") is None
+    assert find_token("http://127.0.0.1:7880", stored) == "hf_own"
+    assert find_token("http://localhost:9999", stored) == "hf_own"
+    assert find_token("https://hub.example.org", stored) is None
     monkeypatch.setenv("HF_TOKEN", "hf_given")
-    assert _find_token("http://127.0.0.1:7880") == "hf_given"
+    assert find_token("http://127.0.0.1:7880", stored) == "hf_given"
 
 
 class Forge(BaseHTTPRequestHandler):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -251,33 +250,34 @@ def test_there_is_nothing_to_roll_back_to_at_first(
         deployer.roll_back(space)
 
 
-def triptych(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "triptych", "spaces", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, input=stdin, check=False)
-
-
 def test_the_command_line_leads_a_space_through_its_life(
-    client: Hub, space: Repo, models: Models
+    client: Hub, space: Repo, models: Models, triptych: Any
 ) -> None:
     name = space.repo_id
-    assert triptych("create", name, "--app", str(MINIMAL), "--json").returncode == 0
-    deployed = triptych("deploy", models("step-8"), name, "--json")
+
+    def spaces(*words: str, stdin: str = "") -> Any:
+        return triptych("spaces", *words, stdin=stdin)
+
+    assert spaces("create", name, "--app", str(MINIMAL), "--json").returncode == 0
+    deployed = spaces("deploy", models("step-8"), name, "--json")
     assert deployed.returncode == 0, deployed.stderr
     assert json.loads(deployed.stdout)["state"] == "live"
-    assert triptych("variables", name, "MOOD=calm").stdout.splitlines() == [
+    assert spaces("variables", name, "MOOD=calm").stdout.splitlines() == [
         f"MODEL_ID={models.repo}",
         f"MODEL_VERSION={models.second}",
         "MOOD=calm",
     ]
-    secret = triptych("secrets", name, "HF_TOKEN", stdin="hf_never_shown\n")
+    secret = spaces("secrets", name, "HF_TOKEN", stdin="hf_never_shown\n")
     assert secret.stdout.split() == ["HF_TOKEN"]
     assert "never_shown" not in secret.stdout + secret.stderr
-    assert triptych("pause", name).stdout.startswith("PAUSED")
-    assert triptych("wake", name, "--timeout", "120").stdout.startswith("RUNNING")
-    status = json.loads(triptych("status", name, "--json").stdout)
+    assert spaces("pause", name).stdout.startswith("PAUSED")
+    assert spaces("wake", name, "--timeout", "120").stdout.startswith("RUNNING")
+    status = json.loads(spaces("status", name, "--json").stdout)
     assert status["health"]["revision"] == models.second
     assert status["deployments"][0]["state"] == "live"
-    assert "GET" in triptych("logs", name).stdout
-    assert triptych("delete", name).returncode == 2
-    assert triptych("delete", name, "--yes").returncode == 0
+    deadline = time.monotonic() + 60
+    while "GET" not in spaces("logs", name).stdout:
+        assert time.monotonic() < deadline
+    assert spaces("delete", name).returncode == 2
+    assert spaces("delete", name, "--yes").returncode == 0
     assert not client.exists(space)

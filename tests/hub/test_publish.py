@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,11 +44,6 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def checkpoint(run_folder: Path) -> Path:
     return run_folder / "checkpoints" / "step-00000008"
-
-
-def triptych(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "triptych", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_a_published_checkpoint_loads_elsewhere_with_the_same_logits(
@@ -136,7 +130,7 @@ def test_a_public_repository_is_not_taken_for_a_private_one(
 
 
 def test_the_gate_measures_what_is_uploaded_in_a_fresh_process(
-    client: Hub, fresh: Fresh, run_folder: Path
+    client: Hub, fresh: Fresh, run_folder: Path, triptych: Any
 ) -> None:
     repo = fresh()
     done = triptych("publish", str(run_folder), repo.repo_id, "--license", "mit", "--json")
@@ -152,7 +146,7 @@ def test_the_gate_measures_what_is_uploaded_in_a_fresh_process(
 
 @pytest.mark.prove
 def test_weights_that_do_not_reproduce_the_record_are_not_published(
-    client: Hub, fresh: Fresh, run_folder: Path, tmp_path: Path
+    client: Hub, fresh: Fresh, run_folder: Path, tmp_path: Path, triptych: Any
 ) -> None:
     copied = tmp_path / "run"
     shutil.copytree(run_folder, copied)
@@ -182,7 +176,7 @@ def test_a_gate_that_fails_says_why(checkpoint: Path, program: str, complaint: s
 
 
 def test_without_the_corpus_publishing_asks_for_it(
-    endpoint: str, client: Hub, fresh: Fresh, checkpoint: Path, tmp_path: Path
+    endpoint: str, client: Hub, fresh: Fresh, checkpoint: Path, tmp_path: Path, triptych: Any
 ) -> None:
     alone = tmp_path / "model"
     shutil.copytree(checkpoint, alone)
@@ -228,7 +222,7 @@ def test_a_tag_with_other_weights_is_not_taken_for_this_runs(
 
 
 def test_milestones_become_repositories_where_their_names_differ(
-    client: Hub, fresh: Fresh, run_folder: Path
+    client: Hub, fresh: Fresh, run_folder: Path, triptych: Any
 ) -> None:
     stem = fresh().repo_id
     pattern = f"{stem}-{{steps}}"
@@ -239,7 +233,7 @@ def test_milestones_become_repositories_where_their_names_differ(
     assert client.exists(Repo(f"{stem}-4"))
 
 
-def test_a_milestone_that_was_not_kept_is_named(run_folder: Path) -> None:
+def test_a_milestone_that_was_not_kept_is_named(run_folder: Path, triptych: Any) -> None:
     done = triptych("publish", str(run_folder), "acme/tale", "--milestones", "4,6", "--no-gate")
     assert done.returncode == 2
     assert "no checkpoint of step 6" in done.stderr

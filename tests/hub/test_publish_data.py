@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -118,9 +119,10 @@ def test_a_folder_that_is_no_whole_corpus_is_refused(
         publish_data(client, copied, fresh("dataset"), license="mit")
 
 
-def test_the_command_prints_the_commit(client: Hub, fresh: Fresh, corpus: Path) -> None:
+def test_the_command_prints_the_commit(
+    client: Hub, fresh: Fresh, corpus: Path, triptych: Any
+) -> None:
     repo = fresh("dataset")
-    command = [sys.executable, "-m", "triptych", "publish-data", str(corpus), repo.repo_id]
-    done = subprocess.run([*command, "--license", "mit"], capture_output=True, text=True)
+    done = triptych("publish-data", str(corpus), repo.repo_id, "--license", "mit")
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == f"datasets/{repo.repo_id}@{client.head(repo)}"

@@ -8,18 +8,24 @@ Left out: what to publish, how to sync, when a deployment is live; those are roo
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub import errors as hf_errors
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import disable_progress_bars, get_session
+from huggingface_hub.utils import (
+    build_hf_headers,
+    disable_progress_bars,
+    get_session,
+    hf_raise_for_status,
+)
 
 from triptych.config import environment
 from triptych.errors import (
@@ -33,18 +39,16 @@ from triptych.errors import (
     RevisionNotFound,
     UsageError,
 )
-from triptych.hub.repository import Commit, Content, RemoteFile, Repo, SpaceState
+from triptych.hub.credentials import find_token
+from triptych.hub.repository import Content, RemoteFile, Repo, SpaceState
 
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# How long a log may be silent before it counts as read, and how long one is read at most.
+_LOG_SILENCE_S = 1.5
+_LOG_READ_S = 10.0
 
 
 class Hub:
-    """Speak to one hub with one token.
-
-    The token is the argument, else a keyless exchange where `HF_OIDC_RESOURCE` asks for one,
-    else `HF_TOKEN`, else (for a hub on this machine) the embedded hub's own admin token, else
-    the login stored by `hf auth login` for the endpoint of the environment.
-    """
+    """Speak to one hub with one token: the one given, else the one `credentials` finds."""
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         self.endpoint = (endpoint or environment.hub_endpoint()).rstrip("/")
@@ -58,7 +62,7 @@ class Hub:
     def _api(self) -> HfApi:
         if self._api_or_none is None:
             with translated("authentication", self.endpoint):
-                token = self._given_token or _find_token(self.endpoint)
+                token = self._given_token or find_token(self.endpoint, get_token)
             if not sys.stderr.isatty():
                 disable_progress_bars()
             # False, not None: None would send whatever login is stored to whatever endpoint.
@@ -192,14 +196,6 @@ class Hub:
             )
         return str(info.oid)
 
-    def history(self, repo: Repo, revision: str | None = None) -> list[Commit]:
-        """List the commits of a revision, newest first."""
-        with translated(repo, self.endpoint):
-            commits = self._api.list_repo_commits(
-                repo.repo_id, repo_type=repo.repo_type, revision=revision
-            )
-        return [Commit(c.commit_id, c.title, c.message) for c in commits]
-
     def tags(self, repo: Repo) -> dict[str, str]:
         """Return every tag with the commit it names."""
         with translated(repo, self.endpoint):
@@ -259,10 +255,28 @@ class Hub:
             self._api.pause_space(space.repo_id)
 
     def logs(self, space: Repo, *, build: bool = False, follow: bool = False) -> Iterator[str]:
-        """Yield the lines of a Space's run or build log."""
+        """Yield the lines of a Space's run or build log; with `follow`, as they are written."""
         with translated(space, self.endpoint):
-            for text in self._api.fetch_space_logs(space.repo_id, build=build, follow=follow):
-                yield from text.splitlines()
+            if follow:
+                for text in self._api.fetch_space_logs(space.repo_id, build=build, follow=True):
+                    yield from text.splitlines()
+                return
+            # The library waits five seconds for a silent log; a hub sends what there is at once.
+            until = time.monotonic() + _LOG_READ_S
+            part = "build" if build else "run"
+            url = f"{self.endpoint}/api/spaces/{space.repo_id}/logs/{part}"
+            headers = build_hf_headers(token=self._api.token)
+            patience = httpx2.Timeout(10.0, read=_LOG_SILENCE_S)
+            with (
+                suppress(httpx2.ReadTimeout),
+                get_session().stream("GET", url, headers=headers, timeout=patience) as answer,
+            ):
+                hf_raise_for_status(answer)
+                for line in answer.iter_lines():
+                    if line.startswith("data: {"):
+                        yield from json.loads(line.removeprefix("data: "))["data"].splitlines()
+                    if time.monotonic() > until:
+                        return
 
     def variables(self, space: Repo) -> dict[str, tuple[str, str]]:
         """Return each variable's value and description."""
@@ -316,18 +330,6 @@ class Hub:
         except ValueError:
             body = {}
         return body if isinstance(body, dict) or body is None else {}
-
-
-def _find_token(endpoint: str) -> str | None:
-    of_environment = endpoint == environment.hub_endpoint()
-    if of_environment and environment.get("HF_OIDC_RESOURCE"):
-        return get_token()
-    if given := environment.secret("HF_TOKEN"):
-        return given.reveal()
-    own = environment.home() / "hub" / "admin_token"
-    if urlsplit(endpoint).hostname in _LOOPBACK and own.is_file():
-        return own.read_text(encoding="utf-8").strip()
-    return get_token() if of_environment else None
 
 
 @contextmanager

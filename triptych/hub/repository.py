@@ -1,4 +1,4 @@
-"""The nouns of a hub, as values: a repository's name, a file in it, a commit, a Space's state.
+"""The nouns of a hub, as values: a repository's name, a file in it, a Space's state.
 
 Left out: every call that fetches or changes one of them; see `client`.
 """
@@ -60,15 +60,6 @@ class RemoteFile:
     size_bytes: int
     git_oid: str
     sha256: str | None = None
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Describe one commit of a history."""
-
-    sha: str
-    title: str
-    message: str
 
 
 @dataclass(frozen=True)
