@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from triptych.errors import Forbidden, TierError, TooLarge
-from triptych.tiers import bodies
+from triptych.tiers import bodies, telemetry
 from triptych.tiers.accounts import Principal
 from triptych.tiers.exchange import Exchange
 from triptych.tiers.providers.base import Frame
@@ -103,6 +103,7 @@ class Gateway:
             ("GET", "/v1/models"): self._models,
             ("GET", "/health"): self._health,
             ("GET", "/ready"): self._ready,
+            ("GET", "/metrics"): self._metrics,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,6 +121,8 @@ class Gateway:
             else:
                 await handler(request, send)
         except TierError as error:
+            if request.exchange is None:
+                self.runtime.metrics.refuse(error.code)
             await send_error(send, error, request.exchange)
         except Disconnected:
             logger.debug("a client went away")
@@ -212,6 +215,10 @@ class Gateway:
             "records_lost": self.runtime.recorder.spool.lost,
         }
         await _send_json(send, 200 if ready else 503, state)
+
+    async def _metrics(self, request: Request, send: Send) -> None:
+        kind = (b"content-type", telemetry.CONTENT_TYPE)
+        await _send(send, 200, [kind], self.runtime.measure())
 
     async def _absent(self, request: Request, send: Send) -> None:
         path = request.scope["path"]

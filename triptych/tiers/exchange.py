@@ -6,27 +6,48 @@ An `Exchange` is finished exactly once, with its outcome, before the caller hear
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import Any
 
 from triptych.tiers.accounts import Principal
 from triptych.tiers.query import Outcome, Query, Trace
-from triptych.tiers.store.recorder import Recorder
+from triptych.tiers.store.spool import Spool
+from triptych.tiers.telemetry import Metrics, Tracing
+
+
+@dataclass(slots=True)
+class Watchers:
+    """Who hears of every request: the record, the metrics, the traces."""
+
+    spool: Spool
+    metrics: Metrics
+    tracing: Tracing | None = None
 
 
 class Exchange:
     """Carry a request's trace and write its record."""
 
-    __slots__ = ("_recorder", "created_at", "finished", "principal", "query", "started_s", "trace")
+    __slots__ = (
+        "_span",
+        "_watchers",
+        "created_at",
+        "finished",
+        "principal",
+        "query",
+        "started_s",
+        "trace",
+    )
 
-    def __init__(self, query: Query, principal: Principal, recorder: Recorder) -> None:
+    def __init__(self, query: Query, principal: Principal, watchers: Watchers) -> None:
         self.query = query
         self.principal = principal
         self.trace = Trace()
         self.created_at = time.time()
         self.started_s = time.monotonic()
         self.finished = False
-        self._recorder = recorder
-        recorder.spool.start(self._start())
+        self._watchers = watchers
+        watchers.spool.start(self._start())
+        self._span = watchers.tracing.start(self) if watchers.tracing else None
 
     def _start(self) -> dict[str, Any]:
         query = self.query
@@ -101,7 +122,11 @@ class Exchange:
             tries=self._tries(),
             content=content,
         )
-        self._recorder.spool.end(record)
+        watchers = self._watchers
+        watchers.spool.end(record)
+        watchers.metrics.observe(self, outcome)
+        if watchers.tracing is not None:
+            watchers.tracing.finish(self._span, self, outcome, error_code)
 
     def _tries(self) -> list[dict[str, Any]]:
         wall = self.created_at - self.started_s

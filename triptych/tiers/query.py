@@ -63,9 +63,12 @@ class Query:
 
     @property
     def input(self) -> str:
-        """The text of the last message."""
+        """The text of the last message; what is not text in it is left out."""
         content = self.messages[-1].get("content") if self.messages else ""
-        return content if isinstance(content, str) else str(content or "")
+        if isinstance(content, list):
+            parts = (part.get("text") for part in content if isinstance(part, dict))
+            return " ".join(part for part in parts if isinstance(part, str))
+        return content if isinstance(content, str) else ""
 
     @property
     def contexts(self) -> tuple[str, ...]:

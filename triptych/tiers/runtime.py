@@ -20,7 +20,9 @@ from triptych.tiers import catalogue as catalogues
 from triptych.tiers.accounts import KeyRing
 from triptych.tiers.cache import AnswerCache
 from triptych.tiers.catalogue import Catalogue
+from triptych.tiers.classifier import NgramClassifier
 from triptych.tiers.dispatch import Dispatcher
+from triptych.tiers.exchange import Watchers
 from triptych.tiers.filters import OutputFilter, PatternFilter
 from triptych.tiers.flags import Flags
 from triptych.tiers.limits import Limiter
@@ -30,6 +32,7 @@ from triptych.tiers.selector import Classifier, Route, Selector
 from triptych.tiers.store import migrations, settings
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
+from triptych.tiers.telemetry import Metrics
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -54,6 +57,8 @@ class Runtime:
             max_bytes=config.spool_bytes,
             interval_s=config.flush_interval_s,
         )
+        self.metrics = Metrics()
+        self.watchers = Watchers(self.recorder.spool, self.metrics)
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
@@ -62,7 +67,9 @@ class Runtime:
             PatternFilter(config.blocked_patterns) if config.blocked_patterns else None
         )
         self.prompts: dict[str, str] = {}
-        self.selector = Selector(Catalogue([]), config.provider_order, classifier)
+        self.selector = Selector(
+            Catalogue([]), config.provider_order, classifier or NgramClassifier.load()
+        )
         self.dispatcher = Dispatcher(config, _no_call)
         self.factory = Factory(config)
         self.ready = False
@@ -135,6 +142,16 @@ class Runtime:
     def versions(self) -> tuple[int, ...]:
         """The versions of everything that shapes an answer besides the question."""
         return tuple(self._versions.values())
+
+    def measure(self) -> bytes:
+        """Write every metric, with the states of this moment."""
+        metrics, spool = self.metrics, self.recorder.spool
+        metrics.spool_bytes.set(spool.backlog_bytes)
+        metrics.lost.set(spool.lost)
+        metrics.stale.set(self.flags.stale)
+        for name, breaker in self.dispatcher.breakers.items():
+            metrics.breakers.labels(name).set(breaker.state != "closed")
+        return metrics.render()
 
     async def close(self) -> None:
         """Take everything down; the record is drained last."""

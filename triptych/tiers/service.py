@@ -147,7 +147,7 @@ class LLMService:
     def begin(self, query: Query, principal: Principal) -> Exchange:
         """Accept a query: from here on there is a record of it, whatever happens."""
         identify(query, principal)
-        return Exchange(query, principal, self.runtime.recorder)
+        return Exchange(query, principal, self.runtime.watchers)
 
     async def whole(self, exchange: Exchange) -> Completion:
         """Answer a query whole; its record is safe when this returns.
