@@ -219,8 +219,10 @@ class Engine(Protocol):
             if not finished:
                 self.cancel(request.request_id)
 
-    def generate(self, request: GenerateRequest) -> Completion:
-        """Give the whole answer.
+    def generate(
+        self, request: GenerateRequest, on_text: Callable[[str], None] | None = None
+    ) -> Completion:
+        """Give the whole answer; `on_text` sees its text while it comes.
 
         Raises: GenerationError as for `stream`.
         """
@@ -231,6 +233,8 @@ class Engine(Protocol):
         for chunk in self.stream(request):
             if math.isnan(ttft_s):
                 ttft_s = time.perf_counter() - started
+            if on_text is not None:
+                on_text(chunk.text)
             texts.append(chunk.text)
             tokens.extend(chunk.tokens)
         if chunk.finish_reason is None:
