@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from huggingface_hub import HfApi
@@ -40,6 +44,54 @@ class RunningHub:
         """Add a user and return it with a token."""
         account = create_account(self.hub.database, name or f"user-{secrets.token_hex(4)}")
         return account, create_token(self.hub.database, account, "test", role)
+
+
+class HubProcess:
+    """A hub in a process of its own, over a folder that survives it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        command = [sys.executable, "-m", "triptych", "hub", "serve",
+                   "--root", str(root), "--port", "0"]  # fmt: skip
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().removeprefix("hub: ").strip()
+        assert self.url.startswith("http"), "the hub did not start"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
+                break
+            except httpx.HTTPError:
+                assert time.monotonic() < deadline, "the hub does not answer"
+                time.sleep(0.05)
+        token = (root / "admin_token").read_text().strip()
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def kill(self) -> None:
+        """End it as a power cut would; safe to call twice."""
+        if self.process.poll() is not None:
+            return
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(timeout=30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def hub_process() -> Iterator[Callable[[Path], HubProcess]]:
+    """Start hubs in processes of their own; none outlives the test."""
+    started: list[HubProcess] = []
+
+    def start(root: Path) -> HubProcess:
+        started.append(HubProcess(root))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -7,59 +7,21 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
 
+if TYPE_CHECKING:
+    from tests.hub.server.conftest import HubProcess
+
 FILES = 12
-
-
-class HubProcess:
-    """A hub in a process of its own, over a folder that survives it."""
-
-    def __init__(self, root: Path, launcher: tuple[str, ...] = ()) -> None:
-        self.root = root
-        command = [*launcher, sys.executable, "-m", "triptych", "hub", "serve",
-                   "--root", str(root), "--port", "0"]  # fmt: skip
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().removeprefix("hub: ").strip()
-        assert self.url.startswith("http"), "the hub did not start"
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
-                break
-            except httpx.HTTPError:
-                assert time.monotonic() < deadline, "the hub does not answer"
-                time.sleep(0.05)
-        token = (root / "admin_token").read_text().strip()
-        self.headers = {"Authorization": f"Bearer {token}"}
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(timeout=30)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-@contextmanager
-def running(root: Path, launcher: tuple[str, ...] = ()) -> Iterator[HubProcess]:
-    hub = HubProcess(root, launcher)
-    try:
-        yield hub
-    finally:
-        hub.kill()
 
 
 def content(seed: str, size: int) -> bytes:
@@ -157,41 +119,46 @@ def _tree(client: httpx.Client) -> Iterator[dict[str, object]]:
         url = answer.links.get("next", {}).get("url")
 
 
-def kill_often(root: Path, rounds: int) -> None:
+def kill_often(start: Callable[[Path], HubProcess], root: Path, rounds: int) -> None:
     rng = random.Random(os.environ.get("TRIPTYCH_TEST_SEED", "1"))
     acknowledged: dict[str, str] = {}
-    with running(root) as hub:
-        httpx.post(
-            f"{hub.url}/api/repos/create", json={"name": "work"}, headers=hub.headers
-        ).raise_for_status()
+    hub = start(root)
+    httpx.post(
+        f"{hub.url}/api/repos/create", json={"name": "work"}, headers=hub.headers
+    ).raise_for_status()
+    hub.kill()
     for number in range(rounds):
-        hub = HubProcess(root)
-        acknowledged |= work_until_killed(hub, number, rng)
-    with running(root) as hub:
-        check(hub, acknowledged)
-        assert not list((root / "incoming").iterdir())
+        acknowledged |= work_until_killed(start(root), number, rng)
+    check(start(root), acknowledged)
+    assert not list((root / "incoming").iterdir())
     assert acknowledged, "nothing was ever acknowledged"
 
 
-def test_a_killed_hub_keeps_what_it_acknowledged(tmp_path: Path) -> None:
-    kill_often(tmp_path / "hub", rounds=3)
+def test_a_killed_hub_keeps_what_it_acknowledged(
+    hub_process: Callable[[Path], HubProcess], tmp_path: Path
+) -> None:
+    kill_often(hub_process, tmp_path / "hub", rounds=3)
 
 
 @pytest.mark.prove
-@pytest.mark.timeout(1800)
-def test_a_hundred_kills_lose_nothing(tmp_path: Path) -> None:
-    kill_often(tmp_path / "hub", rounds=100)
+@pytest.mark.timeout(3600)
+def test_a_hundred_kills_lose_nothing(
+    hub_process: Callable[[Path], HubProcess], tmp_path: Path
+) -> None:
+    kill_often(hub_process, tmp_path / "hub", rounds=100)
 
 
-def test_two_hubs_never_share_a_folder(tmp_path: Path) -> None:
-    with running(tmp_path / "hub"):
-        second = subprocess.run(
-            [sys.executable, "-m", "triptych", "hub", "serve", "--root", str(tmp_path / "hub"),
-             "--port", "0"],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
-        assert second.returncode != 0
-        assert "in use by process" in second.stderr
+def test_two_hubs_never_share_a_folder(
+    hub_process: Callable[[Path], HubProcess], tmp_path: Path
+) -> None:
+    hub_process(tmp_path / "hub")
+    second = subprocess.run(
+        [sys.executable, "-m", "triptych", "hub", "serve", "--root", str(tmp_path / "hub"),
+         "--port", "0"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert second.returncode != 0
+    assert "in use by process" in second.stderr
 
 
 def test_a_full_disk_refuses_cleanly_and_goes_on(tmp_path: Path) -> None:

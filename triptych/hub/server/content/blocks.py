@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,14 +14,26 @@ BLOCK_BYTES = 2**20
 
 
 async def stream_into(request: Request, write: Callable[[bytearray], None]) -> None:
-    """Pass a request's body on, block by block; memory holds one block."""
+    """Pass a request's body on, block by block.
+
+    While one block is hashed and written in a thread the next one arrives; memory holds two.
+    """
     pending = bytearray()
-    async for chunk in request.stream():
-        pending += chunk
-        if len(pending) >= BLOCK_BYTES:
-            await anyio.to_thread.run_sync(write, pending)
-            pending = bytearray()
-    await anyio.to_thread.run_sync(write, pending)
+    writing: asyncio.Future[None] | None = None
+    try:
+        async for chunk in request.stream():
+            pending += chunk
+            if len(pending) >= BLOCK_BYTES:
+                if writing is not None:
+                    await writing
+                writing = asyncio.ensure_future(anyio.to_thread.run_sync(write, pending))
+                pending = bytearray()
+        if writing is not None:
+            await writing
+        await anyio.to_thread.run_sync(write, pending)
+    finally:
+        if writing is not None and not writing.done():
+            await asyncio.wait([writing])
 
 
 async def threaded(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
