@@ -59,7 +59,7 @@ def work_until_killed(hub: HubProcess, round_number: int, rng: random.Random) ->
             for step in range(1000):
                 name = f"r{round_number}-{number}-{step}"
                 try:
-                    acknowledged[name] = upload(client, "admin/work", name)
+                    acknowledged[name] = upload(client, "admin/busy", name)
                 except (httpx.HTTPError, ValueError):
                     return
 
@@ -80,7 +80,7 @@ def check(hub: HubProcess, acknowledged: dict[str, str]) -> None:
         page = 0
         while True:
             listed = client.get(
-                "/api/models/admin/work/commits/main", params={"limit": 100, "p": page}
+                "/api/models/admin/busy/commits/main", params={"limit": 100, "p": page}
             ).json()
             history |= {commit["id"]: commit["title"] for commit in listed}
             if len(listed) < 100:
@@ -88,7 +88,7 @@ def check(hub: HubProcess, acknowledged: dict[str, str]) -> None:
             page += 1
         for name, sha in acknowledged.items():
             assert history.get(sha) == name, f"the acknowledged commit {name} is gone"
-        assert client.get("/api/models/admin/work").json()["sha"] == next(iter(history))
+        assert client.get("/api/models/admin/busy").json()["sha"] == next(iter(history))
         sizes: dict[str, dict[str, int]] = {}
         for entry in _tree(client):
             folder, _, file = entry["path"].partition("/")
@@ -100,7 +100,7 @@ def check(hub: HubProcess, acknowledged: dict[str, str]) -> None:
         for name, found in sizes.items():
             assert found == whole, f"{name} is there in half"
         for name in random.Random(1).sample(sorted(names), min(5, len(names))):
-            url = f"/admin/work/resolve/main/{name}"
+            url = f"/admin/busy/resolve/main/{name}"
             assert client.get(f"{url}/w.bin").content == content(name, 400_000)
             assert client.get(f"{url}/3.txt").content == content(f"{name}/3", 500)
     for folder in (hub.root / "repositories").glob("*/*.git"):
@@ -112,7 +112,7 @@ def check(hub: HubProcess, acknowledged: dict[str, str]) -> None:
 
 
 def _tree(client: httpx.Client) -> Iterator[dict[str, object]]:
-    url: str | None = "/api/models/admin/work/tree/main?recursive=1"
+    url: str | None = "/api/models/admin/busy/tree/main?recursive=1"
     while url:
         answer = client.get(url)
         yield from answer.json()
@@ -124,7 +124,7 @@ def kill_often(start: Callable[[Path], HubProcess], root: Path, rounds: int) -> 
     acknowledged: dict[str, str] = {}
     hub = start(root)
     httpx.post(
-        f"{hub.url}/api/repos/create", json={"name": "work"}, headers=hub.headers
+        f"{hub.url}/api/repos/create", json={"name": "busy"}, headers=hub.headers
     ).raise_for_status()
     hub.kill()
     for number in range(rounds):
@@ -202,18 +202,18 @@ def _fill(url: str, headers: dict[str, str]) -> None:
         deadline = time.monotonic() + 60
         while True:
             try:
-                client.post("/api/repos/create", json={"name": "work"}).raise_for_status()
+                client.post("/api/repos/create", json={"name": "busy"}).raise_for_status()
                 break
             except httpx.ConnectError:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
-        kept = upload(client, "admin/work", "kept")
+        kept = upload(client, "admin/busy", "kept")
         codes = set()
         for number in range(40):
             data = os.urandom(900_000)
             sha256 = hashlib.sha256(data).hexdigest()
             batch = {"operation": "upload", "objects": [{"oid": sha256, "size": len(data)}]}
-            answer = client.post("/admin/work.git/info/lfs/objects/batch", json=batch)
+            answer = client.post("/admin/busy.git/info/lfs/objects/batch", json=batch)
             codes.add(answer.status_code)
             if answer.status_code != 200:
                 break
@@ -225,9 +225,9 @@ def _fill(url: str, headers: dict[str, str]) -> None:
             encoded = base64.b64encode(data).decode()
             value = {"path": f"{number}.txt", "content": encoded, "encoding": "base64"}
             line = json.dumps({"key": "file", "value": value})
-            codes.add(client.post("/api/models/admin/work/commit/main", content=line).status_code)
+            codes.add(client.post("/api/models/admin/busy/commit/main", content=line).status_code)
         assert 507 in codes
         assert codes <= {200, 507}
-        assert client.get("/admin/work/resolve/main/kept/w.bin").content == content("kept", 400_000)
-        titles = [c["id"] for c in client.get("/api/models/admin/work/commits/main").json()]
+        assert client.get("/admin/busy/resolve/main/kept/w.bin").content == content("kept", 400_000)
+        titles = [c["id"] for c in client.get("/api/models/admin/busy/commits/main").json()]
         assert kept in titles
