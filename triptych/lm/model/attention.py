@@ -34,7 +34,7 @@ def causal_attention(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
         q_BNTH,
         k_BKTH,
         v_BKTH,
-        is_causal=length > 1,
+        is_causal=True,
         enable_gqa=q_BNTH.shape[1] != k_BKTH.shape[1],
     )
 
