@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.lm.model.rope import rope_table
-from triptych.lm.model.transformer import Block, RMSNorm, Transformer
+from triptych.lm.model.transformer import Block, Linear, RMSNorm, Transformer
 
 LinearMap = Callable[[Tensor], Tensor]
 PREFILL_ROWS = 512
@@ -152,8 +152,8 @@ class _PackedBlock:
         self.head_dim = config.head_dim
         attention, mlp = block.self_attn, block.mlp
 
-        def pack(*maps: torch.nn.Linear) -> LinearMap:
-            weight = torch.cat([m.weight.detach() for m in maps]).to(device, dtype)
+        def pack(*maps: Linear) -> LinearMap:
+            weight = torch.cat([m.effective_weight().detach() for m in maps]).to(device, dtype)
             biases = [m.bias.detach() for m in maps if m.bias is not None]
             return pack_linear(weight, torch.cat(biases).to(device, dtype) if biases else None)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from triptych.durable import atomic_folder, sha256_file, write_atomic
 from triptych.errors import CheckpointError
 from triptych.lm.model.config import ModelConfig
+from triptych.lm.model.lora import LoraLinear
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 
@@ -43,13 +44,26 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = N
     config = _json(model.config.to_hf_dict(dtype))
     write_atomic(folder / "config.json", config)
     write_atomic(folder / "generation_config.json", _json(_generation_config(model.config)))
-    tensors = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    if model.config.tie_word_embeddings:
-        del tensors["lm_head.weight"]
+    tensors = {name: tensor.contiguous() for name, tensor in plain_tensors(model).items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     if tokenizer is not None:
         tokenizer.save(folder)
     write_manifest(folder)
+
+
+def plain_tensors(model: Transformer) -> dict[str, Tensor]:
+    """Give the tensors of a plain checkpoint: tied weights once, LoRA adapters merged in."""
+    tensors = {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if not name.endswith((".lora_A", ".lora_B"))
+    }
+    for name, module in model.named_modules():
+        if isinstance(module, LoraLinear):
+            tensors[f"{name}.weight"] = module.effective_weight().detach()
+    if model.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]
+    return tensors
 
 
 def load_model(

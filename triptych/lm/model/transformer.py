@@ -28,6 +28,13 @@ class Linear(nn.Linear):
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype), bias)
 
+    def effective_weight(self) -> Tensor:
+        """Give the weight this map multiplies by, adapters included.
+
+        Shape: (out, in).
+        """
+        return self.weight
+
 
 class RMSNorm(nn.Module):
     """Divide by the root mean square, in float32, then scale.
