@@ -67,6 +67,18 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "core")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what tests download out of the user's own cache."""
+    from huggingface_hub import constants
+
+    cache = str(tmp_path_factory.mktemp("downloads"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_CACHE", cache)
+        patch.setenv("HF_HUB_CACHE", cache)
+        yield
+
+
 @pytest.fixture(scope="session")
 def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("embedded-hub")

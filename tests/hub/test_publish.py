@@ -30,17 +30,6 @@ from triptych.hub.repository import Repo
 Fresh = Callable[..., Repo]
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A download cache that no other test has filled, for this process and its children."""
-    from huggingface_hub import constants
-
-    cache = tmp_path / "cache"
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
-    monkeypatch.setenv("HF_HUB_CACHE", str(cache))
-    return cache
-
-
 @pytest.fixture
 def checkpoint(run_folder: Path) -> Path:
     return run_folder / "checkpoints" / "step-00000008"
