@@ -23,6 +23,7 @@ def serve(config: HubConfig, *, log_level: str = "warning") -> int:
     listener = _listen(config.host, config.port)
     port = listener.getsockname()[1]
     app = create_app(dataclasses.replace(config, port=port))
+    app.hub.open_for_serving()
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"hub: http://{host}:{port}", flush=True)
     print(f"hub: files in {config.folder()}", file=sys.stderr)

@@ -175,7 +175,8 @@ class Jobs:
             )
         work = self._work(job.id)
         await to_the_end(lambda: shutil.rmtree(work, ignore_errors=True))
-        instance = Instance.create(work, "job", "")
+        instance = Instance.plan(work, "job", "")
+        await to_the_end(instance.make_room)
         instance.python = running_python()
         if job.specification.space_id:
             await self._take_tree_of_space(job, instance, approved=starter)

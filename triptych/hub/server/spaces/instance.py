@@ -26,13 +26,10 @@ class Instance:
     answering: bool = False
 
     @classmethod
-    def create(cls, space_folder: Path, uid: str, sha: str) -> Instance:
-        """Make room for an attempt."""
+    def plan(cls, space_folder: Path, uid: str, sha: str) -> Instance:
+        """Name an attempt; nothing is on disk before `make_room`."""
         number = secrets.token_hex(4)
         folder = space_folder / number
-        for part in ("app", "home", "logs"):
-            (folder / part).mkdir(parents=True)
-        folder.chmod(0o700)
         logs = folder / "logs"
         return cls(
             name=f"space-{uid}-{number}",
@@ -41,6 +38,12 @@ class Instance:
             build_log=LogBook(logs / "build.log"),
             run_log=LogBook(logs / "run.log"),
         )
+
+    def make_room(self) -> None:
+        """Create the folders."""
+        for part in ("app", "home", "logs"):
+            (self.folder / part).mkdir(parents=True)
+        self.folder.chmod(0o700)
 
     @property
     def app(self) -> Path:

@@ -209,9 +209,8 @@ class Space:
         instance: Instance | None = None
         try:
             repository = await asyncio.to_thread(self.repository)
-            instance = await to_the_end(
-                Instance.create, self.folder, repository.uid, repository.head
-            )
+            instance = Instance.plan(self.folder, repository.uid, repository.head)
+            await to_the_end(instance.make_room)
             self.latest = instance
             approved = (await asyncio.to_thread(self.record)).approved
             await self.builder.build(instance, repository, approved=approved, afresh=afresh)
