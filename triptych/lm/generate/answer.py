@@ -1,4 +1,4 @@
-"""One answer while it is being written by the torch engine: its tokens, text and end."""
+"""One answer while it is being written by an engine on torch: its tokens, text and end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from torch import Tensor
 
 from triptych.errors import TriptychError
-from triptych.lm.generate.decoder import AnswerCache, PackedDecoder
+from triptych.lm.generate.decoder import AnswerCache
 from triptych.lm.generate.engine import (
     Alternative,
     Chunk,
@@ -25,7 +25,7 @@ class Answer:
     """Follow one request from its prompt to its last chunk."""
 
     def __init__(
-        self, request: GenerateRequest, ids: list[int], emit: Emit, decoder: PackedDecoder
+        self, request: GenerateRequest, ids: list[int], emit: Emit, context_length: int
     ) -> None:
         self.request = request
         self.ids = ids
@@ -37,7 +37,7 @@ class Answer:
         self._text = TextStream(request.sampling.stop)
         self._written = 0
         # The last token of all needs no room: nothing is read after it.
-        room = decoder.config.max_position_embeddings - len(ids) + 1
+        room = context_length - len(ids) + 1
         self._limit = min(request.sampling.max_new_tokens, room)
 
     @property

@@ -107,6 +107,12 @@ def open_engine(
             hint="use --engine llama_cpp",
             code="unsupported",
         )
+    if choice.engine == "transformers":
+        from triptych.lm.generate.transformers_engine import TransformersEngine
+
+        return TransformersEngine(
+            folder, dtype=config.dtype, device=config.device, name=name, revision=revision
+        )
     from triptych.lm.generate.torch_engine import TorchEngine
 
     return TorchEngine.load(

@@ -149,7 +149,7 @@ class TorchEngine(Engine):
             ids = self.encode(request.messages or str(request.prompt))
         else:
             ids = list(request.prompt)
-        answer = Answer(request, self._checked(ids), emit, self._decoder)
+        answer = Answer(request, self._checked(ids), emit, self.info.context_length)
         with self._changed:
             if self._closed:
                 raise GenerationError("The engine is closed.", code="closed")

@@ -1,0 +1,231 @@
+"""Models outside Llama and Qwen3, run by the transformers library: slower, one answer at a time.
+
+Drawing, text, stops and ends are the reference engine's; only the forward pass is the library's.
+No code from a model's repository is ever run.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.errors import CheckpointError, DataError, GenerationError
+from triptych.lm.generate.answer import Answer, token_of
+from triptych.lm.generate.engine import (
+    Emit,
+    Engine,
+    EngineInfo,
+    GenerateRequest,
+    Message,
+    Score,
+    Token,
+)
+from triptych.lm.generate.spelling import Spelling
+from triptych.lm.generate.torch_engine import choose_device, choose_dtype
+from triptych.lm.model.tokenizer import Tokenizer
+
+
+class TransformersEngine(Engine):
+    """Run any causal language model that transformers knows, one answer after the other."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        dtype: str = "auto",
+        device: str = "auto",
+        name: str = "",
+        revision: str = "",
+    ) -> None:
+        self._device = choose_device(device)
+        self._model, self._tokenizer = _load(folder, choose_dtype(dtype, self._device))
+        self._model.to(self._device)
+        self._spelling = Spelling(self._tokenizer)
+        self._prefix_ids = list(self._tokenizer.core.encode("", add_special_tokens=True).ids)
+        config = self._model.config
+        ends = self._model.generation_config.eos_token_id
+        self._end_ids = {self._tokenizer.eos_id, *_as_list(ends), *_as_list(config.eos_token_id)}
+        parameters = sum(weight.numel() for weight in self._model.parameters())
+        self._info = EngineInfo(
+            engine="transformers",
+            model=name or folder.name,
+            revision=revision,
+            dtype=str(self._model.dtype).removeprefix("torch."),
+            device=self._device,
+            context_length=int(getattr(config, "max_position_embeddings", 0) or 1024),
+            vocab_size=int(config.vocab_size),
+            parameters=parameters,
+            size_bytes=parameters * self._model.dtype.itemsize,
+            has_chat_template=self._tokenizer.chat_template is not None,
+            note=f"{config.model_type} runs through transformers, one answer at a time",
+        )
+        self._waiting: deque[Answer] = deque()
+        self._active: Answer | None = None
+        self._changed = threading.Condition()
+        self._compute = threading.Lock()
+        self._closed = False
+        self._thread = threading.Thread(target=self._loop, name="transformers-engine", daemon=True)
+        self._thread.start()
+
+    @property
+    def info(self) -> EngineInfo:
+        """Say what runs."""
+        return self._info
+
+    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+        """Give the token ids the model would read; an empty text is a new document."""
+        if isinstance(prompt, str):
+            ids = self._prefix_ids + self._tokenizer.encode(prompt)
+            return ids or [self._tokenizer.boundary_id]
+        try:
+            messages = [dict(message) for message in prompt]
+            return self._tokenizer.encode_chat(messages, add_generation_prompt=True)
+        except DataError as fault:
+            raise GenerationError(fault.message, hint=fault.hint, code="unsupported") from fault
+
+    def start(self, request: GenerateRequest, emit: Emit) -> None:
+        """Queue a request; see `Engine.start`."""
+        if request.adapter or request.json_schema:
+            raise GenerationError(
+                "the transformers engine has no adapters per request and no JSON schemas",
+                hint="use the llama_cpp engine where the model's shape allows it",
+                code="unsupported",
+            )
+        if request.messages or isinstance(request.prompt, str):
+            ids = self.encode(request.messages or str(request.prompt))
+        else:
+            ids = [int(token) for token in request.prompt]
+        answer = Answer(request, self._checked(ids), emit, self._info.context_length)
+        with self._changed:
+            self._check_open()
+            self._waiting.append(answer)
+            self._changed.notify()
+
+    def cancel(self, request_id: str) -> bool:
+        """End an answer within one step; see `Engine.cancel`."""
+        with self._changed:
+            active = [self._active] if self._active is not None else []
+            for answer in (*active, *self._waiting):
+                if answer.request.request_id == request_id:
+                    answer.cancelled = True
+                    return True
+        return False
+
+    def close(self) -> None:
+        """Cancel what runs, stop the thread, free the memory."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    @torch.inference_mode()
+    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+        """Give the log-probability of each token; see `Engine.score`."""
+        with self._changed:
+            self._check_open()
+        ids = self._checked(self.encode(text) if isinstance(text, str) else text)
+        with self._compute:
+            logits_TV = self._model(self._tensor(ids)).logits[0].float()
+        tokens = [Token(ids[0], self._spelling.of(ids[0]), math.nan)]
+        for row, token_id in enumerate(ids[1:]):
+            tokens.append(token_of(token_id, self._spelling, logits_TV[row], alternatives))
+        return Score(
+            tokens=tuple(tokens),
+            nats=-sum(token.logprob for token in tokens[1:]),
+            scored_tokens=len(ids) - 1,
+            text_bytes=sum(len(self._spelling.in_text(token_id)) for token_id in ids[1:]),
+        )
+
+    def _loop(self) -> None:
+        while (answer := self._next()) is not None:
+            try:
+                with self._compute:
+                    self._write(answer)
+            except (RuntimeError, MemoryError) as fault:
+                answer.fail(GenerationError(f"the model failed: {fault}", code="upstream"))
+        for answer in self._waiting:
+            answer.finish("cancelled")
+
+    def _next(self) -> Answer | None:
+        with self._changed:
+            self._active = None
+            while not (self._waiting or self._closed):
+                self._changed.wait()
+            if not self._closed:
+                self._active = self._waiting.popleft()
+            return self._active
+
+    @torch.inference_mode()
+    def _write(self, answer: Answer) -> None:
+        ids, past = answer.ids, None
+        while not (answer.cancelled or self._closed):
+            read = self._model(self._tensor(ids), past_key_values=past, use_cache=True)
+            past = read.past_key_values
+            if not answer.accept(read.logits[0, -1].float(), self._spelling, self._end_ids):
+                return
+            assert answer.last_id is not None
+            ids = [answer.last_id]
+        answer.finish("cancelled")
+
+    def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
+        return torch.tensor([list(ids)], device=self._device)
+
+    def _checked(self, ids: Sequence[int]) -> list[int]:
+        limit, rows = self._info.context_length, self._info.vocab_size
+        if not ids or min(ids) < 0 or max(ids) >= rows:
+            raise GenerationError(
+                "the prompt is empty or has token ids outside the vocabulary",
+                hint=f"token ids go from 0 to {rows - 1}",
+                code="token_ids",
+            )
+        if len(ids) > limit:
+            raise GenerationError(
+                f"the prompt has {len(ids)} tokens; the model reads at most {limit}",
+                hint="shorten the prompt or use a model with a longer context",
+                code="context_length",
+            )
+        return list(ids)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise GenerationError("the engine is closed", code="closed")
+
+
+def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
+    try:
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+    except ImportError as fault:
+        raise GenerationError(
+            "this model needs the transformers library",
+            hint='pip install "triptych[transformers]"',
+            code="unsupported",
+        ) from fault
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype, trust_remote_code=False, use_safetensors=True
+        )
+        fast = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as fault:
+        raise CheckpointError(
+            f"transformers cannot load {folder}: {str(fault).splitlines()[0]}",
+            hint="only safetensors weights and models without code of their own are loaded",
+        ) from fault
+    settings = {
+        "bos_token": fast.bos_token,
+        "eos_token": fast.eos_token,
+        "chat_template": fast.chat_template,
+    }
+    return model.eval(), Tokenizer(fast.backend_tokenizer, settings)
+
+
+def _as_list(value: Any) -> list[int]:
+    if value is None:
+        return []
+    return list(value) if isinstance(value, list | tuple) else [int(value)]
