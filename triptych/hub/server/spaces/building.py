@@ -169,8 +169,8 @@ async def _finish(supervisor: Supervisor, command: Command, limit_s: float) -> N
 
     Raises: SpaceFailed (BUILD_ERROR) when it fails or takes longer than the limit.
     """
-    await to_the_end(supervisor.start, command)
     try:
+        await to_the_end(supervisor.start, command)
         async with asyncio.timeout(limit_s):
             status = await asyncio.to_thread(supervisor.wait, command.name)
     except TimeoutError as error:
