@@ -15,9 +15,6 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
 
 from triptych.config import environment
 from triptych.lm.model.transformer import Transformer
@@ -105,12 +102,17 @@ def spread(
     if world.size == 1:
         return torch.compile(model.loss) if compiled else model.loss, always
     if parallel == "fsdp":
+        # A fourth of a run's starting time, and only this needs it.
+        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+
         for block in model.model.layers:
             fully_shard(block)
         fully_shard(model, reshard_after_forward=False)
         register_fsdp_forward_method(model, "loss")
         assert isinstance(model, FSDPModule)
         return model.loss, model.set_requires_gradient_sync
+    from torch.nn.parallel import DistributedDataParallel
+
     inner = _Loss(model)
     wrapped = DistributedDataParallel(
         torch.compile(inner) if compiled else inner, gradient_as_bucket_view=True
@@ -122,9 +124,25 @@ def spread(
     return wrapped, switch
 
 
+def is_sharded(tensor: Tensor) -> bool:
+    """Tell whether every process holds a part of this tensor only."""
+    return hasattr(tensor, "full_tensor")
+
+
 def whole(tensor: Tensor) -> Tensor:
     """Gather a sharded tensor; every process must call it. Others are returned as they are."""
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    if not is_sharded(tensor):
+        return tensor
+    gathered: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
+    return gathered
+
+
+def sharded_like(value: Tensor, other: Tensor) -> Tensor:
+    """Keep this process's part of a whole tensor, cut as another one is; no words are exchanged."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(other, DTensor)
+    return distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)
 
 
 def placed_like(parameter: Tensor) -> Callable[[Tensor], Tensor]:
@@ -134,9 +152,6 @@ def placed_like(parameter: Tensor) -> Callable[[Tensor], Tensor]:
         if value.shape != parameter.shape:  # a step counter
             return value.clone()
         value = value.to(parameter.device)
-        if isinstance(parameter, DTensor):
-            mesh, placements = parameter.device_mesh, parameter.placements
-            return distribute_tensor(value, mesh, placements, src_data_rank=None)
-        return value.clone()
+        return sharded_like(value, parameter) if is_sharded(parameter) else value.clone()
 
     return place

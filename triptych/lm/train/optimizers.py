@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from triptych.lm.train import distribution
 
@@ -98,13 +97,10 @@ class Muon(torch.optim.Optimizer):
         return list(torch._foreach_lerp(gradients, moments, momentum))
 
     def _orthogonal(self, moments: Sequence[Tensor]) -> Sequence[Tensor]:
-        if isinstance(moments[0], DTensor):
-            whole = torch.stack([m.full_tensor() for m in moments if isinstance(m, DTensor)])
-            return [
-                distribute_tensor(u, m.device_mesh, m.placements, src_data_rank=None)
-                for u, m in zip(orthogonalise(whole, self.dtype).float(), moments, strict=True)
-                if isinstance(m, DTensor)
-            ]
+        if distribution.is_sharded(moments[0]):
+            gathered = torch.stack([distribution.whole(moment) for moment in moments])
+            updates = orthogonalise(gathered, self.dtype).float()
+            return [distribution.sharded_like(u, m) for u, m in zip(updates, moments, strict=True)]
         stacked = torch.stack(list(moments))
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
             return orthogonalise(stacked, self.dtype).float().unbind()
@@ -237,7 +233,7 @@ def build_optimizers(model: nn.Module, rates: Rates, *, dtype: torch.dtype) -> O
 def _adam(
     kind: type[torch.optim.Adam], groups: list[dict[str, Any]], rates: Rates
 ) -> torch.optim.Optimizer:
-    sharded = any(isinstance(p, DTensor) for group in groups for p in group["params"])
+    sharded = any(distribution.is_sharded(p) for group in groups for p in group["params"])
     return kind(
         groups,
         lr=rates.learning_rate,

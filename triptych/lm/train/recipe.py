@@ -266,7 +266,7 @@ def _rates(train: TrainConfig, noise: float, width: float) -> dict[str, float]:
     """
     if train.optimizer == "muon":
         rates = {
-            "learning_rate": 0.02 * noise,
+            "learning_rate": 0.03 * noise,
             "embedding_lr": 0.008 * noise * width,
             "head_lr": 0.004 * noise * width,
             "gain_lr": 0.01 * noise,
