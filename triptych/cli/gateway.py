@@ -2,6 +2,8 @@
 
 triptych gateway serve              answer the OpenAI API through three tiers
 triptych gateway flags              show every flag; `flags provider=openai` sets one
+triptych gateway companies create acme --name "Acme Tools" --industry tools
+triptych gateway users create ann --company acme
 triptych gateway keys create NAME   make a key for an application; it is shown once
 triptych gateway log                the latest requests and what became of them
 triptych gateway probe              test every upstream with a real request
@@ -26,10 +28,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--role", choices=["user", "company_admin", "admin"], default="user")
     keys.add_argument("--user", help="the user a user key belongs to")
     keys.add_argument("--company", help="limit the key to one company")
+    companies = verbs.add_parser("companies", help="create and list companies")
+    companies.add_argument("action", choices=["create", "list"])
+    companies.add_argument("company", nargs="?", default="", help="its id")
+    companies.add_argument("--name", default="", help="what it is called")
+    companies.add_argument("--industry", help="told to its own tier")
+    companies.add_argument(
+        "--allow-external", action="store_true", help="its content may leave your infrastructure"
+    )
+    users = verbs.add_parser("users", help="create users and make them members of companies")
+    users.add_argument("action", choices=["create"])
+    users.add_argument("user", help="its id")
+    users.add_argument("--company", action="append", default=[], help="member of; repeatable")
     log = verbs.add_parser("log", help="show the latest requests")
     log.add_argument("-n", type=int, default=20, help="how many")
     probe = verbs.add_parser("probe", help="test every upstream with a real request")
-    for verb in (serve, flags, keys, log, probe):
+    for verb in (serve, flags, keys, companies, users, log, probe):
         verb.add_argument("--config", help="a TOML file with a [gateway] section")
         verb.add_argument("--json", action="store_true", help="JSON for scripts")
         verb.add_argument(

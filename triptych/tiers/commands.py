@@ -17,7 +17,7 @@ from triptych.tiers.providers.factory import Factory
 from triptych.tiers.runtime import killed_flags
 from triptych.tiers.store import accounts, interactions, migrations, settings
 from triptych.tiers.store import flags as flag_store
-from triptych.tiers.store.database import Database
+from triptych.tiers.store.database import Database, across
 
 ACTOR = "command line"
 
@@ -77,6 +77,49 @@ async def keys(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str
         if args.action == "revoke":
             await accounts.revoke_key(database, args.name, actor=ACTOR)
         return await accounts.list_keys(database)
+
+    found: list[dict[str, Any]] = await _with_database(config, work)
+    return found
+
+
+async def companies(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Create a company, or list all."""
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        if args.action == "create":
+            if not args.company:
+                raise UsageError("which company?", hint="triptych gateway companies create acme")
+            await accounts.create_company(
+                database,
+                args.company,
+                args.name or args.company,
+                industry=args.industry,
+                allow_external=args.allow_external,
+                actor=ACTOR,
+            )
+        return await accounts.list_companies(database, across("the operator lists companies"))
+
+    found: list[dict[str, Any]] = await _with_database(config, work)
+    return found
+
+
+async def users(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Create a user with its memberships."""
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        known = {
+            row["company_id"]
+            for row in await accounts.list_companies(
+                database, across("the operator lists companies")
+            )
+        }
+        if missing := sorted(set(args.company) - known):
+            raise UsageError(
+                f"there is no company {missing[0]}",
+                hint=f"triptych gateway companies create {missing[0]}",
+            )
+        await accounts.create_user(database, args.user, companies=args.company)
+        return [{"user": args.user, "companies": args.company}]
 
     found: list[dict[str, Any]] = await _with_database(config, work)
     return found

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from triptych.cli.demo.tour import Tour
-
-START_S = 60.0
 
 
 def stage(tour: Tour) -> None:
@@ -48,9 +44,9 @@ def stage(tour: Tour) -> None:
 def _hub(tour: Tour) -> str:
     """Return the address of the hub over this home, started for the tour if none runs."""
     from triptych.config import load_config
-    from triptych.errors import ProcessError, TriptychError
+    from triptych.errors import TriptychError
     from triptych.hub.client import Hub
-    from triptych.processes import Command, free_port, start
+    from triptych.processes import free_port
 
     wanted = load_config().hub.port
     running = f"http://127.0.0.1:{wanted}"
@@ -62,19 +58,6 @@ def _hub(tour: Tour) -> str:
         pass
     port = free_port(port=wanted)
     address = f"http://127.0.0.1:{port}"
-    log = tour.home / "logs" / "demo-hub.log"
     tour.show("hub", "serve", "--port", str(port))
-    program = [sys.executable, "-m", "triptych", "hub", "serve", "--port", str(port)]
-    child = start(Command("demo-hub", program, log))
-    tour.running.callback(child.stop)
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            Hub(address).whoami()
-            return address
-        except TriptychError as error:
-            if not child.alive() or time.monotonic() > deadline:
-                raise ProcessError(
-                    f"the hub did not start: {error.message}", hint=f"its log is {log}"
-                ) from error
-        time.sleep(0.2)
+    tour.serve("hub", address, "hub", "serve", "--port", str(port))
+    return address

@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from triptych.config import environment
-from triptych.errors import UsageError
+from triptych.errors import ProcessError, UsageError
+from triptych.processes import Command, start
 from triptych.words import clock
+
+START_S = 60.0
 
 
 class Tour:
@@ -30,9 +35,13 @@ class Tour:
 
     def walk(self, until: str | None) -> int:
         """Run the stages up to and including `until`."""
-        from triptych.cli.demo import hub, train
+        from triptych.cli.demo import gateway, hub, train
 
-        stages: dict[str, Callable[[Tour], None]] = {"train": train.stage, "hub": hub.stage}
+        stages: dict[str, Callable[[Tour], None]] = {
+            "train": train.stage,
+            "hub": hub.stage,
+            "gateway": gateway.stage,
+        }
         if until is not None and until not in stages:
             raise UsageError(f"no stage {until!r}", hint=f"stages: {', '.join(stages)}")
         started_s = time.monotonic()
@@ -52,17 +61,54 @@ class Tour:
         """Explain in a line or two what is about to happen."""
         print(text, flush=True)
 
-    def triptych(self, *arguments: str | Path) -> None:
-        """Show a command as a person would type it, run it, and end the demo if it fails."""
+    def triptych(self, *arguments: str | Path, silent: bool = False) -> None:
+        """Show a command as a person would type it, run it, and end the demo if it fails.
+
+        With `silent`, what the command prints is not shown.
+        """
         words = self.show(*arguments)
         result = subprocess.run(
-            [sys.executable, "-m", "triptych", *words],
-            env={**environment.snapshot(), **self._variables},
+            self.program(*words),
+            env=self.environment(),
+            stdout=subprocess.DEVNULL if silent else None,
             check=False,
         )
         if result.returncode:
             # The command has said what is wrong and what to do; its code is the demo's code.
             sys.exit(result.returncode)
+
+    def capture(self, *words: str) -> str:
+        """Run a command and give what it printed, without showing anything."""
+        return subprocess.run(
+            self.program(*words),
+            env=self.environment(),
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
+        ).stdout
+
+    def serve(self, name: str, address: str, *words: str) -> None:
+        """Start a server that lives until the demo ends; return when it answers.
+
+        Raises: ProcessError with the end of its log when it does not come up.
+        """
+        log = self.home / "logs" / f"demo-{name}.log"
+        child = start(Command(name, self.program(*words), log, environment=self.environment()))
+        self.running.callback(child.stop)
+        deadline = time.monotonic() + START_S
+        while not _answers(address):
+            if not child.alive() or time.monotonic() > deadline:
+                last = " ".join(log.read_text(errors="replace").splitlines()[-3:])
+                raise ProcessError(f"the {name} did not start: {last}", hint=f"its log is {log}")
+            time.sleep(0.1)
+
+    def program(self, *words: str) -> list[str]:
+        """Give the command line of one of our commands in a process of its own."""
+        return [sys.executable, "-m", "triptych", *words]
+
+    def environment(self) -> dict[str, str]:
+        """Give the environment of the commands: ours, and what the demo set."""
+        return {**environment.snapshot(), **self._variables}
 
     def show(self, *arguments: str | Path) -> list[str]:
         """Show a command as a person would type it; give its words."""
@@ -92,3 +138,14 @@ class Tour:
 
     def _paint(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._color else text
+
+
+def _answers(address: str) -> bool:
+    """Tell whether somebody answers there, whatever the answer."""
+    try:
+        urllib.request.urlopen(address, timeout=2).close()  # noqa: S310  # an address of ours
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+    return True

@@ -24,6 +24,7 @@ def stage(tour: Tour) -> None:
         f"train.data={tour.data}",
         "model.size=micro",
         f"train.budget_s={tour.train_s:g}",
+        "train.keep_last=8",
         "--run-dir",
         tour.run_dir,
     )
@@ -33,16 +34,19 @@ def stage(tour: Tour) -> None:
     tour.say(report)
     tour.say(f"the curve: {tour.run_dir / 'loss.png'}")
 
-    tour.title("4. It writes")
-    checkpoint = tour.run_dir / "checkpoints" / "latest"
-    folder = tour.run_dir / "checkpoints" / checkpoint.read_text(encoding="utf-8").strip()
-    for prompt in ("def ", "The following example shows how to"):
-        tour.triptych(
-            "generate", folder, prompt, "--max-new-tokens", "60", "--temperature", "0.7",
-            "--seed", "1",
-        )  # fmt: skip
+    tour.say("It writes:")
+    tour.triptych(
+        "generate", tour.run_dir, "def ", "--max-new-tokens", "60", "--temperature", "0.7",
+        "--seed", "1",
+    )  # fmt: skip
     tour.next_steps.append(
-        (f'triptych generate {folder} "import "', "let it continue anything you like")
+        (f'triptych generate {tour.run_dir} "import "', "let it continue anything you like")
+    )
+    tour.next_steps.append(
+        ("triptych playground", "its checkpoints of several ages side by side in the browser")
+    )
+    tour.next_steps.append(
+        ("triptych studio", "train the next one on your own text, and watch it learn")
     )
     tour.next_steps.append(
         (f"triptych train --resume {tour.run_dir}", "go on exactly where a run stopped")
