@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import orjson
 
 from triptych.errors import Forbidden, TierError, TooLarge
 from triptych.tiers import bodies, telemetry
 from triptych.tiers.accounts import Principal
+from triptych.tiers.admin.routing import application
+from triptych.tiers.admin.table import TABLE
 from triptych.tiers.exchange import Exchange
 from triptych.tiers.providers.base import Frame
 from triptych.tiers.query import TIERS, Query
@@ -96,6 +98,7 @@ class Gateway:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.service = LLMService(runtime)
+        self._rest = application(TABLE, runtime, self.service)
         self._hot: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completions,
@@ -117,7 +120,7 @@ class Gateway:
         request = Request(scope, receive)
         try:
             if handler is None:
-                await self._absent(request, send)
+                await self._rest(scope, receive, cast(Any, send))
             else:
                 await handler(request, send)
         except TierError as error:
@@ -219,14 +222,6 @@ class Gateway:
     async def _metrics(self, request: Request, send: Send) -> None:
         kind = (b"content-type", telemetry.CONTENT_TYPE)
         await _send(send, 200, [kind], self.runtime.measure())
-
-    async def _absent(self, request: Request, send: Send) -> None:
-        path = request.scope["path"]
-        known = {p for _, p in self._hot}
-        status = 405 if path in known else 404
-        await _send_json(
-            send, status, shapes.error(f"no route {request.scope['method']} {path}", status=status)
-        )
 
     # -- what they share -------------------------------------------------------------------------
 

@@ -177,8 +177,8 @@ class FlagProvider(AbstractProvider):
         super().__init__()
         self._core = FlagdCore()
         self._flags = FlagSet()
-        self._killed = frozenset(killed)
-        for key in self._killed:
+        self.killed = frozenset(killed)
+        for key in self.killed:
             spec_of(key)
         self.load(self._flags)
 
@@ -220,7 +220,7 @@ class FlagProvider(AbstractProvider):
         if spec is None or flag_key not in self._flags.definitions:
             # raises the SDK's own "flag not found"
             return self._core.resolve_boolean_value(flag_key, default, context)
-        if flag_key in self._killed:
+        if flag_key in self.killed:
             return FlagResolutionDetails(False, variant="off", reason=Reason.DISABLED)
         attributes = context.attributes if context else {}
         user = context.targeting_key if context else None

@@ -74,7 +74,7 @@ class Runtime:
         self.factory = Factory(config)
         self.ready = False
         self._versions: dict[str, int] = {}
-        self._declared = catalogues.from_config(config)
+        self.declared = catalogues.from_config(config)
         self._installed: dict[str, Upstream] = {}
         self._task: asyncio.Task[None] | None = None
         self.polled_at = 0.0
@@ -120,7 +120,7 @@ class Runtime:
         self.polled_at = time.time()
 
     async def _load_upstreams(self, version: int) -> None:
-        found = {upstream.name: upstream for upstream in self._declared}
+        found = {upstream.name: upstream for upstream in self.declared}
         for row in await settings.load_upstreams(self.database):
             try:
                 upstream = entered(row, private_allowed=self.config.allow_private_addresses)

@@ -8,14 +8,17 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 
-from triptych.errors import NotFound
+from triptych.errors import EditConflict, NotFound
 from triptych.tiers.accounts import new_key
+from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
-from triptych.tiers.store.database import Database, across
+from triptych.tiers.store.database import Connection, Database, Scope, across
 from triptych.tiers.store.settings import raise_version
 
 _SCOPE = across("keys and companies are made by admins")
+_KEY_COLUMNS = tuple(column for column in t.api_keys.columns if column.name != "digest")
 
 
 async def has_admin(database: Database) -> bool:
@@ -44,50 +47,95 @@ async def create_key(
     """Make a key.
 
     Returns: the key itself; only its digest is kept.
+    Raises: NotFound for a user or company that does not exist.
     """
     key, digest = new_key()
+    row = {
+        "key_id": "key_" + secrets.token_hex(8),
+        "digest": digest,
+        "name": name,
+        "kind": kind,
+        "role": role,
+        "user_id": user_id,
+        "company_id": company_id,
+        "scopes": list(scopes),
+        "created_at": time.time(),
+        "expires_at": expires_at,
+        "revoked_at": None,
+    }
     async with database.write(_SCOPE) as connection:
-        await connection.execute(
-            t.api_keys.insert(),
-            {
-                "key_id": "key_" + secrets.token_hex(8),
-                "digest": digest,
-                "name": name,
-                "kind": kind,
-                "role": role,
-                "user_id": user_id,
-                "company_id": company_id,
-                "scopes": list(scopes),
-                "created_at": time.time(),
-                "expires_at": expires_at,
-                "revoked_at": None,
-            },
+        await _require(connection, user_id, company_id)
+        await connection.execute(t.api_keys.insert(), row)
+        await _note(
+            connection,
+            "keys.create",
+            f"keys/{row['key_id']}",
+            actor,
+            after={k: row[k] for k in ("name", "kind", "role", "user_id", "expires_at")},
+            company_id=company_id,
         )
-        await raise_version(connection, "accounts")
     return key
 
 
-async def list_keys(database: Database) -> list[dict[str, Any]]:
-    """List every key without its digest."""
-    columns = [column for column in t.api_keys.columns if column.name != "digest"]
-    async with database.read(_SCOPE) as connection:
-        return await connection.all(select(*columns).order_by(t.api_keys.c.created_at))
+async def _require(connection: Connection, user_id: str | None, company_id: str | None) -> None:
+    if user_id is not None:
+        u = t.users.c
+        found = await connection.first(
+            select(u.user_id).where(u.user_id == user_id, u.deleted_at.is_(None))
+        )
+        if found is None:
+            raise NotFound(f"there is no user {user_id!r}")
+    if company_id is not None:
+        c = t.companies.c
+        found = await connection.first(
+            select(c.company_id).where(c.company_id == company_id, c.deleted_at.is_(None))
+        )
+        if found is None:
+            raise NotFound(f"there is no company {company_id!r}")
 
 
-async def revoke_key(database: Database, key_id: str, *, actor: str) -> None:
+async def _note(
+    connection: Connection,
+    action: str,
+    subject: str,
+    actor: str,
+    *,
+    before: Any = None,
+    after: Any = None,
+    company_id: str | None = None,
+) -> None:
+    await audit.append(
+        connection,
+        actor=actor,
+        action=action,
+        subject=subject[:160],
+        before=before,
+        after=after,
+        company_id=company_id,
+    )
+    await raise_version(connection, "accounts")
+
+
+async def list_keys(database: Database, scope: Scope = _SCOPE) -> list[dict[str, Any]]:
+    """List keys without their digests."""
+    async with database.read(scope) as connection:
+        return await connection.all(select(*_KEY_COLUMNS).order_by(t.api_keys.c.created_at))
+
+
+async def revoke_key(database: Database, key_id: str, *, actor: str, scope: Scope = _SCOPE) -> None:
     """Revoke a key; every worker refuses it within a second.
 
     Raises: NotFound.
     """
-    async with database.write(_SCOPE) as connection:
+    async with database.write(scope) as connection:
         done = await connection.execute(
             update(t.api_keys)
             .where(t.api_keys.c.key_id == key_id, t.api_keys.c.revoked_at.is_(None))
             .values(revoked_at=time.time())
         )
         if done.rowcount == 0:
-            raise NotFound(f"there is no valid key {key_id!r}")
-        await raise_version(connection, "accounts")
+            raise NotFound(f"there is no valid key {key_id[:40]!r}")
+        await _note(connection, "keys.revoke", f"keys/{key_id}", actor, company_id=scope.company_id)
 
 
 async def create_company(
@@ -100,41 +148,143 @@ async def create_company(
     allow_external: bool = False,
     actor: str,
 ) -> None:
-    """Enter a company."""
-    async with database.write(_SCOPE) as connection:
-        await connection.execute(
-            t.companies.insert(),
-            {
-                "company_id": company_id,
-                "name": name,
-                "industry": industry,
-                "facts": facts or {},
-                "allow_external": allow_external,
-                "created_at": time.time(),
-                "deleted_at": None,
-            },
+    """Enter a company.
+
+    Raises: EditConflict when it exists.
+    """
+    row = {
+        "company_id": company_id,
+        "name": name,
+        "industry": industry,
+        "facts": facts or {},
+        "allow_external": allow_external,
+        "created_at": time.time(),
+        "deleted_at": None,
+    }
+    try:
+        async with database.write(_SCOPE) as connection:
+            await connection.execute(t.companies.insert(), row)
+            await _note(
+                connection,
+                "companies.create",
+                f"companies/{company_id}",
+                actor,
+                after={"name": name, "allow_external": allow_external},
+                company_id=company_id,
+            )
+    except IntegrityError as error:
+        raise EditConflict(f"there is a company {company_id!r} already") from error
+
+
+async def change_company(
+    database: Database, company_id: str, values: dict[str, Any], scope: Scope, *, actor: str
+) -> None:
+    """Change a company's name, facts, or whether its content may leave.
+
+    Raises: NotFound.
+    """
+    c = t.companies.c
+    here = (c.company_id == company_id, c.deleted_at.is_(None))
+    async with database.write(scope) as connection:
+        row = await connection.first(select(t.companies).where(*here))
+        if row is None:
+            raise NotFound(f"there is no company {company_id[:40]!r}")
+        if values:
+            await connection.execute(update(t.companies).where(*here).values(**values))
+        await _note(
+            connection,
+            "companies.change",
+            f"companies/{company_id}",
+            actor,
+            before={name: row[name] for name in values},
+            after=values,
+            company_id=company_id,
         )
-        await raise_version(connection, "accounts")
+
+
+async def list_companies(database: Database, scope: Scope) -> list[dict[str, Any]]:
+    """List companies that were not deleted."""
+    c = t.companies.c
+    async with database.read(scope) as connection:
+        return await connection.all(
+            select(t.companies).where(c.deleted_at.is_(None)).order_by(c.company_id)
+        )
 
 
 async def create_user(
-    database: Database, user_id: str, *, role: str = "user", companies: Sequence[str] = ()
+    database: Database,
+    user_id: str,
+    *,
+    role: str = "user",
+    companies: Sequence[str] = (),
+    actor: str = "command line",
 ) -> None:
-    """Enter a user and its memberships."""
+    """Enter a user and its memberships.
+
+    Raises: EditConflict when it exists, NotFound for an unknown company.
+    """
     now = time.time()
-    async with database.write(_SCOPE) as connection:
-        await connection.execute(
-            t.users.insert(),
-            {"user_id": user_id, "role": role, "created_at": now, "deleted_at": None},
-        )
-        for company_id in companies:
+    try:
+        async with database.write(_SCOPE) as connection:
+            for company_id in companies:
+                await _require(connection, None, company_id)
             await connection.execute(
-                t.memberships.insert(),
-                {
-                    "user_id": user_id,
-                    "company_id": company_id,
-                    "role": "user",
-                    "created_at": now,
-                },
+                t.users.insert(),
+                {"user_id": user_id, "role": role, "created_at": now, "deleted_at": None},
             )
-        await raise_version(connection, "accounts")
+            for company_id in companies:
+                await connection.execute(
+                    t.memberships.insert(),
+                    {
+                        "user_id": user_id,
+                        "company_id": company_id,
+                        "role": "user",
+                        "created_at": now,
+                    },
+                )
+            await _note(
+                connection,
+                "users.create",
+                f"users/{user_id}",
+                actor,
+                after={"role": role, "companies": list(companies)},
+            )
+    except IntegrityError as error:
+        raise EditConflict(f"there is a user {user_id!r} already") from error
+
+
+async def list_users(database: Database) -> list[dict[str, Any]]:
+    """List users with the companies they belong to."""
+    async with database.read(_SCOPE) as connection:
+        users = await connection.all(select(t.users).where(t.users.c.deleted_at.is_(None)))
+        members = await connection.all(select(t.memberships))
+    companies: dict[str, list[str]] = {}
+    for row in members:
+        companies.setdefault(row["user_id"], []).append(row["company_id"])
+    return [{**user, "companies": companies.get(user["user_id"], [])} for user in users]
+
+
+async def set_membership(
+    database: Database, user_id: str, company_id: str, *, member: bool, scope: Scope, actor: str
+) -> None:
+    """Let a user into a company, or out of it; effective within a second.
+
+    Raises: NotFound.
+    """
+    m = t.memberships.c
+    async with database.write(scope) as connection:
+        await _require(connection, user_id, company_id)
+        here = (m.user_id == user_id, m.company_id == company_id)
+        found = await connection.first(select(t.memberships).where(*here))
+        if member and found is None:
+            row = {"user_id": user_id, "company_id": company_id, "role": "user"}
+            await connection.execute(t.memberships.insert(), {**row, "created_at": time.time()})
+        elif not member and found is not None:
+            await connection.execute(t.memberships.delete().where(*here))
+        await _note(
+            connection,
+            "members.add" if member else "members.remove",
+            f"companies/{company_id}/members/{user_id}",
+            actor,
+            company_id=company_id,
+        )

@@ -1,0 +1,187 @@
+"""Routes over keys, companies, users and memberships."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from triptych.errors import Forbidden
+from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.store import accounts as store
+
+routes = Routes()
+Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
+_LONGEST_DAYS = 3650
+
+
+class NewKey(Body):
+    """A key for an application or a user."""
+
+    name: str = Field(min_length=1, max_length=128)
+    kind: Literal["service", "user"] = "service"
+    role: Literal["user", "company_admin", "admin"] = "user"
+    user_id: Id | None = None
+    company_id: Id | None = None
+    scopes: list[Annotated[str, Field(max_length=32)]] = Field(default_factory=list, max_length=16)
+    expires_in_days: float | None = Field(default=None, gt=0, le=_LONGEST_DAYS)
+
+
+class NewCompany(Body):
+    """A company and what its tier may be told about it."""
+
+    company_id: Id
+    name: str = Field(min_length=1, max_length=200)
+    industry: str | None = Field(default=None, max_length=200)
+    facts: dict[Annotated[str, Field(max_length=64)], Any] = Field(
+        default_factory=dict, max_length=50
+    )
+    allow_external: bool = False
+
+
+class CompanyChange(Body):
+    """What may change about a company."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=200)
+    industry: str | None = Field(default=None, max_length=200)
+    facts: dict[Annotated[str, Field(max_length=64)], Any] | None = Field(
+        default=None, max_length=50
+    )
+    allow_external: bool | None = None
+
+
+class NewUser(Body):
+    """A user and the companies it belongs to."""
+
+    user_id: Id
+    role: Literal["user", "company_admin", "admin"] = "user"
+    companies: list[Id] = Field(default_factory=list, max_length=100)
+
+
+@routes.add("GET", "/api/keys", "company_admin", query=("company_id",))
+async def list_keys(call: Call) -> Any:
+    """List keys; the keys themselves are never shown again."""
+    return {"keys": await store.list_keys(call.runtime.database, call.scope())}
+
+
+@routes.add("POST", "/api/keys", "company_admin", body=NewKey)
+async def create_key(call: Call) -> Any:
+    """Make a key; it is in this answer and nowhere else."""
+    body: NewKey = call.body
+    company_id = body.company_id
+    if call.principal.role != "admin":
+        if body.role == "admin":
+            raise Forbidden("only an admin makes admin keys", code="scope_escalation")
+        company_id = call.scope(company_id).company_id
+    expires_at = None
+    if body.expires_in_days is not None:
+        expires_at = time.time() + body.expires_in_days * 86_400
+    key = await store.create_key(
+        call.runtime.database,
+        name=body.name,
+        kind=body.kind,
+        role=body.role,
+        user_id=body.user_id,
+        company_id=company_id,
+        scopes=body.scopes,
+        expires_at=expires_at,
+        actor=call.actor,
+    )
+    await call.runtime.refresh()
+    return {"key": key, "note": "shown once"}
+
+
+@routes.add("DELETE", "/api/keys/{key_id}", "company_admin", query=("company_id",))
+async def revoke_key(call: Call) -> Any:
+    """Revoke a key; every worker refuses it within a second."""
+    await store.revoke_key(
+        call.runtime.database,
+        call.path["key_id"][:64],
+        actor=call.actor,
+        scope=call.scope(reason="an admin revokes a key"),
+    )
+    await call.runtime.refresh()
+    return {"key_id": call.path["key_id"]}
+
+
+@routes.add("GET", "/api/companies", "company_admin", query=("company_id",))
+async def list_companies(call: Call) -> Any:
+    """List companies: all for an admin, else one's own."""
+    return {"companies": await store.list_companies(call.runtime.database, call.scope())}
+
+
+@routes.add("POST", "/admin/companies", "admin", body=NewCompany)
+async def create_company(call: Call) -> Any:
+    """Enter a company."""
+    body: NewCompany = call.body
+    await store.create_company(
+        call.runtime.database,
+        body.company_id,
+        body.name,
+        industry=body.industry,
+        facts=body.facts,
+        allow_external=body.allow_external,
+        actor=call.actor,
+    )
+    await call.runtime.refresh()
+    return {"company_id": body.company_id}
+
+
+@routes.add("PATCH", "/api/companies/{company_id}", "company_admin", body=CompanyChange)
+async def change_company(call: Call) -> Any:
+    """Change a company's name, facts, or whether its content may leave."""
+    company_id = call.path["company_id"][:64]
+    values = call.body.model_dump(exclude_none=True)
+    await store.change_company(
+        call.runtime.database, company_id, values, call.scope(company_id), actor=call.actor
+    )
+    await call.runtime.refresh()
+    return {"company_id": company_id}
+
+
+@routes.add("GET", "/admin/users", "admin")
+async def list_users(call: Call) -> Any:
+    """List users with the companies they belong to."""
+    return {"users": await store.list_users(call.runtime.database)}
+
+
+@routes.add("POST", "/admin/users", "admin", body=NewUser)
+async def create_user(call: Call) -> Any:
+    """Enter a user."""
+    body: NewUser = call.body
+    await store.create_user(
+        call.runtime.database,
+        body.user_id,
+        role=body.role,
+        companies=body.companies,
+        actor=call.actor,
+    )
+    await call.runtime.refresh()
+    return {"user_id": body.user_id}
+
+
+@routes.add("PUT", "/api/companies/{company_id}/members/{user_id}", "company_admin")
+async def add_member(call: Call) -> Any:
+    """Let a user into a company."""
+    return await _membership(call, member=True)
+
+
+@routes.add("DELETE", "/api/companies/{company_id}/members/{user_id}", "company_admin")
+async def remove_member(call: Call) -> Any:
+    """Let a user out of a company."""
+    return await _membership(call, member=False)
+
+
+async def _membership(call: Call, *, member: bool) -> Any:
+    company_id, user_id = call.path["company_id"][:64], call.path["user_id"][:64]
+    await store.set_membership(
+        call.runtime.database,
+        user_id,
+        company_id,
+        member=member,
+        scope=call.scope(company_id),
+        actor=call.actor,
+    )
+    await call.runtime.refresh()
+    return {"company_id": company_id, "user_id": user_id, "member": member}

@@ -1,0 +1,136 @@
+"""Routes beyond plain answers: structured answers, variations, embeddings, who am I."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+from starlette.responses import Response
+
+from triptych.errors import NoProviderAvailable
+from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.providers.openai import OpenAIProvider
+from triptych.tiers.query import Answer, QueryContext
+from triptych.tiers.structure import MAX_VARIATIONS
+
+routes = Routes()
+_Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[!-~]+$")]
+
+
+class Question(Body):
+    """A prompt and for whom it is asked."""
+
+    prompt: str = Field(min_length=1)
+    user_id: _Id | None = None
+    company_id: _Id | None = None
+    use_company_model: bool = False
+    use_abstraction: bool = False
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    feature: str | None = Field(default=None, max_length=64)
+
+
+class StructureQuestion(Question):
+    """A prompt whose answer must match a JSON Schema."""
+
+    json_schema: dict[str, Any]
+
+
+class VariationsQuestion(Question):
+    """A prompt to be answered several times."""
+
+    n: int = Field(default=3, ge=1, le=MAX_VARIATIONS)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
+class Embeddings(Body):
+    """OpenAI's embeddings request, passed through."""
+
+    model: str = Field(default="base", max_length=128)
+    input: str | list[str] | list[int] | list[list[int]]
+    encoding_format: str | None = None
+    dimensions: int | None = Field(default=None, ge=1)
+    user: str | None = None
+
+
+def _context(call: Call) -> QueryContext:
+    body: Question = call.body
+    speaks_for = body.user_id if call.principal.kind == "service" else None
+    return QueryContext(
+        user_id=speaks_for or call.principal.user_id or call.principal.key_id,
+        company_id=body.company_id,
+        use_company_model=body.use_company_model,
+        use_abstraction=body.use_abstraction,
+        temperature=body.temperature,
+        feature=body.feature,
+    )
+
+
+def _told(answer: Answer) -> dict[str, Any]:
+    return {
+        "content": answer.content,
+        "request_id": answer.request_id,
+        "tier_served": answer.tier_served,
+        "provider": answer.provider,
+        "model_id": answer.model,
+        "revision": answer.revision,
+    }
+
+
+@routes.add("POST", "/api/structure", "user", body=StructureQuestion)
+async def structure(call: Call) -> Any:
+    """Answer with a JSON value that matches a schema."""
+    found = await call.service.generate_structure(
+        call.body.prompt, call.body.json_schema, _context(call), call.principal
+    )
+    return {"value": found.value, "attempts": [_told(answer) for answer in found.answers]}
+
+
+@routes.add("POST", "/api/variations", "user", body=VariationsQuestion)
+async def variations(call: Call) -> Any:
+    """Answer several times, differently."""
+    found = await call.service.generate_variations(
+        call.body.prompt, call.body.n, _context(call), call.principal, seed=call.body.seed
+    )
+    return {
+        "variations": [_told(answer) for answer in found.answers],
+        "failures": list(found.failures),
+        "duplicates": found.duplicates,
+        "diversity": found.diversity,
+    }
+
+
+@routes.add("POST", "/v1/embeddings", "user", body=Embeddings)
+async def embeddings(call: Call) -> Any:
+    """Pass an embeddings request to the first OpenAI-compatible upstream that serves the model."""
+    body: Embeddings = call.body
+    runtime, principal = call.runtime, call.principal
+    flags = runtime.flags.resolve(principal.user_id)
+    for upstream in runtime.selector.catalogue.upstreams.values():
+        provider = runtime.dispatcher.providers.get(upstream.name)
+        if (
+            isinstance(provider, OpenAIProvider)
+            and body.model in upstream.models
+            and upstream.company_id is None
+            and flags[f"provider.{upstream.provider}"]
+        ):
+            payload = body.model_dump(exclude_none=True) | {"model": upstream.models[body.model]}
+            _, raw = await provider.embed(payload)
+            return Response(raw, media_type="application/json")
+    raise NoProviderAvailable(
+        f"nobody makes embeddings for {body.model!r}",
+        hint="declare an openai or local upstream with this model",
+    )
+
+
+@routes.add("GET", "/api/me", "user")
+async def me(call: Call) -> Any:
+    """Say who the key belongs to and what it may."""
+    principal = call.principal
+    return {
+        "key_id": principal.key_id,
+        "kind": principal.kind,
+        "role": principal.role,
+        "user_id": principal.user_id,
+        "companies": sorted(principal.companies),
+        "scopes": sorted(principal.scopes),
+    }

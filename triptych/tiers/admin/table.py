@@ -1,0 +1,48 @@
+"""The whole table of routes: the hot ones that `api` answers itself, and every room's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ConfigDict
+
+from triptych.tiers.admin import accounts, feedback, flags, generation, requests, upstreams
+from triptych.tiers.admin.openapi import describe
+from triptych.tiers.admin.routing import Body, Call, Route, Routes
+
+
+class AnyBody(Body):
+    """A body that `bodies` checks."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+HOT: tuple[Route, ...] = (
+    Route("POST", "/v1/chat/completions", "user", None, "Answer a chat.", AnyBody),
+    Route("POST", "/v1/completions", "user", None, "Continue a text.", AnyBody),
+    Route("POST", "/api/query", "user", None, "Answer in the originals' shape.", AnyBody),
+    Route("GET", "/v1/models", "user", None, "List tiers and models."),
+    Route("GET", "/health", "anyone", None, "Say that the process is alive."),
+    Route("GET", "/ready", "anyone", None, "Say whether requests can be answered."),
+    Route("GET", "/metrics", "anyone", None, "Give Prometheus its metrics."),
+)
+
+_own = Routes()
+
+
+@_own.add("GET", "/openapi.json", "anyone")
+async def openapi(call: Call) -> Any:
+    """Describe every route."""
+    return describe(TABLE)
+
+
+TABLE: tuple[Route, ...] = (
+    *HOT,
+    *_own.table,
+    *generation.routes.table,
+    *feedback.routes.table,
+    *requests.routes.table,
+    *flags.routes.table,
+    *upstreams.routes.table,
+    *accounts.routes.table,
+)

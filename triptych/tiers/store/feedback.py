@@ -1,0 +1,267 @@
+"""What people say about answers: idempotent, versioned, tied to the revision that answered.
+
+A feedback is found again by its id, which the sender may choose; sending the same again changes
+nothing, sending another value makes a new version. Only its author, or an admin of the company,
+may change it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import or_, select, update
+
+from triptych.errors import Forbidden, InvalidQuery, NotFound
+from triptych.tiers.accounts import Principal
+from triptych.tiers.store import tables as t
+from triptych.tiers.store.database import Connection, Database, Scope, across
+
+Kind = Literal["rating", "thumb", "correction", "comment", "preference", "automatic"]
+Label = Literal["positive", "negative", "neutral", "modified"]
+_MAX_TEXT = 20_000
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """One thing said about a request or a conversation."""
+
+    kind: Kind
+    value: Any
+    request_id: str | None = None
+    conversation_id: str | None = None
+    feedback_id: str = ""
+
+
+def check(feedback: Feedback) -> None:
+    """Check that a value is one of its kind.
+
+    Raises: InvalidQuery.
+    """
+    value, kind = feedback.value, feedback.kind
+    good = _fits(kind, value)
+    if not good:
+        expected = {
+            "rating": "a number from 1 to 5",
+            "thumb": "true or false",
+            "preference": "{chosen, rejected}",
+            "automatic": "an object",
+        }.get(kind, f"a text of at most {_MAX_TEXT} characters")
+        raise InvalidQuery(f"a {kind} is {expected}", param="value")
+    if bool(feedback.request_id) == bool(feedback.conversation_id):
+        raise InvalidQuery(
+            "feedback is about a request or about a conversation", param="request_id"
+        )
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if kind == "rating":
+        return type(value) in (int, float) and 1 <= value <= 5
+    if kind == "thumb":
+        return type(value) is bool
+    if kind == "preference":
+        texts = value.values() if isinstance(value, dict) else ()
+        return (
+            isinstance(value, dict)
+            and set(value) == {"chosen", "rejected"}
+            and all(_is_text(text) for text in texts)
+        )
+    if kind == "automatic":
+        return isinstance(value, dict) and len(str(value)) <= _MAX_TEXT
+    return _is_text(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _MAX_TEXT
+
+
+def label(kind: str, value: Any) -> Label:
+    """Translate a value into what training makes of it: 4 and 5 are good, 1 and 2 bad."""
+    if kind in ("correction", "preference"):
+        return "modified"
+    if kind == "thumb":
+        return "positive" if value else "negative"
+    if kind == "rating":
+        return "positive" if value >= 4 else "negative" if value <= 2 else "neutral"
+    return "neutral"
+
+
+async def give(database: Database, feedback: Feedback, principal: Principal) -> dict[str, Any]:
+    """Store a feedback, or a new version of it.
+
+    Returns: its id and version.
+    Raises: InvalidQuery, NotFound for what is not the caller's, Forbidden for another's feedback.
+    """
+    check(feedback)
+    author = principal.user_id or principal.key_id
+    async with database.write(across("feedback looks for the request it is about")) as connection:
+        about = await _about(connection, feedback)
+        if about is None or not _may_see(principal, about):
+            raise NotFound("there is no such request", code="request_not_found")
+        feedback_id = feedback.feedback_id or _natural_id(feedback, author)
+        latest = await connection.first(
+            select(t.feedback).where(
+                t.feedback.c.feedback_id == feedback_id, t.feedback.c.is_latest
+            )
+        )
+        if latest is not None:
+            _may_change(principal, author, latest)
+            if latest["value"] == feedback.value and latest["kind"] == feedback.kind:
+                return {"feedback_id": feedback_id, "version": latest["version"]}
+            await connection.execute(
+                update(t.feedback)
+                .where(t.feedback.c.feedback_id == feedback_id)
+                .values(is_latest=False)
+            )
+        version = latest["version"] + 1 if latest else 1
+        await connection.execute(
+            t.feedback.insert(),
+            {
+                "feedback_id": feedback_id,
+                "version": version,
+                "request_id": feedback.request_id,
+                "conversation_id": feedback.conversation_id,
+                "company_id": about["company_id"],
+                "user_id": about["user_id"],
+                "author": author,
+                "kind": feedback.kind,
+                "value": feedback.value,
+                "model": about["model"],
+                "revision": about["revision"],
+                "created_at": time.time(),
+                "is_latest": True,
+            },
+        )
+    return {"feedback_id": feedback_id, "version": version}
+
+
+async def _about(connection: Connection, feedback: Feedback) -> dict[str, Any] | None:
+    """Find the request a feedback is about; of a conversation the last one."""
+    r = t.requests.c
+    columns = select(r.request_id, r.company_id, r.user_id, r.key_id, r.model, r.revision)
+    if feedback.request_id:
+        return await connection.first(columns.where(r.request_id == feedback.request_id))
+    return await connection.first(
+        columns.where(r.conversation_id == feedback.conversation_id)
+        .order_by(r.created_at.desc())
+        .limit(1)
+    )
+
+
+def _may_see(principal: Principal, about: dict[str, Any]) -> bool:
+    if principal.role == "admin":
+        return True
+    if about["company_id"] is not None and not principal.member_of(about["company_id"]):
+        return False
+    mine = about["key_id"] == principal.key_id
+    me = principal.user_id is not None and about["user_id"] == principal.user_id
+    company_admin = principal.role == "company_admin" and about["company_id"] is not None
+    return mine or me or company_admin
+
+
+def _may_change(principal: Principal, author: str, latest: dict[str, Any]) -> None:
+    admin = principal.role == "admin" or (
+        principal.role == "company_admin" and principal.member_of(latest["company_id"])
+    )
+    if latest["author"] != author and not admin:
+        raise Forbidden("only its author or an admin may change a feedback", code="not_the_author")
+
+
+def _natural_id(feedback: Feedback, author: str) -> str:
+    """Name a feedback by what it is about, so that sending it twice is sending it once."""
+    about = f"{author}\0{feedback.request_id}\0{feedback.conversation_id}\0{feedback.kind}"
+    return "fb_" + hashlib.sha256(about.encode()).hexdigest()[:24]
+
+
+async def listed(
+    database: Database,
+    scope: Scope,
+    *,
+    request_id: str | None = None,
+    kind: str | None = None,
+    before: float | None = None,
+    limit: int = 50,
+) -> list[dict[str, Any]]:
+    """Return the latest versions, newest first."""
+    f = t.feedback.c
+    statement = select(t.feedback).where(f.is_latest).order_by(f.created_at.desc()).limit(limit)
+    if request_id is not None:
+        statement = statement.where(f.request_id == request_id)
+    if kind is not None:
+        statement = statement.where(f.kind == kind)
+    if before is not None:
+        statement = statement.where(f.created_at < before)
+    async with database.read(scope) as connection:
+        rows = await connection.all(statement)
+    return [{**row, "label": label(row["kind"], row["value"])} for row in rows]
+
+
+async def export(
+    database: Database, scope: Scope, *, page: int = 500
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield training examples: only where the content was kept, which needed consent.
+
+    Corrections become `(prompt, rejected, chosen)`. Automatic feedback never outranks what a
+    person said: it is left out where a person spoke.
+    """
+    f, c = t.feedback.c, t.contents.c
+    after = ""
+    while True:
+        statement = (
+            select(t.feedback, c.messages, c.answer, c.consent)
+            .join_from(t.feedback, t.contents, f.request_id == c.request_id)
+            .where(f.is_latest, f.feedback_id > after)
+            .where(or_(f.company_id == c.company_id, f.company_id.is_(None)))
+            .order_by(f.feedback_id)
+            .limit(page)
+        )
+        async with database.read(scope) as connection:
+            rows = await connection.all(statement)
+            spoken = await _spoken_of(connection, [row["request_id"] for row in rows])
+        for row in rows:
+            if row["kind"] == "automatic" and row["request_id"] in spoken:
+                continue
+            yield _example(row)
+        if len(rows) < page:
+            return
+        after = str(rows[-1]["feedback_id"])
+
+
+async def _spoken_of(connection: Connection, request_ids: list[str]) -> set[str]:
+    f = t.feedback.c
+    rows = await connection.all(
+        select(f.request_id).where(
+            f.request_id.in_(request_ids), f.kind != "automatic", f.is_latest
+        )
+    )
+    return {row["request_id"] for row in rows}
+
+
+def _example(row: dict[str, Any]) -> dict[str, Any]:
+    kind, value = row["kind"], row["value"]
+    example: dict[str, Any] = {
+        "messages": row["messages"],
+        "completion": row["answer"],
+        "label": label(kind, value),
+        "kind": kind,
+        "provenance": {
+            "request_id": row["request_id"],
+            "feedback_id": row["feedback_id"],
+            "feedback_version": row["version"],
+            "company_id": row["company_id"],
+            "model": row["model"],
+            "revision": row["revision"],
+            "consent": row["consent"],
+            "created_at": row["created_at"],
+        },
+    }
+    if kind == "correction":
+        example |= {"chosen": value, "rejected": row["answer"]}
+    elif kind == "preference":
+        example |= {"chosen": value["chosen"], "rejected": value["rejected"]}
+    elif kind in ("rating", "comment", "automatic"):
+        example["value"] = value
+    return example
