@@ -18,7 +18,7 @@ from triptych.hub.server.repositories.names import require_path
 from triptych.hub.server.spaces import requirements
 from triptych.hub.server.spaces.card import read_card
 from triptych.hub.server.spaces.environments import Environments
-from triptych.hub.server.spaces.ground import Ground, to_the_end
+from triptych.hub.server.spaces.ground import Ground, aside, to_the_end
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import Wishes
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
@@ -172,7 +172,7 @@ async def _finish(supervisor: Supervisor, command: Command, limit_s: float) -> N
     try:
         await to_the_end(supervisor.start, command)
         async with asyncio.timeout(limit_s):
-            status = await asyncio.to_thread(supervisor.wait, command.name)
+            status = await aside(supervisor.wait, command.name)
     except TimeoutError as error:
         raise SpaceFailed(
             Stage.BUILD_ERROR, f"the build took longer than {limit_s:.0f} s"

@@ -22,6 +22,7 @@ from yarl import URL
 
 from triptych.errors import HubRefused, RepositoryNotFound
 from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.routing import in_thread
 from triptych.hub.server.spaces import admission, cookies
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.space import Space
@@ -61,9 +62,7 @@ class Gate:
             return
         headers = Headers(scope=scope)
         try:
-            repository, let_in = await asyncio.to_thread(
-                self._admit, headers, scope["query_string"]
-            )
+            repository, let_in = await in_thread(self._admit, headers, scope["query_string"])
         except RepositoryNotFound:
             await _refuse(scope, receive, send, 404, "There is no such Space")
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ from triptych.hub.server.state import Hub
 from triptych.processes import Supervisor
 
 _T = TypeVar("_T")
+_threads = ThreadPoolExecutor(max_workers=32, thread_name_prefix="spaces")
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,18 @@ class Ground:
     address: str
 
 
+async def aside(function: Callable[..., _T], *arguments: object) -> _T:
+    """Run work that may take long on threads of its own, so that requests never queue for it."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_threads, lambda: function(*arguments))
+
+
 async def to_the_end(function: Callable[..., _T], *arguments: object) -> _T:
-    """Run blocking work in a thread and see it through, even when the waiting is cancelled.
+    """Run such work and see it through, even when the waiting is cancelled.
 
     What a half-known thread might still start could not be stopped by anybody.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    work = asyncio.ensure_future(aside(function, *arguments))
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
