@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +36,21 @@ def write_documents(folder: Path, documents: list[str]) -> Path:
     for number, text in enumerate(documents):
         (folder / f"{number:04d}.txt").write_text(text, encoding="utf-8")
     return folder
+
+
+@contextmanager
+def as_nobody() -> Iterator[Path]:
+    """Yield a folder of one's own, without root's right to read and write everything."""
+    with tempfile.TemporaryDirectory() as name:
+        is_root = os.geteuid() == 0
+        if is_root:
+            os.chown(name, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield Path(name)
+        finally:
+            if is_root:
+                os.seteuid(0)
 
 
 @pytest.fixture(scope="session")

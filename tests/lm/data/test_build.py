@@ -7,7 +7,11 @@ import gzip
 import itertools
 import json
 import os
+import resource
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.lm.data.conftest import SMALL, prose, write_documents
+from tests.lm.data.conftest import SMALL, as_nobody, prose, write_documents
 from triptych.config.data import DataConfig
 from triptych.durable import sha256_file
 from triptych.errors import DataError, StorageError
@@ -90,7 +94,7 @@ def test_same_inputs_and_seed_give_the_same_bytes(
         "from triptych.lm.data.build import build_corpus\n"
         "build_corpus([sys.argv[1]], Path(sys.argv[2]), SMALL)"
     )
-    command = [os.sys.executable, "-c", program, str(text_folder), str(tmp_path / "again")]
+    command = [sys.executable, "-c", program, str(text_folder), str(tmp_path / "again")]
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "true", "PYTHONHASHSEED": "99"}
     subprocess.run(command, check=True, env=environment)
     assert contents(tmp_path / "again") == contents(corpus)
@@ -245,31 +249,44 @@ def test_an_empty_folder_may_be_filled(text_folder: Path, tmp_path: Path) -> Non
     assert build(tmp_path / "out", text_folder)["counts"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_place_without_permission_is_named(text_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir(mode=0o500)
-    with pytest.raises(StorageError, match="no permission"):
-        build(tmp_path / "locked" / "out", text_folder)
+def test_a_place_without_permission_is_named() -> None:
+    with as_nobody() as folder:
+        (folder / "book.txt").write_text("\n\n".join(prose(100)))
+        (folder / "locked").mkdir(mode=0o500)
+        with pytest.raises(StorageError, match="no permission to write"):
+            build(folder / "locked" / "out", folder / "book.txt")
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Mount a disk of 300 kB, or where that is not allowed let no file grow so large."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        return
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        yield folder
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", ["notes.jsonl.gz", "notes.jsonl"])
 def test_a_full_disk_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
     """Compressed text passes the check of free space, and fills the disk halfway."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("no right to mount a small disk here")
-    try:
-        lines = "".join(json.dumps({"text": text}) + "\n" for text in prose(900))
-        data = gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode()
-        (tmp_path / name).write_bytes(data)
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in prose(2500))
+    data = gzip.compress(lines.encode()) if name.endswith(".gz") else lines.encode()
+    (tmp_path / name).write_bytes(data)
+    with small_disk(tmp_path / "disk") as disk:
         with pytest.raises(StorageError) as error:
             build(disk / "out", tmp_path / name)
         assert error.value.code == "disk_full"
         assert not list(disk.iterdir())
-    finally:
-        subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.lm.data.conftest import prose
+from tests.lm.data.conftest import as_nobody, prose
 from triptych.config.data import DataConfig
 from triptych.errors import DataError
 from triptych.lm.data.document import Document, Reading
@@ -186,12 +185,14 @@ def test_a_damaged_file_is_named(name: str, tmp_path: Path) -> None:
         read(tmp_path / name)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_without_permission_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("secret")
-    (tmp_path / "a.txt").chmod(0)
-    with pytest.raises(DataError, match="no permission to read"):
-        read(tmp_path / "a.txt")
+@pytest.mark.parametrize("locked", ["a.txt", "."])
+def test_a_file_without_permission_is_named(locked: str) -> None:
+    with as_nobody() as folder:
+        (folder / "a.txt").write_text("secret")
+        (folder / locked).chmod(0)
+        with pytest.raises(DataError, match=r"no permission to read .*a\.txt"):
+            read(folder / "a.txt")
+        folder.chmod(0o700)
 
 
 def test_a_missing_path_suggests_its_neighbour(tmp_path: Path) -> None:

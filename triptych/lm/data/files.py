@@ -38,10 +38,12 @@ def read_files(path: Path, config: DataConfig, reading: Reading) -> Iterator[Doc
 
     Raises: DataError when a file cannot be read, or its text column is missing.
     """
-    names = {path: path.name} if path.is_file() else dict(_below(path, reading))
-    reading.total_bytes += sum(file.stat().st_size for file in names)
+    with _source_errors(path.name):
+        names = {path: path.name} if path.is_file() else dict(_below(path, reading))
+        sizes_bytes = {file: file.stat().st_size for file in names}
+    reading.total_bytes += sum(sizes_bytes.values())
     for file, name in names.items():
-        before, size_bytes = reading.read_bytes, file.stat().st_size
+        before, size_bytes = reading.read_bytes, sizes_bytes[file]
         with _source_errors(name), file.open("rb") as raw:
             for document in _read_file(file, raw, name, config, reading):
                 reading.read_bytes = before + min(raw.tell(), size_bytes)

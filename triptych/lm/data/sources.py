@@ -29,7 +29,13 @@ def read_source(source: str, config: DataConfig, reading: Reading) -> Iterator[D
     """
     name, _, part = source.partition(":")
     path = Path(source).expanduser()
-    if path.exists():
+    try:
+        exists = path.exists()
+    except PermissionError as error:
+        raise DataError(
+            f"no permission to read {source}", hint="change its permissions, or leave it out"
+        ) from error
+    if exists:
         return read_files(path, config, reading)
     if name == PYTHON_DOCS:
         if part and part not in PARTS:
