@@ -54,6 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     rounds = parser.parse_args().rounds
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="triptych-bench-") as temporary:
         root = Path(temporary) / "hub"
         process, address = start_hub(root)
@@ -62,7 +63,7 @@ def main() -> None:
         finally:
             process.terminate()
             process.wait(timeout=60)
-    write(found, rounds)
+    write({"load_before": load_before, **found}, rounds)
 
 
 def start_hub(root: Path) -> tuple[subprocess.Popen[str], str]:
@@ -175,7 +176,8 @@ def write(found: dict[str, Any], rounds: int) -> None:
     lines = [
         "# Spaces",
         "",
-        f"{result['date']}, {result['machine']}, {rounds} rounds, everything on this machine.",
+        f"{result['date']}, {result['machine']}, {rounds} rounds, everything on this machine,"
+        f" load average before: {found['load_before']:.1f}.",
         "",
         "| | median | slowest |",
         "|---|---|---|",
