@@ -15,7 +15,7 @@ from typing import Any
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
-from triptych.errors import ConfigError, StorageError, TriptychError
+from triptych.errors import StorageError, TriptychError
 from triptych.tiers import catalogue as catalogues
 from triptych.tiers.accounts import KeyRing
 from triptych.tiers.cache import AnswerCache
@@ -124,8 +124,10 @@ class Runtime:
         for row in await settings.load_upstreams(self.database):
             try:
                 upstream = entered(row, private_allowed=self.config.allow_private_addresses)
-            except ConfigError as error:
-                logger.warning("%s", error.message)
+                self.factory.check(upstream)
+            except TriptychError as error:
+                # One bad row must not keep every other change from this worker.
+                logger.warning("upstream %s is left out: %s", row["name"], error.message)
                 continue
             found[upstream.name] = upstream
         gone = [n for n, upstream in self._installed.items() if found.get(n) != upstream]

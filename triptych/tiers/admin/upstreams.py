@@ -100,7 +100,7 @@ async def save_upstream(call: Call) -> Any:
         upstream = catalogue.build(name, config, trusted=False)
     except ConfigError as error:
         raise InvalidQuery(error.message, hint=error.hint, param="address") from error
-    if "://" in upstream.address:
+    if body.provider != "scripted" and (body.provider != "hf_spaces" or "://" in body.address):
         _refuse_inside(call, upstream.address)
     version = await store.save_upstream(
         call.runtime.database,

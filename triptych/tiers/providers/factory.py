@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
+from triptych.tiers.egress import parse_address
 from triptych.tiers.providers.base import Provider, Upstream
 from triptych.tiers.providers.hf_space import HfSpaceProvider
 from triptych.tiers.providers.local import LocalProvider
@@ -19,6 +20,14 @@ class Factory:
         self._config = config
         self.entered_keys: dict[str, str] = {}
         """Keys that admins entered, opened."""
+
+    def check(self, upstream: Upstream) -> None:
+        """Refuse an upstream that could not be built.
+
+        Raises: UpstreamError when its address is none.
+        """
+        if upstream.provider in ("openai", "local") or "://" in upstream.address:
+            parse_address(upstream.address)
 
     def build(self, upstream: Upstream) -> Provider:
         """Build one provider."""
