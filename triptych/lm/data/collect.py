@@ -6,6 +6,7 @@ earlier one. Left out: everything that needs to know the whole corpus first (bui
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,7 @@ OnProgress = Callable[[str, float, float | None], None]
 _BATCH_CHARS = 1_000_000
 # The spool, the documents and the tokens of a text together take less than this.
 _DISK_FACTOR = 2
+_MIN_PART_CHARS = 1024
 
 
 @dataclass
@@ -79,6 +81,10 @@ def _read(
 ) -> Iterator[Document]:
     """Yield the usable new documents of one source, up to its limit."""
     reading = Reading()
+    if config.max_bytes:
+        # A document longer than the limit gives its beginning.
+        part_chars = max(_MIN_PART_CHARS, min(config.max_document_chars, config.max_bytes // 4))
+        config = dataclasses.replace(config, max_document_chars=part_chars)
     out_disk = collected.spool.file.parent.parent
     stage = f"reading {source}"
     count = taken_bytes = 0

@@ -8,13 +8,13 @@ There is no state to save: a resume is an integer, on any number of processes.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from triptych.errors import DataError
+from triptych.lm.data.mixing import sequence
 from triptych.lm.data.shards import TokenShards
 
 
@@ -115,15 +115,6 @@ def _epoch_order(shards: TokenShards, seed: int, epoch: int, sequence_length: in
 def shuffled(count: int, name: str, seed: int, epoch: int) -> np.ndarray:
     """Return the numbers below `count` in the order of one epoch.
 
-    Sorting by a mixing hash, written out here, gives the same order on every version of
-    every library; a random generator's stream may change.
-
     Shape: [count] int64.
-    Source: the mixing function is SplitMix64 (Steele, Lea, Flood 2014).
     """
-    digest = hashlib.sha256(f"{name} {seed} {epoch}".encode()).digest()
-    key = np.uint64(int.from_bytes(digest[:8], "little"))
-    x = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + key
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(x ^ (x >> np.uint64(31)), kind="stable")
+    return np.argsort(sequence(count, f"{name} {seed} {epoch}"), kind="stable")

@@ -8,11 +8,12 @@ same on every machine, at hundreds of megabytes per second.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+
+from triptych.lm.data.mixing import mix, name_hash
 
 _BASE = 0x9E3779B97F4A7C15
 _WORD_BASE = np.uint64(0xD6E8FEB86659FD93)
@@ -66,7 +67,7 @@ def _word_hashes(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
     powers, inverses = _powers(1 << (len(data) - 1).bit_length())
     weighted = _FOLD[data] * powers[: len(data)]
     # Separators are zero, so what follows the last letter of a word adds nothing to it.
-    return _mix(np.add.reduceat(weighted, starts) * inverses[starts])
+    return mix(np.add.reduceat(weighted, starts) * inverses[starts])
 
 
 def _combine(hashes: np.ndarray, words: int) -> np.ndarray:
@@ -75,14 +76,14 @@ def _combine(hashes: np.ndarray, words: int) -> np.ndarray:
         following = np.zeros_like(hashes)
         following[: max(0, len(hashes) - offset)] = hashes[offset:]
         combined = combined * _WORD_BASE + following
-    return _mix(combined)
+    return mix(combined)
 
 
 def _whole(text: bytes) -> int:
     """Hash a text too short for one window by its words, or without words by its bytes."""
     words = bytes(_FOLD[np.frombuffer(text, dtype=np.uint8)]).split(b"\x00")
     plain = b" ".join(word for word in words if word) or text
-    return int.from_bytes(hashlib.blake2b(plain, digest_size=8).digest(), "little")
+    return name_hash(plain)
 
 
 @lru_cache(maxsize=1)
@@ -96,9 +97,3 @@ def _geometric(base: int, count: int) -> np.ndarray:
     factors = np.full(count, np.uint64(base))
     factors[0] = 1
     return np.multiply.accumulate(factors)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))

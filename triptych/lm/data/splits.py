@@ -1,6 +1,6 @@
 """Divide documents into training and validation, never a document into both.
 
-Groups are ranked by a hash of the seed and their number, and taken for validation until its
+Groups are ranked by a hash of the seed and their name, and taken for validation until its
 share of the bytes is reached: the same corpus and seed always give the same split. A corpus
 of one single document has nothing whole to hold out; there its end validates, and the
 manifest says so.
@@ -9,13 +9,13 @@ manifest says so.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from triptych.lm.data.document import Document, cut_text
+from triptych.lm.data.mixing import mix, sequence
 
 SPLITS = ("train", "val")
 # A group that would overshoot the share of validation by more than this stays in training.
@@ -50,20 +50,24 @@ def hold_out(
     validation_frac: float,
     seed: int,
 ) -> HeldOut:
-    """Choose whole groups for validation, about `validation_frac` of the bytes."""
+    """Choose whole groups for validation, about `validation_frac` of the bytes.
+
+    `groups` are the hashes of the groups' names.
+    """
     sizes = np.asarray(sizes_bytes, dtype=np.int64)
-    numbers, members = np.unique(np.asarray(groups, dtype=np.int64), return_inverse=True)
-    if len(numbers) < 2:
+    names, members = np.unique(np.asarray(groups, dtype=np.uint64), return_inverse=True)
+    if len(names) < 2:
         return _hold_out_tail(sizes, validation_frac)
     weights = np.bincount(members, weights=sizes).astype(np.int64)
     target = validation_frac * int(sizes.sum())
-    ranked = sorted(range(len(numbers)), key=lambda group: _rank(seed, int(numbers[group])))
-    chosen = np.zeros(len(numbers), dtype=bool)
+    chosen = np.zeros(len(names), dtype=bool)
     taken = 0
-    for group in ranked:
-        if taken < target and taken + weights[group] <= target * _OVERSHOOT:
+    for group in np.argsort(mix(names ^ sequence(1, f"split {seed}")), kind="stable"):
+        if taken + weights[group] <= target * _OVERSHOOT:
             chosen[group] = True
             taken += int(weights[group])
+        if taken >= target:
+            break
     if not chosen.any():
         chosen[int(np.argmin(weights))] = True
     return HeldOut("document", chosen[members])
@@ -75,7 +79,3 @@ def _hold_out_tail(sizes: np.ndarray, validation_frac: float) -> HeldOut:
     divided = int(np.searchsorted(ends, line, side="left"))
     keep_frac = (line - int(ends[divided] - sizes[divided])) / int(sizes[divided])
     return HeldOut("end of the only document", np.arange(len(sizes)) > divided, divided, keep_frac)
-
-
-def _rank(seed: int, number: int) -> bytes:
-    return hashlib.blake2b(f"{seed} {number}".encode(), digest_size=8).digest()

@@ -15,19 +15,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from triptych.lm.data.document import Document
+from triptych.lm.data.mixing import name_hash
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "group")])
 _FLUSH_BYTES = 8_000_000
 
 
 class Spool:
-    """Append documents, then read them back in the same order, in bounded batches."""
+    """Append documents, then read them back in the same order, in bounded batches.
+
+    A group is remembered by its hash: a million names would take more memory than the rest.
+    """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self.sizes_bytes = array("q")
-        self.groups = array("q")
-        self._group_numbers: dict[str, int] = {}
+        self.groups = array("Q")
         self._pending: list[Document] = []
         self._pending_bytes = 0
         self._writer = pq.ParquetWriter(file, SCHEMA, compression="zstd", compression_level=1)
@@ -38,9 +41,8 @@ class Spool:
     def append(self, document: Document) -> None:
         """Add one document."""
         size_bytes = len(document.text.encode())
-        number = self._group_numbers.setdefault(document.group, len(self._group_numbers))
         self.sizes_bytes.append(size_bytes)
-        self.groups.append(number)
+        self.groups.append(name_hash(document.group.encode()))
         self._pending.append(document)
         self._pending_bytes += size_bytes
         if self._pending_bytes >= _FLUSH_BYTES:
