@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import screenshot
 
 from triptych.processes.ports import free_port
 
@@ -238,3 +239,33 @@ def test_a_private_space_asks_for_its_token(repository: Path, model: Path, tmp_p
 def test_a_space_without_a_model_says_what_to_set(repository: Path, tmp_path: Path) -> None:
     lost = start_space(repository, tmp_path)
     assert lost.process.wait(timeout=120) != 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1100, 360])
+def test_the_page_writes_an_answer_that_uses_the_context(
+    space: Space, open_page: Any, width: int
+) -> None:
+    page = open_page(space.url, width=width)
+    page.get_by_label("Prompt").fill("What do we sell?")
+    page.get_by_label("Temperature").nth(0).fill("0")
+    page.get_by_label("New tokens").nth(0).fill("24")
+    page.get_by_text("What the tier knows").click()
+    page.get_by_label("Company context").fill(json.dumps(CONTEXT))
+    page.get_by_role("button", name="Generate").click()
+    _, answer = space.call("/api/generate", asked(context=CONTEXT))
+    field = page.get_by_label("Answer", exact=True)
+    page.wait_for_function(
+        "([field, text]) => field.value === text",
+        arg=[field.element_handle(), answer["generated_text"]],
+    )
+    overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+    assert overflow <= 1
+    screenshot(page, f"tier-{width}")
+
+
+@pytest.mark.browser
+def test_a_mistake_is_told_on_the_page(space: Space, open_page: Any) -> None:
+    page = open_page(space.url)
+    page.get_by_role("button", name="Generate").click()
+    page.get_by_text("at least 1 character").wait_for()

@@ -23,6 +23,7 @@ from triptych.lm.serve.app import create_app, run_app
 from triptych.lm.serve.generate_api import begin
 from triptych.lm.serve.models import build_service, describe_model
 from triptych.lm.serve.service import ModelService
+from triptych.panels import look
 from triptych.processes.ports import bind
 from triptych.wire.requests import GenerateBody, fault_messages
 
@@ -72,9 +73,7 @@ def build_app(service: ModelService, token: environment.Secret | None = None) ->
         app,
         build_page(service),
         path="/",
-        run_history=False,
-        footer_links=["api"],
-        theme=gr.themes.Soft(font=["system-ui"], font_mono=["monospace"]),
+        **{**look.options(), "footer_links": ["api"]},
     )
 
 
@@ -100,7 +99,7 @@ def build_page(service: ModelService) -> gr.Blocks:
         with gr.Row():
             ask = gr.Button("Generate", variant="primary")
             stop = gr.Button("Stop")
-        answer = gr.Textbox(label="Answer", lines=8, buttons=["copy"])
+        answer = gr.Textbox(label="Answer", lines=8)
 
         async def generate(
             prompt: str,
