@@ -220,3 +220,14 @@ def test_a_sentencepiece_vocabulary_counts_raw_bytes(tmp_path: Path) -> None:
     core.add_special_tokens(["<s>"])
     lengths = Tokenizer(core, {"bos_token": "<s>"}).token_byte_lengths()
     assert lengths.tolist() == [0, 1, 1, 3, 1]
+
+
+def test_a_vocabulary_with_gaps_is_as_large_as_its_last_id() -> None:
+    from tokenizers import Tokenizer as Core
+    from tokenizers import models
+
+    core = Core(models.WordLevel({"<s>": 0, "a": 1, "far": 9}, unk_token="a"))
+    core.add_special_tokens(["<s>"])
+    gappy = Tokenizer(core, {"bos_token": "<s>"})
+    assert gappy.vocab_size == 10
+    assert gappy.token_byte_lengths().tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0, 3]

@@ -141,10 +141,10 @@ class Tokenizer:
         settings = json.dumps(self.settings, indent=2, ensure_ascii=False, sort_keys=True)
         write_atomic(folder / "tokenizer_config.json", settings + "\n")
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
-        """Count every token, special ones included."""
-        return int(self.core.get_vocab_size(with_added_tokens=True))
+        """Count the ids up to the last one in use, special tokens included."""
+        return max(self.core.get_vocab(with_added_tokens=True).values()) + 1
 
     @cached_property
     def boundary_id(self) -> int:
