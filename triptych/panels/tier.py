@@ -89,9 +89,9 @@ def build_page(service: ModelService) -> gr.Blocks:
                 1, 1024, defaults.max_new_tokens, step=1, label="New tokens at most"
             )
             temperature = gr.Slider(
-                0, 2, defaults.temperature, step=0.05, label="Temperature (0 is always the same)"
+                0, 2, defaults.temperature, step=0.05, label="Temperature (0: no chance)"
             )
-            seed = gr.Number(None, precision=0, label="Seed (empty: new each time)")
+            seed = gr.Number(-1, precision=0, label="Seed (-1: new each time)")
         with gr.Accordion("What the tier knows", open=False):
             context = gr.Textbox(label="Company context (JSON or words)", lines=3)
             abstraction = gr.Textbox(label="Abstraction context (JSON or words)", lines=3)
@@ -113,7 +113,7 @@ def build_page(service: ModelService) -> gr.Blocks:
             params = {
                 "max_new_tokens": int(max_new_tokens),
                 "temperature": float(temperature),
-                "seed": None if seed is None else int(seed),
+                "seed": None if seed is None or seed < 0 else int(seed),
                 "context": context or None,
                 "abstraction_context": abstraction_context or None,
                 "conversation_history": conversation_history or None,
