@@ -99,6 +99,21 @@ def test_a_run_whose_checkpoints_are_all_torn_begins_again(
     assert losses(run) == losses(tmp_path / "straight")
 
 
+def test_a_continued_model_killed_before_its_first_checkpoint_keeps_its_start(
+    settings: Settings, tmp_path: Path
+) -> None:
+    record(Trainer(settings("train.steps=20"), tmp_path / "parent"))
+    start = checkpoints.pointed(tmp_path / "parent/checkpoints", "latest")
+    config = settings(f"train.init_from={start}", "train.checkpoint_every=0")
+    record(Trainer(config, tmp_path / "straight"))
+    killed = Trainer(config, tmp_path / "killed").events()
+    while next(killed).type != "step":
+        pass
+    killed.close()
+    record(Trainer.resume(tmp_path / "killed"))
+    assert losses(tmp_path / "killed") == losses(tmp_path / "straight")
+
+
 def test_what_a_killed_process_left_half_written_is_cleared_away(
     settings: Settings, tmp_path: Path
 ) -> None:

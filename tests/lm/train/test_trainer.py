@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -206,6 +207,29 @@ def test_what_cannot_be_trained_is_refused_before_anything_is_written(
         record(Trainer(settings(override), tmp_path / "run"))
     assert caught.value.hint  # type: ignore[attr-defined]
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_noticed_before_the_first_step_and_at_every_checkpoint(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    with monkeypatch.context() as patched:
+        patched.setattr("shutil.disk_usage", lambda path: full)
+        with pytest.raises(StorageError, match="GB free"):
+            record(Trainer(settings(), tmp_path / "refused"))
+    assert not (tmp_path / "refused").exists()
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched, pytest.raises(StorageError, match="GB free"):
+        for event in Trainer(settings(), run).events():
+            if isinstance(event, Checkpoint):
+                patched.setattr("shutil.disk_usage", lambda path: full)
+    assert [folder.name for folder in (run / "checkpoints").glob("*step*")] == ["step-00000004"]
+
+
+def test_a_file_is_no_place_for_a_run(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("something else")
+    with pytest.raises(RunError, match="is a file"):
+        record(Trainer(settings(), tmp_path / "run"))
 
 
 def test_a_used_folder_is_not_trained_into(settings: Settings, tmp_path: Path) -> None:

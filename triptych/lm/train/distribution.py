@@ -29,7 +29,6 @@ class World:
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
 
     @property
     def leads(self) -> bool:
@@ -62,12 +61,10 @@ def join(device: str) -> World:
         return World()
     if not dist.is_initialized():
         backend = "nccl" if device.startswith("cuda") else "gloo"
+        if device.startswith("cuda"):
+            torch.cuda.set_device(int(environment.get("LOCAL_RANK") or 0))
         dist.init_process_group(backend, timeout=timedelta(hours=12))
-    return World(
-        rank=dist.get_rank(),
-        size=size,
-        local_rank=int(environment.get("LOCAL_RANK") or 0),
-    )
+    return World(rank=dist.get_rank(), size=size)
 
 
 def leave() -> None:

@@ -8,6 +8,7 @@ Left out: the mathematics (`learner`), the console (`console`) and queues of run
 from __future__ import annotations
 
 import math
+import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -80,21 +81,21 @@ class Trainer:
             self.setup = self._set_up()
             if self.world.leads:
                 lock.acquire()
+            self.learner = self._learner()
             yield from self._events()
         finally:
             lock.release()
             distribution.leave()
 
     def _events(self) -> Iterator[Event]:
-        setup = self.setup
-        if self._config is not None and self.world.leads:
-            self._write_folder(setup)
-        self.learner = Learner(
-            setup.model, setup.corpus.train, setup.config.train, setup.recipe, self.world
-        )
-        step, skipped, scheduled = self._restore_state()
+        step, scheduled = 0, False
+        skipped: list[str] = []
+        if self._config is None:
+            step, skipped, scheduled = self._restore_state()
+        else:
+            self._begin(self.setup)
         yield self._state("running", step, "resumed" if step else "")
-        yield Log(**self._stamp(), level="info", message=setup.recipe.summary())
+        yield Log(**self._stamp(), level="info", message=self.setup.recipe.summary())
         for message in skipped:
             yield Log(**self._stamp(), level="warning", message=message)
         try:
@@ -107,16 +108,39 @@ class Trainer:
     def _set_up(self) -> Setup:
         if self._config is None:
             return restore(self.folder)
+        if self.folder.path.exists() and not self.folder.path.is_dir():
+            raise RunError(
+                f"{self.folder.path} is a file", hint="choose another --run-dir, a folder"
+            )
         if self.folder.config.exists():
             raise RunError(
                 f"{self.folder.path} already holds a run",
                 hint=f"go on with `triptych train --resume {self.folder.path}`, "
                 "or choose another --run-dir",
             )
-        return prepare(self._config, self._resolve, self.world)
+        setup = prepare(self._config, self._resolve, self.world)
+        require_free_space(self.folder.path, 4 * _needed_bytes(setup.model, {}))
+        return setup
 
-    def _write_folder(self, setup: Setup) -> None:
-        self.folder.checkpoints.mkdir(parents=True, exist_ok=True)
+    def _learner(self) -> Learner:
+        setup = self.setup
+        return Learner(
+            setup.model, setup.corpus.train, setup.config.train, setup.recipe, self.world
+        )
+
+    def _begin(self, setup: Setup) -> None:
+        """Write the folder; it is a run from the moment it has a config, which comes last."""
+        if self.world.leads:
+            shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
+            self.folder.checkpoints.mkdir(parents=True)
+            self._write_record(setup)
+        if setup.config.train.init_from:
+            # Where it came from may move or change; what it began with is kept.
+            self._save(0, scheduled=False)
+        if self.world.leads:
+            self.folder.write_config(saved_config(setup))
+
+    def _write_record(self, setup: Setup) -> None:
         record = {
             "run_id": self.folder.path.name,
             "kind": "pretrain",
@@ -129,7 +153,6 @@ class Trainer:
             "state": "created",
         }
         self.folder.update_record(**record | self._record)
-        self.folder.write_config(saved_config(setup))
 
     def _loop(self, step: int) -> Iterator[Event]:
         recipe = self.setup.recipe
@@ -275,16 +298,13 @@ class Trainer:
 
     def _restore_state(self) -> tuple[int, list[str], bool]:
         """Load the newest whole checkpoint, if any."""
-        if self._config is not None:
-            model = self.learner.judged
-            require_free_space(self.folder.path, 2 * _needed_bytes(model, {}))
-            return 0, [], False
         found: checkpoints.Found | None = None
         skipped: list[str] = []
         if self.world.leads:
             found, skipped = checkpoints.newest(self.folder.checkpoints)
         found, skipped = self.world.tell((found, skipped))
         if found is None:
+            self._refuse_lost_start()
             return 0, skipped, False
         self.learner.load_state(found.weights(), found.tensors())
         state = found.state
@@ -292,6 +312,14 @@ class Trainer:
         self._best = math.inf if state["best_loss"] is None else state["best_loss"]
         self._evals_since_best = state["evals_since_best"]
         return state["step"], skipped, state["scheduled"]
+
+    def _refuse_lost_start(self) -> None:
+        parent = self.setup.config.train.init_from
+        if parent:
+            raise RunError(
+                f"every checkpoint of {self.folder.path} is torn, and it began from {parent}",
+                hint=f"start a new run with train.init_from={parent}",
+            )
 
     def _refuse_non_finite(self, loss: float, grad_norm: float, step: int) -> None:
         if math.isfinite(loss) and math.isfinite(grad_norm):
