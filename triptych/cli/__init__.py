@@ -41,6 +41,7 @@ COMMANDS: dict[str, Command] = {
     "studio": Command("panels", "studio", "start and watch training runs in the browser"),
     "console": Command("panels", "console", "steer the tiered service in the browser"),
     "up": Command("operate", "up", "bring everything up at one address"),
+    "web": Command("operate", "web", "the three panels at one address"),
     "down": Command("operate", "down", "stop everything that `up` started"),
     "status": Command("operate", "status", "what runs, where, and how it is"),
     "doctor": Command("operate", "doctor", "check this machine; each finding comes with a remedy"),

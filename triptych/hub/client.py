@@ -74,6 +74,10 @@ class Hub:
 
         Raises: AccessDenied without a valid token.
         """
+        if not self._api.token:
+            raise AccessDenied(
+                f"there is no token for {self.endpoint}", hint="set HF_TOKEN, or `hf auth login`"
+            )
         with translated("whoami", self.endpoint):
             return str(self._api.whoami()["name"])
 

@@ -31,6 +31,10 @@ TERRACOTTA = gr.themes.Color(
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1180px !important;
                     margin: 0 auto !important; }
+nav.rooms { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .3rem 0; }
+nav.rooms a { color: var(--body-text-color); text-decoration: none; }
+nav.rooms a:hover, nav.rooms a:focus { text-decoration: underline; }
+nav.rooms a[aria-current] { font-weight: 600; border-bottom: 2px solid #b4532a; }
 .quiet { color: var(--body-text-color-subdued); }
 .figures { display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; margin: .3rem 0; }
 .figures div { display: flex; flex-direction: column; }
@@ -41,7 +45,7 @@ CSS = """
 .state.running, .state.starting { color: #2f7d32; }
 .state.failed, .state.interrupted { color: #b3261e; }
 .state.paused, .state.stopping, .state.queued { color: #9a6700; }
-.chart { width: 100%; height: auto; color: var(--body-text-color); }
+.chart { width: 100%; max-width: 44rem; height: auto; color: var(--body-text-color); }
 .chart text { font-size: 11px; fill: currentColor; }
 .chart .grid { stroke: currentColor; opacity: .13; }
 .bar { height: .5rem; border-radius: .25rem; background: var(--border-color-primary); }
@@ -51,8 +55,8 @@ CSS = """
 .sample b { font-weight: 600; }
 pre.log { max-height: 22rem; overflow: auto; font-size: .8rem; white-space: pre-wrap; }
 table.plain { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
-table.plain th, table.plain td { text-align: left; padding: .25rem .6rem;
-          border-bottom: 1px solid var(--border-color-primary); }
+table.plain th, table.plain td { text-align: left; padding: .25rem .6rem; border: 0 !important;
+          border-bottom: 1px solid var(--border-color-primary) !important; }
 .table { overflow-x: auto; }
 @media (max-width: 480px) { .gradio-container { padding: .4rem !important; } }
 """

@@ -31,11 +31,17 @@ SHOW_STATE = """(state) => {
 
 
 def build_page(
-    config: Config, store: RunStore, shelf: Shelf, named: Sequence[str] = ()
+    config: Config,
+    store: RunStore,
+    shelf: Shelf,
+    named: Sequence[str] = (),
+    navigation: str = "",
 ) -> gr.Blocks:
     """Draw the Playground over the models of this machine and those named at the start."""
     defaults = config.generate
     with gr.Blocks(title="Triptych Playground", analytics_enabled=False) as page:
+        if navigation:
+            gr.HTML(navigation)
         gr.Markdown("# Playground\nOne prompt, several models, side by side.")
         models = gr.Dropdown(
             [],

@@ -23,7 +23,7 @@ def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        supervisor = _supervise(runs, config)
+        supervisor = supervise(runs, config)
         yield
         if supervisor is not None:
             supervisor.close()
@@ -39,7 +39,8 @@ def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
     return gr.mount_gradio_app(app, build_page(runs, config), path="/", **look.options())
 
 
-def _supervise(runs: RunStore, config: Config) -> RunSupervisor | None:
+def supervise(runs: RunStore, config: Config) -> RunSupervisor | None:
+    """Look after the runs from this process, unless another one does already."""
     try:
         return RunSupervisor(runs, config.runs).run_in_background()
     except StorageError:

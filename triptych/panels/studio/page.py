@@ -24,9 +24,11 @@ SHOW_RUN = """(run) => {
 }"""
 
 
-def build_page(store: RunStore, config: Config) -> gr.Blocks:
+def build_page(store: RunStore, config: Config, navigation: str = "") -> gr.Blocks:
     """Draw the Studio for a store of runs."""
     with gr.Blocks(title="Triptych Studio", analytics_enabled=False) as page:
+        if navigation:
+            gr.HTML(navigation)
         gr.Markdown("# Studio\nTrain a model and watch it learn. A run goes on without this page.")
         with gr.Tabs() as tabs:
             with gr.Tab("New run", id="new"):

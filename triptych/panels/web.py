@@ -1,0 +1,60 @@
+"""One web address for all panels: landing page, Studio, Playground, Console."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import gradio as gr
+from fastapi import FastAPI
+from fastapi.responses import HTMLResponse
+
+from triptych.config import Config, environment
+from triptych.lm.runs.api import add_error_answers, router
+from triptych.lm.runs.store import RunStore
+from triptych.panels import look
+from triptych.panels.console.page import build_page as console_page
+from triptych.panels.landing import landing, navigation
+from triptych.panels.playground import drawing as playground_drawing
+from triptych.panels.playground.models import Resolve, Shelf
+from triptych.panels.playground.page import build_page as playground_page
+from triptych.panels.studio.app import supervise
+from triptych.panels.studio.page import build_page as studio_page
+
+
+def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastAPI:
+    """Put every panel into one application; `gateway` and `hub` are addresses to talk to."""
+    store = RunStore(environment.home() / "runs")
+    shelf = Shelf(config, store, resolve)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        supervisor = supervise(store, config)
+        yield
+        if supervisor is not None:
+            supervisor.close()
+        shelf.close()
+
+    app = FastAPI(title="Triptych", lifespan=lifespan)
+    app.include_router(router(store, config.runs), prefix="/api")
+    add_error_answers(app)
+    first = landing({"OpenAI API": f"{gateway}/v1", "Hub": hub, "Run API": "/api/runs"})
+
+    @app.get("/", response_class=HTMLResponse)
+    async def home() -> str:
+        return first
+
+    @app.get("/health")
+    async def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    options = look.options()
+    options["css"] += playground_drawing.CSS
+    pages = {
+        "/studio": studio_page(store, config, navigation("Studio")),
+        "/playground": playground_page(config, store, shelf, navigation=navigation("Playground")),
+        "/console": console_page(gateway, navigation("Console")),
+    }
+    for path, page in pages.items():
+        app = gr.mount_gradio_app(app, page, path=path, **options)
+    return app
