@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import pygit2
@@ -77,7 +78,7 @@ def repair(hub: Hub) -> int:
     stale = 0
     for repository in catalog.every(hub.database):
         path = hub.layout.repository(repository.uid)
-        if not path.exists():
+        if not path.exists() or _loose_head(path) == repository.head:
             continue
         git = open_repository(path)
         head = head_of(git, MAIN)
@@ -85,3 +86,11 @@ def repair(hub: Hub) -> int:
             record(hub, repository, git)
             stale += 1
     return stale
+
+
+def _loose_head(path: Path) -> str:
+    """Read where the main branch is, without opening the repository: it is asked of every one."""
+    try:
+        return (path / "refs" / "heads" / MAIN).read_text(encoding="ascii").strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
