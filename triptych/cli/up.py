@@ -76,8 +76,8 @@ def _stay(args: argparse.Namespace) -> int:
             _await(part, supervisor, done)
         me = Identity.of(_pid())
         assert me is not None
-        house.write_record(me, started)
         _welcome(started, home, first=first)
+        house.write_record(me, started)
         done.wait()
         print("stopping", file=sys.stderr)
         house.record_path().unlink(missing_ok=True)
