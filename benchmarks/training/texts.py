@@ -41,9 +41,8 @@ def corpus_of(
 def text_corpus(train: Sequence[str], val: Sequence[str], vocab_size: int) -> Corpus:
     """Train a tokenizer on the training texts and encode both splits."""
     tokenizer = Tokenizer.train(iter(train), vocab_size=vocab_size)
-    return corpus_of(
-        tokenizer, tokenizer.encode_batch(train), tokenizer.encode_batch(val), tokenizer.vocab_size
-    )
+    splits = ([tokenizer.encode(text) for text in texts] for texts in (train, val))
+    return corpus_of(tokenizer, *splits, tokenizer.vocab_size)
 
 
 def read(path: Path) -> str:

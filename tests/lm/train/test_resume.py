@@ -197,3 +197,14 @@ def test_sigterm_finishes_the_step_saves_and_ends_well(settings: Settings, tmp_p
     found, skipped = checkpoints.newest(run / "checkpoints")
     assert found is not None and not skipped
     assert found.state["step"] == read_journey(run).steps[-1]["step"]
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1200)
+def test_a_compiled_run_goes_on_bit_for_bit(settings: Settings, tmp_path: Path) -> None:
+    config = settings("train.compile=on", "train.precision=bfloat16", *ROUGH)
+    record(Trainer(config, tmp_path / "straight"))
+    record(Trainer(config, tmp_path / "resumed"), stop_after=7)
+    record(Trainer.resume(tmp_path / "resumed"))
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "straight")
+    assert list(weights_of(tmp_path / "resumed")) == list(weights_of(tmp_path / "straight"))
