@@ -7,6 +7,7 @@ Examples:
   triptych hub token create alice laptop --role write
   triptych hub token create alice ci --repo model:acme/base=read
   triptych hub approve acme/app
+  triptych hub client add console http://127.0.0.1:7860/login/callback
   triptych hub gc --dry-run
 """
 
@@ -48,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_user_arguments(nouns.add_parser("user", help="people"), where)
     _add_org_arguments(nouns.add_parser("org", help="organisations"), where)
     _add_token_arguments(nouns.add_parser("token", help="access tokens"), where)
+    _add_client_arguments(
+        nouns.add_parser("client", help="applications that sign people in with this hub"), where
+    )
 
 
 def _add_user_arguments(parser: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:
@@ -91,6 +95,17 @@ def _add_token_arguments(parser: argparse.ArgumentParser, where: argparse.Argume
     revoke.add_argument("name")
 
 
+def _add_client_arguments(parser: argparse.ArgumentParser, where: argparse.ArgumentParser) -> None:
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    add = verbs.add_parser("add", parents=[where], help="register one; its secret is printed once")
+    add.add_argument("name")
+    add.add_argument("address", nargs="+", help="where people return to after signing in")
+    add.add_argument("--public", action="store_true", help="it cannot keep a secret")
+    verbs.add_parser("list", parents=[where], help="list them")
+    remove = verbs.add_parser("remove", parents=[where], help="remove one")
+    remove.add_argument("name")
+
+
 def run(args: argparse.Namespace) -> int:
     """Run one verb."""
     config = _config(args)
@@ -105,7 +120,9 @@ def run(args: argparse.Namespace) -> int:
         ensure_admin(hub)
         if args.noun == "gc":
             return _gc(hub, args)
-        verbs = {"approve": _approve, "user": _user, "org": _org, "token": _token}
+        verbs = {
+            "approve": _approve, "user": _user, "org": _org, "token": _token, "client": _client,
+        }  # fmt: skip
         return verbs[args.noun](hub, args)
     finally:
         hub.close()
@@ -213,6 +230,26 @@ def _token(hub: Hub, args: argparse.Namespace) -> int:
         else:
             for record in records:
                 print(f"{record.name:24} {record.role:12} {record.hint}")
+    return 0
+
+
+def _client(hub: Hub, args: argparse.Namespace) -> int:
+    from triptych.errors import UsageError
+    from triptych.hub.server.identity.oauth import list_clients, register_client, remove_client
+
+    if args.verb == "add":
+        name, secret = register_client(hub.database, args.name, args.address, public=args.public)
+        print(f"OAUTH_CLIENT_ID={name}")
+        if secret:
+            print(f"OAUTH_CLIENT_SECRET={secret}")
+    elif args.verb == "remove":
+        if not remove_client(hub.database, args.name):
+            raise UsageError(
+                f"there is no application {args.name!r}", hint="see: triptych hub client list"
+            )
+    else:
+        for client in list_clients(hub.database):
+            print(f"{client.name:24} {client.id}  {' '.join(client.redirect_uris)}")
     return 0
 
 

@@ -56,6 +56,11 @@ def test_people_tokens_and_their_end(root: Path, capsys: pytest.CaptureFixture[s
     fine = hub_command("token", "create", "alice", "ci", "--repo", "model:acme/base=read")
     assert list(authenticate(hub.database, fine).grants.values()) == ["read"]
     hub_command("token", "revoke", "alice", "laptop")
+    shown = hub_command("client", "add", "panel", "http://127.0.0.1:7860/login/callback")
+    assert shown.startswith("OAUTH_CLIENT_ID=") and "OAUTH_CLIENT_SECRET=" in shown
+    assert "panel" in hub_command("client", "list")
+    hub_command("client", "remove", "panel")
+    assert hub_command("client", "list") == ""
     with pytest.raises(Exception, match="Invalid credentials"):
         authenticate(hub.database, reader)
     hub.close()

@@ -95,6 +95,18 @@ def registered_client(database: Database, client_id: str) -> Client | None:
     return Client(row["id"], row["name"], redirect_uris, row["secret_hash"])
 
 
+def list_clients(database: Database) -> list[Client]:
+    """Return the registered clients."""
+    rows = database.query("SELECT id FROM oauth_clients ORDER BY name")
+    found = (registered_client(database, row["id"]) for row in rows)
+    return [client for client in found if client]
+
+
+def remove_client(database: Database, name: str) -> bool:
+    """Remove a registered client; tokens it got stay until they end or are revoked."""
+    return database.write("DELETE FROM oauth_clients WHERE name = ?", name) > 0
+
+
 def space_client(vault: Vault, space: Repository, address: str) -> Client:
     """Return a Space as a client, known by its own address."""
     client_id, secret = space_credentials(vault, space)
@@ -109,10 +121,12 @@ def space_of(client_id: str) -> str | None:
 def fits(client: Client, redirect_uri: str) -> bool:
     """Tell whether people may be sent to an address.
 
-    A registered client names its addresses exactly. A Space may use any path of its own origin.
+    A registered client names its addresses, to which it may add a query, as Gradio does. A Space
+    may use any path of its own origin.
     """
     if not client.id.startswith(_SPACE):
-        return redirect_uri in client.redirect_uris
+        plain = redirect_uri.partition("?")[0]
+        return redirect_uri in client.redirect_uris or plain in client.redirect_uris
     asked, own = urlsplit(redirect_uri), urlsplit(client.redirect_uris[0])
     # Applications behind a proxy believe they are on https; the return goes to their real origin.
     return asked.netloc == own.netloc and asked.scheme in ("http", "https") and not asked.fragment
