@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,17 @@ def test_bfloat16_products_give_nearly_the_same_gradients() -> None:
     model.loss(ids[:, :-1], ids[:, 1:]).backward()
     rounded = torch.cat([weight.grad.flatten() for weight in model.parameters()])
     assert (exact - rounded).norm() <= 0.03 * exact.norm()
+
+
+@pytest.mark.prove
+def test_the_compiled_model_gives_the_gradients_of_the_plain_one() -> None:
+    model = random_model()
+    ids = random_ids(2, 65)
+    model.loss(ids[:, :-1], ids[:, 1:]).backward()
+    plain = [weight.grad.clone() for weight in model.parameters()]
+    model.zero_grad()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.compile(model.loss)(ids[:, :-1], ids[:, 1:]).backward()
+    for before, weight in zip(plain, model.parameters(), strict=True):
+        assert torch.allclose(before, weight.grad, atol=1e-5)

@@ -12,15 +12,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 IGNORED = -100
-# Rows of one matrix product, and rows whose softmax fits the processor's cache.
+# Rows of one matrix product, and rows whose softmax fits a processor's cache.
 CHUNK, TILE = 512, 32
+GPU_CHUNK = 4096
 
 
+@torch.compiler.disable
 def head_loss(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
     """Give the mean cross-entropy of `hidden @ weight.T` against the targets.
 
     Shape: (N, C), (V, C) and (N,) to a float32 scalar; targets of -100 do not count.
     """
+    if not torch.is_grad_enabled():
+        losses = head_token_losses(hidden_NC, weight_VC, targets_N)
+        return losses.sum() / (targets_N != IGNORED).sum().clamp(min=1)
     loss: Tensor = _HeadLoss.apply(hidden_NC, weight_VC, targets_N)  # type: ignore[no-untyped-call]
     return loss
 
@@ -58,13 +63,14 @@ class _HeadLoss(torch.autograd.Function):
         losses = []
         grad_hidden = torch.empty_like(hidden_NC)
         grad_logits = hidden_NC.new_empty((hidden_NC.shape[0], weight.shape[0]))
-        tile = torch.empty((TILE, weight.shape[0]), device=hidden_NC.device)
-        for start in range(0, hidden_NC.shape[0], CHUNK):
-            rows = slice(start, start + CHUNK)
+        chunk, height = (CHUNK, TILE) if hidden_NC.device.type == "cpu" else (GPU_CHUNK, GPU_CHUNK)
+        tile = torch.empty((height, weight.shape[0]), device=hidden_NC.device)
+        for start in range(0, hidden_NC.shape[0], chunk):
+            rows = slice(start, start + chunk)
             torch.mm(hidden_NC[rows], weight.T, out=grad_logits[rows])
             for logits, picked in zip(
-                torch.split(grad_logits[rows], TILE),
-                torch.split(picked_N1[rows], TILE),
+                torch.split(grad_logits[rows], height),
+                torch.split(picked_N1[rows], height),
                 strict=True,
             ):
                 probabilities = tile[: len(logits)].copy_(logits)
@@ -79,8 +85,10 @@ class _HeadLoss(torch.autograd.Function):
         return -(torch.cat(losses) * scale_N1).sum()
 
     @staticmethod
-    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor | None, None]:
         grad_hidden, grad_logits, hidden, scale_N1 = ctx.saved_tensors
         scale = (scale_N1 * grad_loss).to(hidden.dtype)
-        grad_weight = (grad_logits.T @ (hidden * scale)).to(ctx.weight_dtype)
+        grad_weight = None
+        if ctx.needs_input_grad[1]:
+            grad_weight = (grad_logits.T @ (hidden * scale)).to(ctx.weight_dtype)
         return grad_hidden * scale, grad_weight, None

@@ -31,6 +31,10 @@ def rotate(x_BNTH: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
 
     Shape: x (..., T, H), cos and sin (T, H/2) or anything that broadcasts; gives (..., T, H).
     """
+    if torch.compiler.is_compiling():
+        first, second = x_BNTH.chunk(2, dim=-1)
+        parts = (first * cos_TR - second * sin_TR, second * cos_TR + first * sin_TR)
+        return torch.cat(parts, dim=-1)
     rotated: Tensor = _Rotation.apply(x_BNTH, cos_TR, sin_TR)  # type: ignore[no-untyped-call]
     return rotated
 

@@ -49,6 +49,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (..., C) to (..., C)."""
+        if torch.compiler.is_compiling():
+            scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
+            return (x.float() * scale).to(x.dtype) * self.weight.to(x.dtype)
         normalised: Tensor = _RMSNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
         return normalised
 
