@@ -6,6 +6,10 @@
   triptych runs stop RUN      triptych runs resume RUN        rest, and go on to the bit
   triptych runs branch RUN train.learning_rate=0.01           a new run from its checkpoint
   triptych runs compare RUN RUN                               settings that differ, and results
+  triptych runs estimate configs/tiny.toml train.data=corpus  time, memory, tokens, disk
+  triptych runs sweep configs/tiny.toml --vary train.seed=1,2,3 --vary train.learning_rate=0.01,0.03
+  triptych runs results SWEEP --csv                           means with intervals, or every run
+  triptych runs config RUN                                    the file that repeats it to the bit
 
 A run lives in TRIPTYCH_HOME/runs and belongs to no window: closing the terminal changes nothing.
 """
@@ -20,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from triptych.config import Config
     from triptych.lm.runs.store import Run, RunStore
 
 
@@ -30,7 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("settings", nargs="*", help="a TOML file, and section.field=value")
     start.add_argument("--name", default="", help="what to call it")
     start.add_argument("--key", default="", help="the same key never starts a second run")
+    start.add_argument("--backend", default="local", help="local, or torchrun for several devices")
     start.add_argument("--json", action="store_true")
+    _add_sweep_arguments(verbs)
     listing = verbs.add_parser("list", help="all runs, newest first")
     listing.add_argument("--json", action="store_true")
     for verb, text in (
@@ -68,10 +75,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("folder", type=Path)
 
 
+def _add_sweep_arguments(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
+    estimate = verbs.add_parser("estimate", help="what a run would take, measured by a few steps")
+    estimate.add_argument("settings", nargs="*", help="a TOML file, and section.field=value")
+    estimate.add_argument("--json", action="store_true")
+    sweep = verbs.add_parser("sweep", help="queue a small grid of settings and seeds")
+    sweep.add_argument("settings", nargs="*", help="a TOML file, and section.field=value")
+    sweep.add_argument(
+        "--vary", action="append", default=[], required=True, metavar="NAME=VALUE,VALUE"
+    )
+    sweep.add_argument("--name", default="", help="what to call it")
+    sweep.add_argument("--json", action="store_true")
+    results = verbs.add_parser("results", help="what a sweep came to; without a name, all sweeps")
+    results.add_argument("sweep", nargs="?")
+    results.add_argument("--csv", action="store_true", help="one row for each run")
+    config = verbs.add_parser("config", help="print a run's configuration, resolved, as TOML")
+    config.add_argument("run_id")
+
+
 def run(args: argparse.Namespace) -> int:
     """Do what the verb says."""
     actions = {
         "start": _start,
+        "estimate": _estimate,
+        "sweep": _sweep,
+        "results": _results,
+        "config": _config,
         "list": _list,
         "show": _show,
         "delete": _delete,
@@ -92,17 +121,88 @@ def _store() -> RunStore:
     return RunStore(environment.home() / "runs")
 
 
-def _start(args: argparse.Namespace) -> int:
+def _configured(settings: list[str]) -> tuple[Config, str]:
     from triptych.config import load_config
-    from triptych.lm.runs.store import Request
-    from triptych.lm.runs.supervisor import check_quota
 
-    files = [Path(text) for text in args.settings if "=" not in text]
-    config = load_config(files[0] if files else None, [t for t in args.settings if "=" in t])
+    files = [Path(text) for text in settings if "=" not in text]
+    config = load_config(files[0] if files else None, [t for t in settings if "=" in t])
+    return config, files[0].stem if files else config.model.size
+
+
+def _start(args: argparse.Namespace) -> int:
+    from triptych.lm.runs.rights import check_quota
+    from triptych.lm.runs.store import Request
+
+    config, name = _configured(args.settings)
     store = _store()
     check_quota(store, config.runs, "local", config.train.steps)
-    name = args.name or (files[0].stem if files else config.model.size)
-    return _queued(args, store.create(Request.of(config, name=name, key=args.key)))
+    request = Request.of(config, name=args.name or name, key=args.key, backend=args.backend)
+    return _queued(args, store.create(request))
+
+
+def _estimate(args: argparse.Namespace) -> int:
+    from triptych.cli.resolve import resolve
+    from triptych.lm.runs.estimate import estimate
+    from triptych.words import clock, short, size
+
+    found = estimate(_configured(args.settings)[0], resolve)
+    if args.json:
+        print(json.dumps(found.to_dict()))
+        return 0
+    print(f"parameters  {short(found.parameters)}")
+    print(f"steps       {found.steps:,} of {found.step_s * 1000:,.0f} ms")
+    print(f"tokens      {short(found.tokens)} ({found.epochs:.2g} epochs)")
+    print(f"time        {clock(found.seconds)}")
+    print(f"memory      {size(found.memory_bytes)}")
+    print(f"disk        {size(found.disk_bytes)}")
+    return 0
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    from triptych.lm.runs.sweep import start_sweep
+
+    config, name = _configured(args.settings)
+    made = start_sweep(_store(), config, args.vary, name=args.name or name)
+    _ensure_supervisor()
+    if args.json:
+        print(json.dumps([run.summary() for run in made]))
+        return 0
+    print(made[0].request["sweep"])
+    print(
+        f"{len(made)} runs queued; later: triptych runs results {made[0].request['sweep']}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _results(args: argparse.Namespace) -> int:
+    from triptych.lm.runs.sweep import RESULTS, runs_of, summarise, sweeps, to_csv
+
+    store = _store()
+    if not args.sweep:
+        print("\n".join(sweeps(store)) or "no sweeps yet; start one: triptych runs sweep --help")
+        return 0
+    runs = runs_of(store, args.sweep)
+    if args.csv:
+        print(to_csv(runs), end="")
+        return 0
+    print("  ".join(f"{cell:<24}" for cell in ("settings", "runs", *RESULTS)))
+    for group in summarise(runs):
+        settings = ", ".join(f"{k.partition('.')[2]}={v}" for k, v in group.settings.items())
+        done = sum(run.state == "succeeded" for run in group.runs)
+        cells = [settings or "all alike", f"{done} of {len(group.runs)}"]
+        cells += [str(group.results[name] or "") for name in RESULTS]
+        print("  ".join(f"{cell:<24}" for cell in cells))
+    return 0
+
+
+def _config(args: argparse.Namespace) -> int:
+    from triptych.lm.runs.reproduce import command, config_toml
+
+    made = _store().get(args.run_id)
+    print(config_toml(made), end="")
+    print(f"repeat it: {command(made)}", file=sys.stderr)
+    return 0
 
 
 def _branch(args: argparse.Namespace) -> int:

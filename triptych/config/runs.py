@@ -17,6 +17,9 @@ class RunsConfig:
     devices: tuple[str, ...] = ("cpu",)
     """Devices that train, one run each at a time, such as `cpu` or `cuda:0`."""
 
+    processes: Annotated[int, Field(ge=1)] = 2
+    """Processes that a run of the back end `torchrun` is spread over."""
+
     grace_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds a worker has, after it was asked to stop, to finish its step and save."""
 

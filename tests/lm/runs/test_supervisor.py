@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +17,10 @@ from triptych.durable import sha256_file
 from triptych.errors import RunError, StorageError
 from triptych.lm.runs import control
 from triptych.lm.runs.metrics import downsample
+from triptych.lm.runs.rights import check_quota
+from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import RunStore
-from triptych.lm.runs.supervisor import RunSupervisor, check_quota
+from triptych.lm.runs.supervisor import RunSupervisor
 
 
 def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
@@ -34,20 +38,31 @@ def drive(supervisor: RunSupervisor, condition: Callable[[], object]) -> None:
     until(tick_and_look)
 
 
+def kill(store: RunStore, run_id: str) -> None:
+    child = store.get(run_id).child
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+
+
 def weights(store: RunStore, run_id: str) -> str:
     run = store.get(run_id)
     return sha256_file(control.checkpoint_folder(run) / "model.safetensors")
 
 
-def test_a_queued_run_trains_to_its_end(store: RunStore, request_for) -> None:
-    run = store.create(request_for(12))
-    assert run.state == "queued"
-    with RunSupervisor(store, RunsConfig()) as supervisor:
-        drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
-    ended = store.get(run.run_id)
-    assert (ended.step, ended.steps) == (12, 12)
+def test_a_killed_run_is_resumed_by_policy_and_ends_bit_identical_to_an_undisturbed_one(
+    store: RunStore, request_for
+) -> None:
+    calm, stormy = store.create(request_for(60)), store.create(request_for(60))
+    with RunSupervisor(store, RunsConfig(devices=("cpu", "cpu:1"))) as supervisor:
+        drive(supervisor, lambda: store.get(stormy.run_id).step > 5)
+        kill(store, stormy.run_id)
+        drive(supervisor, lambda: all(run.state == "succeeded" for run in store.list()))
+    assert store.get(stormy.run_id).worker["ticket"] == 2
+    assert store.get(calm.run_id).worker["ticket"] == 1
+    assert weights(store, calm.run_id) == weights(store, stormy.run_id)
 
 
+@pytest.mark.prove
 def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
     store: RunStore, request_for
 ) -> None:
@@ -62,9 +77,7 @@ def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
         assert 20 <= paused_at < 120
         control.resume(store, stormy.run_id)
         drive(supervisor, lambda: store.get(stormy.run_id).step > paused_at)
-        child = store.get(stormy.run_id).child
-        assert child is not None
-        os.kill(child.pid, signal.SIGKILL)
+        kill(store, stormy.run_id)
         drive(supervisor, lambda: store.get(stormy.run_id).state == "interrupted")
         control.resume(store, stormy.run_id)
         drive(supervisor, lambda: store.get(stormy.run_id).state == "succeeded")
@@ -75,24 +88,13 @@ def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
 def test_a_worker_outlives_its_supervisor_and_the_next_one_finds_it(
     store: RunStore, request_for
 ) -> None:
-    run = store.create(request_for(300))
+    run = store.create(request_for(150))
     with RunSupervisor(store, RunsConfig()) as supervisor:
         drive(supervisor, lambda: store.get(run.run_id).state == "running")
     assert store.get(run.run_id).state == "running"
     with RunSupervisor(store, RunsConfig()) as supervisor:
         drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
     assert store.get(run.run_id).worker["ticket"] == 1, "it was never started a second time"
-
-
-def test_a_dead_worker_is_resumed_by_policy(store: RunStore, request_for) -> None:
-    run = store.create(request_for(300))
-    with RunSupervisor(store, RunsConfig(resume_interrupted=True)) as supervisor:
-        drive(supervisor, lambda: store.get(run.run_id).step > 5)
-        child = store.get(run.run_id).child
-        assert child is not None
-        os.kill(child.pid, signal.SIGKILL)
-        drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
-    assert store.get(run.run_id).worker["ticket"] == 2
 
 
 def test_two_supervisors_never_share_one_store(store: RunStore) -> None:
@@ -120,16 +122,25 @@ def test_the_same_key_never_starts_twice(store: RunStore, request_for) -> None:
 def test_a_device_trains_one_run_at_a_time_and_users_take_turns(
     store: RunStore, request_for
 ) -> None:
+    def idle_worker(run: object, device: str) -> list[str]:
+        return [sys.executable, "-c", "import time; time.sleep(600)"]
+
     first = store.create(request_for(200, user="ann"))
     second = store.create(request_for(5, user="ann"))
     third = store.create(request_for(5, user="ben"))
-    with RunSupervisor(store, RunsConfig(devices=("cpu", "cpu:1"))) as supervisor:
+    config = RunsConfig(devices=("cpu", "cpu:1"), resume_interrupted=False)
+    with RunSupervisor(store, config, launchers={"local": idle_worker}) as supervisor:
         supervisor.tick()
         states = {run.run_id: run.state for run in store.list()}
         assert states[first.run_id] == "starting"
         assert states[second.run_id] == "queued", "ann already has a device"
         assert states[third.run_id] == "starting"
-        drive(supervisor, lambda: all(r.state == "succeeded" for r in store.list()))
+        kill(store, third.run_id)
+        drive(supervisor, lambda: store.get(second.run_id).state == "starting")
+        for run in store.list():
+            if run.state == "starting":
+                control.cancel(store, run.run_id)
+        drive(supervisor, lambda: not any(run.state in LIVE for run in store.list()))
 
 
 def test_a_branch_starts_from_a_checkpoint_and_remembers_its_parent(
@@ -140,6 +151,8 @@ def test_a_branch_starts_from_a_checkpoint_and_remembers_its_parent(
         drive(supervisor, lambda: store.get(parent.run_id).state == "succeeded")
         child = control.branch(store, parent.run_id, ["train.steps=6", "train.seed=9"])
         drive(supervisor, lambda: store.get(child.run_id).state == "succeeded")
+    ended = store.get(parent.run_id)
+    assert (ended.step, ended.steps) == (10, 10)
     branched = store.get(child.run_id)
     assert branched.record["parent"] == {"run_id": parent.run_id, "checkpoint": "step-00000010"}
     assert branched.steps == 6
@@ -175,12 +188,10 @@ def test_downsampling_keeps_first_last_and_every_spike() -> None:
     assert (4321, 99.0) in kept
 
 
+@pytest.mark.prove
 def test_a_run_started_in_the_terminal_is_listed_with_its_true_state(
     store: RunStore, request_for, own_home: Path
 ) -> None:
-    import subprocess
-    import sys
-
     config = request_for(8).config["train"]
     settings = [f"train.{name}={config[name]}" for name in ("data", "steps", "context_length")]
     subprocess.run(

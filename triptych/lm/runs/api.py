@@ -23,15 +23,18 @@ from triptych.errors import RunError, TriptychError
 from triptych.lm.runs import control, store
 from triptych.lm.runs.comparison import compare
 from triptych.lm.runs.metrics import MAX_POINTS, series
+from triptych.lm.runs.rights import check_request
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
-from triptych.lm.runs.supervisor import check_quota, is_stalled
+from triptych.lm.runs.supervisor import is_stalled
 from triptych.wire import sse
 
 POLL_S = 0.2
 HEARTBEAT_S = 15.0
 Identify = Callable[[Request], Awaitable[str]]
 """Name the caller; raise HTTPException 401 where nobody may be anonymous."""
+Own = Callable[[str, str], Run]
+"""Give a run to its user; to everybody else it is not there."""
 
 
 async def local_user(request: Request) -> str:
@@ -64,7 +67,7 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
         user: str = caller,
     ) -> dict[str, Any]:
         resolved = load_config(None, settings)
-        check_quota(runs, config, user, resolved.train.steps)
+        check_request(runs, config, resolved, user)
         request = store.Request.of(resolved, user=user, name=name, key=key)
         return _shown(await asyncio.to_thread(runs.create, request), config)
 
@@ -78,6 +81,16 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
     async def show_run(run_id: str, user: str = caller) -> dict[str, Any]:
         run = own(run_id, user)
         return {**_shown(run, config), "config": run.request.get("config"), "record": run.record}
+
+    _add_acting_routes(routes, runs, config, own, identify)
+    _add_reading_routes(routes, own, identify)
+    return routes
+
+
+def _add_acting_routes(
+    routes: APIRouter, runs: RunStore, config: RunsConfig, own: Own, identify: Identify
+) -> None:
+    caller = Depends(identify)
 
     @routes.post("/runs/{run_id}/{act}")
     async def control_run(run_id: str, act: str, user: str = caller) -> dict[str, Any]:
@@ -95,7 +108,14 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
         user: str = caller,
     ) -> dict[str, Any]:
         own(run_id, user)
-        made = control.branch(runs, run_id, settings, checkpoint=checkpoint, user=user)
+        made = control.branch(
+            runs,
+            run_id,
+            settings,
+            checkpoint=checkpoint,
+            user=user,
+            check=lambda wanted: check_request(runs, config, wanted, user),
+        )
         return _shown(made, config)
 
     @routes.patch("/runs/{run_id}")
@@ -116,13 +136,8 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
         own(run_id, user)
         await asyncio.to_thread(runs.delete, run_id)
 
-    _add_reading_routes(routes, own, identify)
-    return routes
 
-
-def _add_reading_routes(
-    routes: APIRouter, own: Callable[[str, str], Run], identify: Identify
-) -> None:
+def _add_reading_routes(routes: APIRouter, own: Own, identify: Identify) -> None:
     caller = Depends(identify)
 
     @routes.get("/runs/{run_id}/series")
@@ -164,7 +179,7 @@ def _add_reading_routes(
 
 
 async def _follow(
-    own: Callable[[str, str], Run], run_id: str, user: str, position: int, request: Request
+    own: Own, run_id: str, user: str, position: int, request: Request
 ) -> AsyncIterator[bytes]:
     """Send what is new in the log as it is written, until the run rests or the reader leaves."""
     quiet_s = 0.0

@@ -6,7 +6,7 @@ processes never overwrite each other's wish; the supervisor makes it true. Left 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,12 @@ def branch(
     user: str = "local",
     name: str = "",
     key: str = "",
+    check: Callable[[Config], None] = lambda config: None,
 ) -> Run:
     """Start a new run from one of a run's checkpoints, with other settings.
 
     `checkpoint` is `latest`, `best` or a folder name such as `step-00000100`. The new run
-    remembers where it came from.
+    remembers where it came from. `check` may refuse the new configuration.
 
     Raises: RunError where there is no such checkpoint; ConfigError for wrong settings.
     """
@@ -56,6 +57,7 @@ def branch(
     config = dict(_config_of(run))
     train = {**config.get("train", {}), "init_from": str(folder)}
     merged = apply_settings({**config, "train": train}, settings)
+    check(read_config(merged))
     parent = {"run_id": run_id, "checkpoint": folder.name}
     request = Request(
         config=merged, user=user, name=name or f"{run.name}-branch", key=key, parent=parent

@@ -7,18 +7,18 @@ started fairly: the user with the fewest running runs first, then the longest wa
 
 from __future__ import annotations
 
-import shutil
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
+from triptych.config import environment
 from triptych.config.runs import RunsConfig
 from triptych.durable import FolderLock
 from triptych.errors import ProcessError, RunError
 from triptych.lm.runs import control
+from triptych.lm.runs.rights import LOCAL, without_tokens
 from triptych.lm.runs.states import ENDED, LIVE, RESUMABLE
 from triptych.lm.runs.store import Run, RunStore, write_worker
 from triptych.processes import Child, Command, start
@@ -33,7 +33,20 @@ def local_worker(run: Run, device: str) -> Sequence[str]:
     return [sys.executable, "-m", "triptych", "runs", "work", str(run.path)]
 
 
-LAUNCHERS: Mapping[str, Launcher] = {"local": local_worker}
+def torchrun(config: RunsConfig) -> Launcher:
+    """Train in several processes on this machine, one for each GPU or share of the batch."""
+
+    def worker(run: Run, device: str) -> Sequence[str]:
+        spread = ["--standalone", f"--nproc-per-node={config.processes}"]
+        program = ["-m", "triptych", "runs", "work", str(run.path)]
+        return [sys.executable, "-m", "torch.distributed.run", *spread, *program]
+
+    return worker
+
+
+def launchers_of(config: RunsConfig) -> dict[str, Launcher]:
+    """Name the back ends a run can ask for."""
+    return {"local": local_worker, "torchrun": torchrun(config)}
 
 
 class RunSupervisor:
@@ -47,11 +60,11 @@ class RunSupervisor:
         store: RunStore,
         config: RunsConfig,
         *,
-        launchers: Mapping[str, Launcher] = LAUNCHERS,
+        launchers: Mapping[str, Launcher] | None = None,
     ) -> None:
         self.store = store
         self.config = config
-        self._launchers = launchers
+        self._launchers = launchers or launchers_of(config)
         self._lock = FolderLock(store.root / "supervisor.lock").acquire()
         self._children: dict[str, Child] = {}
         self._closing = threading.Event()
@@ -120,7 +133,12 @@ class RunSupervisor:
         try:
             if launcher is None:
                 raise RunError(f"no back end {run.request['backend']!r}")
-            command = Command(run.run_id, launcher(run, device), log=run.path / "worker.log")
+            command = Command(
+                run.run_id,
+                launcher(run, device),
+                log=run.path / "worker.log",
+                environment=environment.snapshot() if run.user == LOCAL else without_tokens(),
+            )
             child = start(command)
         except (ProcessError, RunError) as error:
             write_worker(run.path, ticket)
@@ -174,47 +192,7 @@ def is_stalled(run: Run, stalled_s: float) -> bool:
     return time.time() - events.stat().st_mtime > stalled_s
 
 
-def check_quota(store: RunStore, config: RunsConfig, user: str, steps: int | None) -> None:
-    """Refuse a request that a user's quota does not allow.
-
-    Raises: RunError naming the quota.
-    """
-    runs = store.list(user=user)
-    queued = sum(run.state == "queued" for run in runs)
-    if queued >= config.max_queued_per_user:
-        raise RunError(
-            f"{user} has {queued} queued runs, {config.max_queued_per_user} are allowed",
-            hint="wait for one to start, or cancel one",
-            code="quota",
-        )
-    if config.max_steps is not None and (steps is None or steps > config.max_steps):
-        raise RunError(
-            f"a run may take {config.max_steps} steps here, not {steps or 'as many as it likes'}",
-            hint=f"set train.steps={config.max_steps} or less",
-            code="quota",
-        )
-    if config.max_disk_bytes is not None:
-        used_bytes = sum(_size_bytes(run.path) for run in runs)
-        if used_bytes > config.max_disk_bytes:
-            raise RunError(
-                f"{user}'s runs take {used_bytes / 1e9:.2f} GB, "
-                f"{config.max_disk_bytes / 1e9:.2f} GB are allowed",
-                hint="delete a run you no longer need",
-                code="quota",
-            )
-
-
-def free_disk_bytes(store: RunStore) -> int:
-    """Return what is free where the runs live."""
-    store.root.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(store.root).free
-
-
 def _fail(run: Run, message: str) -> None:
     from triptych.lm.train.folder import RunFolder
 
     RunFolder(run.path).update_record(state="failed", state_message=message)
-
-
-def _size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
