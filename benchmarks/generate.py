@@ -1,0 +1,374 @@
+"""How fast models answer: transformers, bare llama.cpp, our torch engine, and our HTTP face.
+
+Same random weights for all (speed does not depend on what they say), greedy, 128 new tokens, on
+`small` (36 M parameters) and `micro` (3 M). What is compared takes turns within one round, so a
+busy machine slows all of it alike; medians of the rounds are reported, and of the ratios too.
+
+Claims: through HTTP a single stream is at least 3 times transformers bf16 and within 5 % of bare
+llama.cpp at the same width; 16 concurrent streams together at least 5 times sequential
+transformers; the torch engine alone at least twice transformers; HTTP costs under 50
+microseconds per token; a cached model is switched to in under 0.5 s; 100 readers that never read
+do not slow one that does. Run it alone: `flock /tmp/bench.lock python benchmarks/generate.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+from report import environment, write_results
+
+NEW_TOKENS = 128
+PROMPTS = (32, 512)
+STREAMS = 16
+STUCK_READERS = 100
+Found = dict[str, Any]
+
+
+def main() -> None:
+    """Measure and write results/generate.json and .md."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "q8_0"))
+    parser.add_argument("--small-only", action="store_true")
+    args = parser.parse_args()
+    found: Found = {"machine": environment(), "rounds": args.rounds, "width": args.dtype}
+    with tempfile.TemporaryDirectory(prefix="triptych-bench-") as temporary:
+        home = Path(temporary)
+        os.environ["TRIPTYCH_HOME"] = str(home)
+        sizes = ("small",) if args.small_only else ("small", "micro")
+        folders = {size: write_model(home / size, size) for size in sizes}
+        for size, folder in folders.items():
+            found[size] = measure(folder, args.dtype, args.rounds)
+            print(json.dumps(found[size], indent=2), flush=True)
+        if len(folders) > 1:
+            found["model switch"] = model_switch(list(folders.values()))
+    found["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
+    write_results("generate", found)
+
+
+def write_model(folder: Path, size: str) -> Path:
+    """Write a model of random weights whose context holds the longest prompt and its answer."""
+    import torch
+
+    from triptych.lm.model.checkpoint import save_model
+    from triptych.lm.model.config import ModelConfig
+    from triptych.lm.model.tokenizer import Tokenizer
+    from triptych.lm.model.transformer import Transformer
+
+    config = ModelConfig.of_size(size, max_position_embeddings=1024)
+    torch.manual_seed(0)
+    model = Transformer(config)
+    model.reset_parameters(zero_outputs=False)
+    tokenizer = Tokenizer.train(iter(["Speed does not depend on what is said."]), vocab_size=300)
+    save_model(folder, model.to(torch.bfloat16), tokenizer)
+    return folder
+
+
+def measure(folder: Path, dtype: str, rounds: int) -> Found:
+    """Let everything take turns on one model."""
+    from triptych.lm.generate.choose import GGUF_TYPE
+    from triptych.lm.generate.gguf_cache import cached_gguf
+
+    gguf = cached_gguf(folder, GGUF_TYPE[dtype])
+    found: Found = {}
+    with ExitStack() as stack:
+        url, server = stack.enter_context(served(folder, dtype))
+        bare = stack.enter_context(worker("bare", gguf))
+        library = stack.enter_context(worker("transformers", folder))
+        ours = stack.enter_context(worker("torch", folder))
+        for prompt in PROMPTS:
+            turns = {
+                "transformers bf16": lambda p=prompt: library(p),
+                "torch engine bf16": lambda p=prompt: ours(p),
+                "bare llama.cpp": lambda p=prompt: bare(p),
+                "HTTP": lambda p=prompt: NEW_TOKENS / stream(url, p)[0],
+                f"HTTP, {STREAMS} streams": lambda p=prompt: many_streams(url, p)[0],
+            }
+            speeds = take_turns(turns, rounds)
+            found[f"prompt {prompt}: tokens/s"] = {
+                name: round(statistics.median(values), 1) for name, values in speeds.items()
+            }
+            found[f"prompt {prompt}: ratios"] = {
+                "HTTP / transformers": ratio(speeds, "HTTP", "transformers bf16"),
+                "HTTP / bare llama.cpp": ratio(speeds, "HTTP", "bare llama.cpp"),
+                f"{STREAMS} streams / transformers": ratio(
+                    speeds, f"HTTP, {STREAMS} streams", "transformers bf16"
+                ),
+                "torch engine / transformers": ratio(
+                    speeds, "torch engine bf16", "transformers bf16"
+                ),
+            }
+            found[f"prompt {prompt}: first token under load, s"] = first_tokens(url, prompt)
+        found["HTTP overhead, microseconds/token"] = overhead(url, server, bare, rounds)
+        found["one reader beside 100 that never read"] = beside_stuck_readers(url)
+        found["server memory, MB"] = round(psutil.Process(server.pid).memory_info().rss / 1e6)
+    return found
+
+
+def take_turns(turns: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Run each once to warm up, then all of them once per round."""
+    for run in turns.values():
+        run()
+    speeds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        for name, run in turns.items():
+            speeds[name].append(run())
+    return speeds
+
+
+def ratio(speeds: dict[str, list[float]], one: str, other: str) -> float:
+    """Give the median of the ratios within the rounds."""
+    pairs = zip(speeds[one], speeds[other], strict=True)
+    return round(statistics.median(a / b for a, b in pairs), 3)
+
+
+@contextmanager
+def served(*arguments: Path | str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve models in a process of its own; the last argument is the width."""
+    *folders, dtype = map(str, arguments)
+    command = [sys.executable, "-m", "triptych", "serve", *folders, "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--dtype", dtype, "--engine", "llama_cpp", "--max-batch", str(STREAMS),
+         "--set", "serve.kv_cache_bytes=268435456"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        stream(url, 8)
+        yield url, process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def worker(kind: str, path: Path) -> Iterator[Callable[[int], float]]:
+    """Run one of the others in a process of its own; a call gives its tokens per second."""
+    process = subprocess.Popen(
+        [sys.executable, __file__, "--worker", kind, str(path)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdin is not None and process.stdout is not None
+
+    def ask(prompt: int) -> float:
+        assert process.stdin is not None and process.stdout is not None
+        print(prompt, file=process.stdin, flush=True)
+        return float(process.stdout.readline())
+
+    try:
+        yield ask
+    finally:
+        process.kill()
+        process.wait()
+
+
+def work(kind: str, path: Path) -> None:
+    """Answer, line by line, how fast a prompt of that many tokens is continued."""
+    run = {"bare": bare_llama, "transformers": library_generate, "torch": torch_engine}[kind](path)
+    for line in sys.stdin:
+        ids = list(range(10, 10 + int(line)))
+        started = time.perf_counter()
+        run(ids)
+        print(NEW_TOKENS / (time.perf_counter() - started), flush=True)
+
+
+def bare_llama(gguf: Path) -> Callable[[list[int]], None]:
+    """Run llama.cpp with nothing around it, set up as our engine sets it up."""
+    from triptych.config import environment as variables
+    from triptych.lm.generate.llama_cpp import SPIN_COUNT
+
+    variables.suggest("GOMP_SPINCOUNT", SPIN_COUNT)
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(gguf)
+    params.n_ctx = 1024
+    params.n_parallel = 1
+    params.n_batch = params.n_ubatch = 512
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = -1
+    params.fit_params = False
+    params.verbosity = 0
+    params.n_threads_http = 1
+    server = xllamacpp.Server(params)
+
+    def run(ids: list[int]) -> None:
+        body = {"prompt": ids, "max_tokens": NEW_TOKENS, "temperature": 0, "ignore_eos": True}
+        answer = server.handle_completions({**body, "cache_prompt": False})
+        assert answer["usage"]["completion_tokens"] == NEW_TOKENS
+
+    return run
+
+
+def library_generate(folder: Path) -> Callable[[list[int]], None]:
+    """Run transformers.generate in bfloat16."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16).eval()
+    wanted = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "do_sample": False}
+
+    def run(ids: list[int]) -> None:
+        with torch.inference_mode():
+            prompt = torch.tensor([ids])
+            answer = model.generate(
+                prompt, attention_mask=torch.ones_like(prompt), pad_token_id=0, **wanted
+            )
+        assert answer.shape[1] == len(ids) + NEW_TOKENS
+
+    return run
+
+
+def torch_engine(folder: Path) -> Callable[[list[int]], None]:
+    """Run our torch engine in bfloat16."""
+    from triptych.config.generate import Sampling
+    from triptych.lm.generate.engine import GenerateRequest
+    from triptych.lm.generate.torch_engine import TorchEngine
+
+    engine = TorchEngine.load(folder, dtype="bfloat16")
+    sampling = Sampling(temperature=0, max_new_tokens=NEW_TOKENS, ignore_eos=True)
+
+    def run(ids: list[int]) -> None:
+        answer = engine.generate(GenerateRequest(prompt=ids, sampling=sampling))
+        assert answer.output_tokens == NEW_TOKENS
+
+    return run
+
+
+def request(prompt: int, tokens: int = NEW_TOKENS, first: int = 10) -> bytes:
+    """Write a streamed completion request; another `first` token defeats the prefix cache."""
+    ids = [first, *range(11, 10 + prompt)]
+    body = json.dumps(
+        {"prompt": ids, "max_tokens": tokens, "temperature": 0, "ignore_eos": True, "stream": True}
+    ).encode()
+    return (
+        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(body) + body
+    )
+
+
+_fresh = iter(range(10, 10_000_000))
+
+
+def stream(url: str, prompt: int, tokens: int = NEW_TOKENS) -> tuple[float, float]:
+    """Read one stream to its end; gives the seconds to the end and to the first token."""
+    place = urlsplit(url)
+    with socket.create_connection((place.hostname, place.port)) as connection:
+        message = request(prompt, tokens, 10 + next(_fresh) % 280)
+        started = time.perf_counter()
+        connection.sendall(message)
+        first, tail = 0.0, b""
+        while b"[DONE]" not in tail:
+            piece = connection.recv(65536)
+            assert piece, "the server closed the connection"
+            if not first and b'"text"' in piece:
+                first = time.perf_counter() - started
+            tail = tail[-16:] + piece
+        return time.perf_counter() - started, first
+
+
+def many_streams(url: str, prompt: int, count: int = STREAMS) -> tuple[float, list[float]]:
+    """Read several streams at once; gives all tokens per second and each first token's time."""
+    firsts: list[float] = []
+    threads = [
+        threading.Thread(target=lambda: firsts.append(stream(url, prompt)[1])) for _ in range(count)
+    ]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return count * NEW_TOKENS / (time.perf_counter() - started), firsts
+
+
+def first_tokens(url: str, prompt: int) -> dict[str, float]:
+    """Give the times to first token when streams keep arriving at a full server."""
+    firsts = sorted(first for _ in range(4) for first in many_streams(url, prompt)[1])
+    return {
+        "p50": round(firsts[len(firsts) // 2], 3),
+        "p95": round(firsts[int(len(firsts) * 0.95)], 3),
+    }
+
+
+def overhead(
+    url: str, server: subprocess.Popen[str], bare: Callable[[int], float], rounds: int
+) -> dict[str, float]:
+    """Give what HTTP adds to a token: in time that passes, and in processor time of the server."""
+    process = psutil.Process(server.pid)
+    waits = []
+    for _ in range(rounds):
+        through = stream(url, 32)[0] / NEW_TOKENS
+        waits.append(through - 1 / bare(32))
+    before = process.cpu_times()
+    many = [stream(url, 32)[0] for _ in range(rounds)]
+    after = process.cpu_times()
+    used = after.user + after.system - before.user - before.system
+    return {
+        "wall clock, median": round(statistics.median(waits) * 1e6, 1),
+        "server processor time per token": round(used / (len(many) * NEW_TOKENS) * 1e6, 1),
+    }
+
+
+def beside_stuck_readers(url: str) -> dict[str, float]:
+    """Read one stream while 100 connections never read what they asked for."""
+    alone = statistics.median(stream(url, 32)[0] for _ in range(5))
+    place = urlsplit(url)
+    stuck = [socket.create_connection((place.hostname, place.port)) for _ in range(STUCK_READERS)]
+    try:
+        for connection in stuck:
+            connection.sendall(request(8, 64))
+        # Their answers are written whether they read or not; afterwards only the sockets remain.
+        time.sleep(0.5)
+        while stream(url, 8, 1)[1] > 2 * alone:
+            pass
+        beside = statistics.median(stream(url, 32)[0] for _ in range(5))
+    finally:
+        for connection in stuck:
+            connection.close()
+    return {
+        "tokens/s alone": round(NEW_TOKENS / alone, 1),
+        "tokens/s beside": round(NEW_TOKENS / beside, 1),
+    }
+
+
+def model_switch(folders: list[Path]) -> dict[str, float]:
+    """Ask two loaded models in turn; gives the slowest first token after a switch."""
+    with served(*folders, "float16") as (url, _):
+        place = urlsplit(url)
+        waits = []
+        for turn in range(20):
+            name = folders[turn % 2].name
+            body = json.dumps({"model": name, "prompt": "a", "max_tokens": 1}).encode()
+            with socket.create_connection((place.hostname, place.port)) as connection:
+                started = time.perf_counter()
+                connection.sendall(
+                    b"POST /v1/completions HTTP/1.1\r\nhost: a\r\n"
+                    b"content-type: application/json\r\ncontent-length: %d\r\n\r\n"
+                    % len(body)
+                    + body
+                )
+                assert b"200 OK" in connection.recv(65536)
+                waits.append(time.perf_counter() - started)
+    return {"slowest of 18, s": round(max(waits[2:]), 3)}
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--worker"]:
+        work(sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()
