@@ -28,7 +28,8 @@ def test_the_mask_covers_the_answers_and_their_ends(tokenizer: Tokenizer) -> Non
     ids, mask = encode_conversation(tokenizer, TALK)
     assert ids.tolist() == tokenizer.encode_chat(TALK)
     learned = tokenizer.decode(ids[mask].tolist(), skip_special_tokens=False)
-    assert learned.replace("\n", "") == "two<|im_end|>three<|im_end|>"
+    # The newlines that begin the first answer may share a token with the template's own.
+    assert learned.lstrip("\n") == "two<|im_end|>three<|im_end|>"
 
 
 def test_a_template_that_rewrites_history_is_refused(tokenizer: Tokenizer) -> None:

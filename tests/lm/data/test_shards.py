@@ -48,7 +48,11 @@ def test_shards_read_as_one_array(tmp_path: Path) -> None:
             assert shards.read(start, count).tolist() == FLAT[start : start + count]
 
 
-def test_document_starts_are_the_boundaries(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scanned_at_once", [1, 7, 1 << 24])
+def test_document_starts_are_the_boundaries(
+    scanned_at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("triptych.lm.data.shards._SCAN_TOKENS", scanned_at_once)
     shards = TokenShards(write_corpus(tmp_path / "data", DOCUMENTS), "train")
     expected = [position for position, token in enumerate(FLAT) if token == 0]
     assert shards.document_starts.tolist() == expected
