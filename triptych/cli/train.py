@@ -38,8 +38,19 @@ def run(args: argparse.Namespace) -> int:
     trainer = _resumed(args) if args.resume else _begun(args)
     readers = [] if args.quiet else [Console()]
     ended = follow(trainer, readers)
-    print(trainer.folder.path)
-    return 0 if ended in ("finished", "stopped") else 1
+    if trainer.world.leads:
+        print(trainer.folder.path)
+        _say_what_next(ended, trainer.folder.path)
+    return 0
+
+
+def _say_what_next(ended: str, folder: Path) -> None:
+    import sys
+
+    if ended == "stopped":
+        print(f"go on with: triptych train --resume {folder}", file=sys.stderr)
+    else:
+        print(f"report: {folder / 'report.md'}", file=sys.stderr)
 
 
 def _begun(args: argparse.Namespace) -> Trainer:
