@@ -45,7 +45,8 @@ def landing(addresses: dict[str, str]) -> str:
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Triptych</title>'
-        '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<link rel="icon" href="data:,">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><header><h1>Triptych</h1>"
         '<p class="soft">Grow your own language models, in three tiers, on infrastructure you own.'
         f"</p></header><main>{panels}</main>"

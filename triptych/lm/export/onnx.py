@@ -68,9 +68,7 @@ def export_onnx(folder: Path, out: Path) -> OnnxReport:
         for name in COPIED:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, partial / name)
-        return OnnxReport(
-            out / "model.onnx", written.opset_import[0].version, path.stat().st_size
-        )
+        return OnnxReport(out / "model.onnx", written.opset_import[0].version, path.stat().st_size)
 
 
 @contextmanager
