@@ -244,6 +244,10 @@ def _storage_errors(path: Path) -> Iterator[None]:
                 hint="free some space or point TRIPTYCH_HOME at a larger disk",
                 code="disk_full",
             ) from error
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            raise StorageError(
+                f"{path} already exists", hint="choose another name or delete it first"
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StorageError(
                 f"no permission to write {path}",

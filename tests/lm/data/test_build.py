@@ -244,6 +244,21 @@ def test_an_existing_folder_is_never_overwritten(text_folder: Path, tmp_path: Pa
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_folder_that_appears_meanwhile_is_not_overwritten(
+    text_folder: Path, tmp_path: Path
+) -> None:
+    """Two builds of one name: the second to finish loses, and says so."""
+
+    def someone_else(stage: str, done_bytes: float, total_bytes: float | None) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out" / "manifest.json").write_text("theirs")
+
+    with pytest.raises(StorageError, match="already exists"):
+        build_corpus([str(text_folder)], tmp_path / "out", SMALL, on_progress=someone_else)
+    assert [file.name for file in tmp_path.iterdir() if "out" in file.name] == ["out"]
+    assert (tmp_path / "out" / "manifest.json").read_text() == "theirs"
+
+
 def test_an_empty_folder_may_be_filled(text_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     assert build(tmp_path / "out", text_folder)["counts"]

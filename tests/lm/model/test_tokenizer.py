@@ -231,3 +231,16 @@ def test_a_vocabulary_with_gaps_is_as_large_as_its_last_id() -> None:
     gappy = Tokenizer(core, {"bos_token": "<s>"})
     assert gappy.vocab_size == 10
     assert gappy.token_byte_lengths().tolist() == [0, 1, 0, 0, 0, 0, 0, 0, 0, 3]
+
+
+def test_chats_need_no_special_tokens() -> None:
+    from tokenizers import Tokenizer as Core
+    from tokenizers import models, pre_tokenizers
+
+    core = Core(models.WordLevel({"user": 0, "hi": 1, "?": 2}, unk_token="?"))
+    core.pre_tokenizer = pre_tokenizers.Whitespace()
+    template = "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
+    plain = Tokenizer(core, {"chat_template": template})
+    assert plain.encode_chat([{"role": "user", "content": "hi"}]) == [0, 1]
+    with pytest.raises(DataError, match="no token for a document boundary"):
+        _ = plain.boundary_id

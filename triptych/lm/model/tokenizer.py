@@ -279,7 +279,7 @@ class Tokenizer:
     @cached_property
     def _special_pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self.special_ids, key=len, reverse=True)
-        return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+        return re.compile("(" + ("|".join(map(re.escape, longest_first)) or "(?!)") + ")")
 
     def _named(self, role: str) -> str | None:
         token = self.settings.get(role)
