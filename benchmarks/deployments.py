@@ -165,6 +165,7 @@ def write(spaces: dict[str, Any], rounds: int) -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
         "python": platform.python_version(),
         "rounds": rounds,
+        "load_average_1min": round(os.getloadavg()[0], 1),
         "spaces": spaces,
     }
     RESULTS.mkdir(exist_ok=True)
@@ -172,7 +173,8 @@ def write(spaces: dict[str, Any], rounds: int) -> None:
     lines = [
         "# Deployments",
         "",
-        f"{result['date']}, {result['machine']}, {rounds} rounds. Seconds, median (slowest).",
+        f"{result['date']}, {result['machine']}, load average {result['load_average_1min']}, "
+        f"{rounds} rounds. Seconds, median (slowest).",
         "",
         "| Space | first deployment | deployment | rollback | failed, old one put back |",
         "|---|---|---|---|---|",
