@@ -15,11 +15,13 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 MAX_CHOICES = 8
 MAX_STOPS = 16
+MAX_PROMPTS = 64
 
 Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
 TopP = Annotated[float, Field(gt=0.0, le=1.0)]
 NewTokens = Annotated[int, Field(ge=1, le=1_000_000)]
 Stop = str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None
+Prompts = Annotated[list[str] | list[list[int]], Field(min_length=1, max_length=MAX_PROMPTS)]
 Zero = Annotated[float, Field(ge=0.0, le=0.0)]
 
 
@@ -97,9 +99,9 @@ class ChatRequest(_Sampled):
 
 
 class CompletionRequest(_Sampled):
-    """The body of `POST /v1/completions`; a prompt is text or token ids."""
+    """The body of `POST /v1/completions`; a prompt is text or token ids, or a list of either."""
 
-    prompt: str | list[int]
+    prompt: str | list[int] | Prompts
     max_tokens: NewTokens | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool = False

@@ -151,6 +151,25 @@ def test_more_answers_than_places_wait_and_all_end(engine: LlamaCppEngine) -> No
     assert alone.output_tokens == 24
 
 
+def test_prompts_that_together_overflow_the_cache_all_end(
+    qwen3_folder: Path, tmp_path: Path
+) -> None:
+    """Idle places keep their prompts cached; they give way when the space is needed."""
+    narrow = open_engine(qwen3_folder, tmp_path, kv_cache_tokens=512, max_batch=8)
+    ended: list[Chunk] = []
+    try:
+        for index in range(40):
+            ids = [3 + (index * 37 + place * (index + 1)) % 450 for place in range(50 + index * 9)]
+            request = greedy(ids, max_new_tokens=40, ignore_eos=True)
+            narrow.start(
+                request, lambda chunk: ended.append(chunk) if chunk.finish_reason else None
+            )
+        wait_until(lambda: len(ended) == 40)
+    finally:
+        narrow.close()
+    assert {(chunk.finish_reason, chunk.output_tokens) for chunk in ended} == {("length", 40)}
+
+
 def test_cancelling_ends_running_and_waiting_answers(engine: LlamaCppEngine) -> None:
     reasons: list[str] = []
     requests = [greedy("Go on", max_new_tokens=480, ignore_eos=True) for _ in range(8)]

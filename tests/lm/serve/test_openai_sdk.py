@@ -50,6 +50,22 @@ def test_a_plain_completion_continues_text_or_token_ids(client: openai.OpenAI) -
     assert by_ids.choices[0].text == again.choices[0].text
 
 
+def test_several_prompts_are_answered_in_their_order(client: openai.OpenAI) -> None:
+    prompts = ["Hello", "The quick brown fox", "def add(a, b):"]
+    asked: dict[str, Any] = {"model": "tiny", "max_tokens": 6, "temperature": 0}
+    together = client.completions.create(prompt=prompts, n=2, **asked)
+    apart = [client.completions.create(prompt=prompt, **asked) for prompt in prompts]
+    assert [choice.index for choice in together.choices] == list(range(6))
+    texts = [choice.text for choice in together.choices]
+    assert texts == [one.choices[0].text for one in apart for _ in range(2)]
+    assert together.usage is not None
+    assert together.usage.prompt_tokens == sum(
+        one.usage.prompt_tokens for one in apart if one.usage
+    )
+    ids = client.completions.create(prompt=[[300, 301], [302]], **asked)
+    assert ids.usage is not None and ids.usage.prompt_tokens == 3
+
+
 async def test_the_async_client_streams_several_answers_at_once(server: Any) -> None:
     client = openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0)
 

@@ -35,7 +35,8 @@ class Job:
     stream: bool
     include_usage: bool
     logprobs: bool
-    echo: str = ""
+    prompts: int = 1
+    echo: bool = False
 
 
 def routes(service: ModelService) -> APIRouter:
@@ -89,19 +90,25 @@ def chat_job(service: ModelService, body: ChatRequest) -> Job:
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens
     sampling = _sampling(service.defaults, body, max_tokens, logprobs)
-    return _job(service, "chat", body, sampling, messages=tuple(messages))
+    return _job(service, "chat", body, sampling, [{"messages": tuple(messages)}])
 
 
 def completion_job(service: ModelService, body: CompletionRequest) -> Job:
     """Read a completion request."""
     sampling = _sampling(service.defaults, body, body.max_tokens, body.logprobs)
-    prompt = body.prompt if isinstance(body.prompt, str) else tuple(body.prompt)
-    job = _job(service, "text", body, sampling, prompt=prompt)
-    if not body.echo:
-        return job
-    if not isinstance(prompt, str):
+    prompts = prompts_of(body.prompt)
+    job = _job(service, "text", body, sampling, [{"prompt": prompt} for prompt in prompts])
+    if body.echo and not all(isinstance(prompt, str) for prompt in prompts):
         raise UsageError("echo needs the prompt as text", code="unsupported")
-    return dataclasses.replace(job, echo=prompt)
+    return dataclasses.replace(job, echo=body.echo)
+
+
+def prompts_of(given: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
+    """Read one prompt, or each of several; an empty list is one prompt without tokens."""
+    if isinstance(given, str):
+        return [given]
+    several = [item for item in given if not isinstance(item, int)]
+    return [*several] or [[item for item in given if isinstance(item, int)]]
 
 
 def _sampling(
@@ -131,7 +138,7 @@ def _job(
     kind: openai.Kind,
     body: ChatRequest | CompletionRequest,
     sampling: Sampling,
-    **prompt: Any,
+    prompts: Sequence[Mapping[str, Any]],
 ) -> Job:
     chosen = service.choose(body.model, body.adapter)
     schema = _schema(body)
@@ -144,10 +151,19 @@ def _job(
             adapter=chosen.adapter,
             json_schema=schema,
         )
+        for prompt in prompts
         for index in range(body.n)
     ]
     include_usage = bool(body.stream_options and body.stream_options.include_usage)
-    return Job(kind, chosen, requests, body.stream, include_usage, sampling.logprobs is not None)
+    return Job(
+        kind,
+        chosen,
+        requests,
+        body.stream,
+        include_usage,
+        sampling.logprobs is not None,
+        len(prompts),
+    )
 
 
 def _schema(body: ChatRequest | CompletionRequest) -> Mapping[str, Any] | None:
@@ -185,7 +201,7 @@ async def respond(service: ModelService, job: Job, request: Request) -> Response
 async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, None]:
     fingerprint = job.chosen.model.revision
     writer = openai.ChunkWriter(job.kind, name, fingerprint=fingerprint)
-    tally = _Tally()
+    tally = _Tally(len(job.requests) // job.prompts)
     try:
         if job.kind == "chat":
             yield b"".join(
@@ -193,7 +209,10 @@ async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, 
                 for index in range(len(job.requests))
             )
         elif job.echo:
-            yield b"".join(writer.text(job.echo, index) for index in range(len(job.requests)))
+            yield b"".join(
+                writer.text(str(request.prompt), index)
+                for index, request in enumerate(job.requests)
+            )
         async for batch in answer.batches():
             events = []
             for index, chunk in batch:
@@ -203,7 +222,7 @@ async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, 
                     logprobs = logprobs_shape(job.kind, chunk.tokens)
                     events.append(writer.chunk(text=chunk.text, index=index, logprobs=logprobs))
                 if chunk.finish_reason is not None:
-                    tally.add(chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
+                    tally.add(index, chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
                     reason = chunk.finish_reason
                     events.append(writer.chunk(index=index, finish_reason=reason))
             if events:
@@ -223,14 +242,14 @@ async def _collect(job: Job, name: str, answer: Answer) -> openai.Shape:
     texts: list[list[str]] = [[] for _ in job.requests]
     tokens: list[list[Token]] = [[] for _ in job.requests]
     reasons = ["stop"] * len(job.requests)
-    tally = _Tally()
+    tally = _Tally(len(job.requests) // job.prompts)
     async for batch in answer.batches():
         for index, chunk in batch:
             texts[index].append(chunk.text)
             tokens[index].extend(chunk.tokens)
             if chunk.finish_reason is not None:
                 reasons[index] = chunk.finish_reason
-                tally.add(chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
+                tally.add(index, chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
     if job.echo:
         await _prepend_echo(job, answer, texts, tokens)
     build = openai.chat_choice if job.kind == "chat" else openai.text_choice
@@ -251,13 +270,13 @@ async def _collect(job: Job, name: str, answer: Answer) -> openai.Shape:
 async def _prepend_echo(
     job: Job, answer: Answer, texts: list[list[str]], tokens: list[list[Token]]
 ) -> None:
-    for text in texts:
-        text.insert(0, job.echo)
-    if job.logprobs:
-        alternatives = job.requests[0].sampling.logprobs or 0
-        score = await asyncio.to_thread(answer.engine.score, job.echo, alternatives=alternatives)
-        for known in tokens:
-            known[:0] = score.tokens
+    for index, request in enumerate(job.requests):
+        prompt = str(request.prompt)
+        texts[index].insert(0, prompt)
+        if job.logprobs:
+            alternatives = request.sampling.logprobs or 0
+            score = await asyncio.to_thread(answer.engine.score, prompt, alternatives=alternatives)
+            tokens[index][:0] = score.tokens
 
 
 def logprobs_shape(kind: openai.Kind, tokens: Sequence[Token]) -> openai.Shape:
@@ -297,15 +316,17 @@ def _number(logprob: float) -> float | None:
 
 
 class _Tally:
-    """Sum the usage of one request's choices; the prompt counts once."""
+    """Sum the usage of one request; a prompt with several choices counts once."""
 
-    def __init__(self) -> None:
+    def __init__(self, choices: int) -> None:
+        self._choices = choices
         self.input_tokens = self.output_tokens = self.cached_tokens = 0
 
-    def add(self, input_tokens: int, output_tokens: int, cached_tokens: int) -> None:
-        self.input_tokens = input_tokens
+    def add(self, index: int, input_tokens: int, output_tokens: int, cached_tokens: int) -> None:
         self.output_tokens += output_tokens
-        self.cached_tokens = max(self.cached_tokens, cached_tokens)
+        if index % self._choices == 0:
+            self.input_tokens += input_tokens
+            self.cached_tokens += cached_tokens
 
     def usage(self) -> openai.Shape:
         return openai.usage(self.input_tokens, self.output_tokens, self.cached_tokens)
