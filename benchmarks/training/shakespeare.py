@@ -26,7 +26,7 @@ LAYERS, HEADS, WIDTH, CONTEXT, ROWS, STEPS = 4, 4, 128, 64, 12, 2000
 OURS = [
     "model.size=nano",
     "model.max_position_embeddings=256",
-    "train.batch_tokens=4096",
+    "train.batch_tokens=2048",
     "train.precision=bfloat16",
 ]
 

@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +24,39 @@ from triptych.lm.train.probe import matmul_flops
 from triptych.lm.train.recipe import flops_per_token
 from triptych.lm.train.setup import Corpus
 
-ROWS, CONTEXT, VOCAB = 4, 512, 32_000
+VOCAB = 32_000
 WARM = 3
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The shape of one forward pass."""
+
+    rows: int
+    context: int
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in it."""
+        return self.rows * self.context
 
 
 def run(texts: Path, *, quick: bool) -> tuple[dict[str, Any], str]:
     """Measure both, eager and compiled, and Muon beside AdamW at a larger batch."""
-    steps = 4 if quick else 15
+    steps, batch = (3, Batch(1, 64)) if quick else (15, Batch(4, 512))
     corpus = _random_corpus()
     rate = statistics.median(matmul_flops("cpu", torch.bfloat16, 0.5) for _ in range(3))
     shape = ModelConfig.of_size("small", model_type="llama", vocab_size=VOCAB)
-    flops = flops_per_token(shape, CONTEXT)
+    flops = flops_per_token(shape, batch.context)
     speeds = {
-        "triptych": ours(corpus, steps, "adamw", 1, "off"),
-        "transformers": theirs(shape, steps, compiled=False),
-        "triptych, compiled": ours(corpus, steps, "adamw", 1, "on"),
-        "transformers, compiled": theirs(shape, steps, compiled=True),
+        "triptych": ours(corpus, batch, steps, "adamw", 1, "off"),
+        "transformers": theirs(shape, batch, steps, compiled=False),
+        "triptych, compiled": ours(corpus, batch, steps, "adamw", 1, "on"),
+        "transformers, compiled": theirs(shape, batch, steps, compiled=True),
     }
-    large = {name: ours(corpus, max(3, steps // 3), name, 4, "off") for name in ("adamw", "muon")}
+    large = {
+        name: ours(corpus, batch, max(3, steps // 3), name, 4, "off") for name in ("adamw", "muon")
+    }
     muon_cost_frac = large["adamw"] / large["muon"] - 1
     figures = {
         "tok_per_s": speeds,
@@ -55,8 +71,8 @@ def run(texts: Path, *, quick: bool) -> tuple[dict[str, Any], str]:
     rows = "\n".join(
         f"| {name} | {speed:,.0f} | {speed * flops / rate:.0%} |" for name, speed in speeds.items()
     )
-    text = f"""`small` with the Llama shape ({shape.num_parameters:,} parameters), batch {ROWS} x \
-{CONTEXT}, bfloat16, fused AdamW, median of {steps} steps.
+    text = f"""`small` with the Llama shape ({shape.num_parameters:,} parameters), batch {batch.rows} x \
+{batch.context}, bfloat16, fused AdamW, median of {steps} steps.
 
 | | tokens per second | of the matrix rate |
 |---|---|---|
@@ -66,22 +82,24 @@ The matrix rate is {rate / 1e9:,.0f} GFLOP/s, one bfloat16 product of 1024 x 102
 As it comes {figures["times"]:.2f} times `transformers.Trainer`, compiled \
 {figures["times_compiled"]:.2f} times.
 
-At {4 * ROWS * CONTEXT:,} tokens per step AdamW trains {large["adamw"]:,.0f} tokens per second and \
+At {4 * batch.tokens:,} tokens per step AdamW trains {large["adamw"]:,.0f} tokens per second and \
 Muon {large["muon"]:,.0f}: Muon's own cost is {muon_cost_frac:.1%}.
 """
     return figures, text
 
 
-def ours(corpus: Corpus, steps: int, optimizer: str, batches: int, compiled: str) -> float:
+def ours(
+    corpus: Corpus, batch: Batch, steps: int, optimizer: str, batches: int, compiled: str
+) -> float:
     """Give our median tokens per second."""
-    tokens = ROWS * CONTEXT * batches
+    tokens = batch.tokens * batches
     settings = [
         "model.size=small",
         "model.model_type=llama",
         f"train.optimizer={optimizer}",
-        f"train.context_length={CONTEXT}",
+        f"train.context_length={batch.context}",
         f"train.batch_tokens={tokens}",
-        f"train.micro_batch={ROWS}",
+        f"train.micro_batch={batch.rows}",
         f"train.steps={steps + WARM}",
         "train.precision=bfloat16",
         f"train.compile={compiled}",
@@ -95,7 +113,7 @@ def ours(corpus: Corpus, steps: int, optimizer: str, batches: int, compiled: str
     return tokens / statistics.median(times[WARM:])
 
 
-def theirs(shape: ModelConfig, steps: int, *, compiled: bool) -> float:
+def theirs(shape: ModelConfig, batch: Batch, steps: int, *, compiled: bool) -> float:
     """Give the median tokens per second of `transformers.Trainer`."""
     import transformers
 
@@ -110,13 +128,13 @@ def theirs(shape: ModelConfig, steps: int, *, compiled: bool) -> float:
 
     transformers.logging.set_verbosity_error()
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape.to_hf_dict()))
-    ids = torch.randint(VOCAB, (ROWS * (steps + WARM), CONTEXT))
+    ids = torch.randint(VOCAB, (batch.rows * (steps + WARM), batch.context))
     rows = [{"input_ids": row, "labels": row} for row in ids]
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         warnings.simplefilter("ignore")
         arguments = transformers.TrainingArguments(
             output_dir=folder,
-            per_device_train_batch_size=ROWS,
+            per_device_train_batch_size=batch.rows,
             max_steps=steps + WARM,
             bf16=True,
             use_cpu=True,
@@ -130,7 +148,7 @@ def theirs(shape: ModelConfig, steps: int, *, compiled: bool) -> float:
         transformers.Trainer(
             model=model, args=arguments, train_dataset=rows, callbacks=[Clock()]
         ).train()
-    return ROWS * CONTEXT / statistics.median(times[WARM:])
+    return batch.tokens / statistics.median(times[WARM:])
 
 
 def _random_corpus() -> Corpus:

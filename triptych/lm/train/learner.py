@@ -17,6 +17,7 @@ from torch import Tensor
 from triptych.config.train import TrainConfig
 from triptych.lm.data import loader
 from triptych.lm.data.shards import TokenShards
+from triptych.lm.model.memory import keep_freed_memory
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import distribution
 from triptych.lm.train.distribution import World
@@ -51,6 +52,8 @@ class Learner:
         self.recipe = recipe
         self._shards = shards
         self._world = world
+        if recipe.device == "cpu":
+            keep_freed_memory()
         self.model = model.to(recipe.device)
         model.compute_dtype = DTYPES[recipe.precision]
         model.set_dropout(recipe.dropout)

@@ -21,7 +21,7 @@ T = TypeVar("T", int, float)
 
 # Where the rules below were measured; they scale from here.
 _REFERENCE_TOKENS = 5_000_000
-_REFERENCE_BATCH_TOKENS = 8192
+_REFERENCE_BATCH_TOKENS = 4096
 _REFERENCE_WIDTH = 384
 # Exponent of the best batch in the horizon. Source: Power Lines, Bergsma et al. 2025 (2505.13738).
 _BATCH_EXPONENT = 0.383
@@ -266,10 +266,10 @@ def _rates(train: TrainConfig, noise: float, width: float) -> dict[str, float]:
     """
     if train.optimizer == "muon":
         rates = {
-            "learning_rate": 0.03 * noise,
-            "embedding_lr": 0.008 * noise * width,
-            "head_lr": 0.004 * noise * width,
-            "gain_lr": 0.01 * noise,
+            "learning_rate": 0.02 * noise,
+            "embedding_lr": 0.006 * noise * width,
+            "head_lr": 0.003 * noise * width,
+            "gain_lr": 0.007 * noise,
             "weight_decay": 0.1,
         }
     else:
