@@ -11,10 +11,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Table
+import orjson
+from sqlalchemy import JSON, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triptych.errors import StorageError
@@ -23,10 +25,9 @@ from triptych.tiers.store.database import Connection, Database, across
 
 logger = logging.getLogger("triptych.gateway.record")
 
-_BATCH = 1000
+#: Small enough that bringing one in does not hold up the requests of the moment.
+_BATCH = 200
 _RETRY_S = 1.0
-_REQUEST_COLUMNS = tuple(column.name for column in tables.requests.columns)
-_ATTEMPT_COLUMNS = tuple(column.name for column in tables.attempts.columns)
 _SCOPE = across("the record of every company is written by one writer")
 
 #: A request nobody heard the end of.
@@ -89,7 +90,7 @@ class Recorder:
         records, cursor = self.spool.read(_BATCH)
         if records:
             async with self.database.write(_SCOPE) as connection:
-                await insert(connection, records, sqlite_dialect=self.database.is_sqlite)
+                await insert(connection, records)
             self.stored += len(records)
             if self.failing_since is not None:
                 logger.warning("records flow into the database again")
@@ -109,11 +110,7 @@ class Recorder:
             try:
                 for first in range(0, len(records), _BATCH):
                     async with self.database.write(_SCOPE) as connection:
-                        await insert(
-                            connection,
-                            records[first : first + _BATCH],
-                            sqlite_dialect=self.database.is_sqlite,
-                        )
+                        await insert(connection, records[first : first + _BATCH])
             except StorageError as error:
                 logger.warning("a spool waits for the database: %s", error.message)
                 continue
@@ -140,38 +137,47 @@ class Recorder:
         self.spool.close(drained=drained)
 
 
-async def insert(
-    connection: Connection, records: Sequence[dict[str, Any]], *, sqlite_dialect: bool
-) -> None:
+async def insert(connection: Connection, records: Sequence[dict[str, Any]]) -> None:
     """Insert records and their attempts; those already there are left as they are."""
-    ordered = sorted(records, key=lambda record: str(record["request_id"]))
-    await _insert(
-        connection,
-        tables.requests,
-        [{name: record.get(name) for name in _REQUEST_COLUMNS} for record in ordered],
-        sqlite_dialect,
-    )
-    tries = [
-        {name: attempt.get(name) for name in _ATTEMPT_COLUMNS}
-        for record in ordered
-        for attempt in record.get("tries", ())
-    ]
-    await _insert(connection, tables.attempts, tries, sqlite_dialect)
+    ordered = sorted(records, key=_request_id)
+    await _insert(connection, tables.requests, ordered)
+    tries = [attempt for record in ordered for attempt in record.get("tries", ())]
+    await _insert(connection, tables.attempts, tries)
     contents = [record["content"] for record in ordered if record.get("content")]
-    await _insert(connection, tables.contents, contents, sqlite_dialect)
+    await _insert(connection, tables.contents, contents)
 
 
-async def _insert(
-    connection: Connection, table: Table, rows: list[dict[str, Any]], sqlite_dialect: bool
-) -> None:
+async def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Hand rows to the driver as they are: this is the one statement that runs all the time."""
     if not rows:
         return
-    dialect = sqlite if sqlite_dialect else postgresql
-    statement = _STATEMENTS.get((table.name, sqlite_dialect))
+    dialect = connection.raw.dialect
+    statement = _STATEMENTS.get((table.name, dialect.name))
     if statement is None:
-        statement = dialect.insert(table).on_conflict_do_nothing()
-        _STATEMENTS[(table.name, sqlite_dialect)] = statement
-    await connection.execute(statement, rows)
+        statement = _STATEMENTS[(table.name, dialect.name)] = Prepared(table, dialect)
+    await connection.raw.exec_driver_sql(statement.sql, [statement.values(row) for row in rows])
 
 
-_STATEMENTS: dict[tuple[str, bool], Any] = {}
+class Prepared:
+    """An insert that leaves existing rows alone, compiled once for a driver."""
+
+    def __init__(self, table: Table, dialect: Any) -> None:
+        make = sqlite.insert if dialect.name == "sqlite" else postgresql.insert
+        compiled = make(table).on_conflict_do_nothing().compile(dialect=dialect)
+        self.sql = str(compiled)
+        names: list[str] = list(compiled.positiontup or ())
+        self._blank = dict.fromkeys(names)
+        self._pick = itemgetter(*names)
+        self._json = [c.name for c in table.columns if isinstance(c.type, JSON)]
+
+    def values(self, row: dict[str, Any]) -> tuple[Any, ...]:
+        """Put a row's values in the statement's order."""
+        whole = {**self._blank, **row}
+        for name in self._json:
+            if whole[name] is not None:
+                whole[name] = orjson.dumps(whole[name]).decode()
+        return tuple(self._pick(whole))
+
+
+_STATEMENTS: dict[tuple[str, str], Prepared] = {}
+_request_id = itemgetter("request_id")
