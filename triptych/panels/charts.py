@@ -34,7 +34,7 @@ def line_chart(
         return _frame(title, f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}">{escape(empty)}</text>')
     xs = [x for points in drawn.values() for x, _ in points]
     ys = [y for points in drawn.values() for _, y in points]
-    x_ticks = ticks(min(xs), max(*xs, min(xs) + 1), 6)
+    x_ticks = [x for x in ticks(min(xs), max(*xs, min(xs) + 1), 6) if x == int(x)]
     y_ticks = ticks(0.0 if y_from_zero else min(ys), max(ys), 5)
     x_range = (min(xs), max(*xs, min(xs) + 1))
     y_range = (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))

@@ -58,6 +58,7 @@ table.plain { width: 100%; border-collapse: collapse; font-variant-numeric: tabu
 table.plain th, table.plain td { text-align: left; padding: .25rem .6rem; border: 0 !important;
           border-bottom: 1px solid var(--border-color-primary) !important; }
 .table { overflow-x: auto; }
+ul.advice { margin: .4rem 0; padding: .4rem .8rem .4rem 1.6rem; border-left: 3px solid #b4532a; }
 @media (max-width: 480px) { .gradio-container { padding: .4rem !important; } }
 """
 

@@ -59,6 +59,8 @@ def test_a_foreign_run_is_absent_on_every_route(store: RunStore, request_for) ->
         ("GET", f"/runs/{run.run_id}/series?names=train/loss"),
         ("GET", f"/runs/{run.run_id}/log"),
         ("GET", f"/runs/{run.run_id}/events"),
+        ("GET", f"/runs/{run.run_id}/config.toml"),
+        ("GET", f"/runs/{run.run_id}/checkpoints/latest/model.safetensors"),
         ("GET", f"/runs/compare?ids={run.run_id}"),
     ]
     for method, path in routes:
@@ -78,7 +80,7 @@ def test_every_route_that_names_a_run_was_tried_with_a_foreign_one(store: RunSto
         for route in router(store, RunsConfig()).routes
         for method in route.methods
     }
-    assert len(named) == 11, "a new route needs its row in the test above"
+    assert len(named) == 14, "a new route needs its row in the test above"
 
 
 def test_wrong_settings_are_refused_with_the_nearest_name(store: RunStore) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
 
 from triptych.config import load_config
 from triptych.config.runs import RunsConfig
@@ -23,14 +23,17 @@ from triptych.errors import RunError, TriptychError
 from triptych.lm.runs import control, store
 from triptych.lm.runs.comparison import compare
 from triptych.lm.runs.metrics import MAX_POINTS, series
+from triptych.lm.runs.reproduce import config_toml
 from triptych.lm.runs.rights import check_request
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import is_stalled
+from triptych.lm.runs.sweep import runs_of, to_csv
 from triptych.wire import sse
 
 POLL_S = 0.2
 HEARTBEAT_S = 15.0
+DOWNLOADS = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
 Identify = Callable[[Request], Awaitable[str]]
 """Name the caller; raise HTTPException 401 where nobody may be anonymous."""
 Own = Callable[[str, str], Run]
@@ -81,6 +84,10 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
     async def show_run(run_id: str, user: str = caller) -> dict[str, Any]:
         run = own(run_id, user)
         return {**_shown(run, config), "config": run.request.get("config"), "record": run.record}
+
+    @routes.get("/sweeps/{sweep}.csv", response_class=PlainTextResponse)
+    async def sweep_csv(sweep: str, user: str = caller) -> str:
+        return to_csv(runs_of(runs, sweep, user=user))
 
     _add_acting_routes(routes, runs, config, own, identify)
     _add_reading_routes(routes, own, identify)
@@ -149,6 +156,17 @@ def _add_reading_routes(routes: APIRouter, own: Own, identify: Identify) -> None
     ) -> dict[str, list[tuple[int, float]]]:
         path = own(run_id, user).path
         return await asyncio.to_thread(series, path, names, max_points=points)
+
+    @routes.get("/runs/{run_id}/config.toml", response_class=PlainTextResponse)
+    async def run_config(run_id: str, user: str = caller) -> str:
+        return config_toml(own(run_id, user))
+
+    @routes.get("/runs/{run_id}/checkpoints/{checkpoint}/{file}", response_model=None)
+    async def run_file(run_id: str, checkpoint: str, file: str, user: str = caller) -> FileResponse:
+        folder = control.checkpoint_folder(own(run_id, user), checkpoint)
+        if file not in DOWNLOADS or not (folder / file).is_file():
+            raise HTTPException(404, f"no file {file!r}; there may be {', '.join(DOWNLOADS)}")
+        return FileResponse(folder / file, filename=f"{run_id}-{folder.name}-{file}")
 
     @routes.get("/runs/{run_id}/log")
     async def run_log(

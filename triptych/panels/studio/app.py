@@ -8,13 +8,23 @@ from contextlib import asynccontextmanager
 import gradio as gr
 from fastapi import FastAPI
 
-from triptych.config import Config, environment
+from triptych.config import Config, environment, load_config
 from triptych.errors import StorageError
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.panels import look
+from triptych.panels.serving import serve
 from triptych.panels.studio.page import build_page
+from triptych.panels.studio.visitor import attach_sign_in, identify, is_shared
+
+
+def launch() -> None:
+    """Run the Studio as a Space: everybody signs in, and owns what they start."""
+    host = environment.get("GRADIO_SERVER_NAME", "127.0.0.1")
+    port = environment.get("GRADIO_SERVER_PORT") or environment.get("PORT") or "7860"
+    config = load_config(None, [f"panels.host={host}", f"panels.port={port}"])
+    serve(build_app(config), config, "Studio")
 
 
 def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
@@ -29,14 +39,18 @@ def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
             supervisor.close()
 
     app = FastAPI(title="Triptych Studio", lifespan=lifespan)
-    app.include_router(router(runs, config.runs), prefix="/api")
+    if is_shared():
+        attach_sign_in(app)
+    app.include_router(router(runs, config.runs, identify), prefix="/api")
     add_error_answers(app)
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    return gr.mount_gradio_app(app, build_page(runs, config), path="/", **look.options())
+    page = build_page(runs, config)
+    limits = {"max_file_size": config.panels.upload_bytes}
+    return gr.mount_gradio_app(app, page, path="/", **look.options(), **limits)
 
 
 def supervise(runs: RunStore, config: Config) -> RunSupervisor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 from typing import Any
@@ -32,11 +33,16 @@ MEANINGS = {
 }
 
 
+EMPTY = (
+    '<p class="quiet">Here you see a run learn: its loss falls, and every now and then it writes '
+    "a few words, which get better. Choose a run above, or start one under “New run”.</p>"
+)
+
+
 def everything(store: RunStore, config: Config, run_id: str | None) -> list[str]:
     """Draw the six places of the live page: head, loss, bpb, samples, more curves, log."""
     if not run_id:
-        hint = '<p class="quiet">Choose a run above, or start one under “New run”.</p>'
-        return [hint, "", "", "", "", ""]
+        return [EMPTY, "", "", "", "", ""]
     try:
         run = store.get(run_id)
     except TriptychError as error:
@@ -56,7 +62,7 @@ def head(run: Run, events: Sequence[dict[str, Any]], stalled_s: float) -> str:
     """Draw what a run is doing, how far it is, and its latest figures."""
     state = f'<span class="state {run.state}">{run.state}</span> {MEANINGS[run.state]}'
     if is_stalled(run, stalled_s):
-        state += " <b>(no progress for a while)</b>"
+        state += " <b>Nothing was written for a while; stop it, or look at the log.</b>"
     if run.message and run.state not in LIVE:
         state += f'<p class="quiet">{escape(run.message)}</p>'
     share = 100.0 * run.step / run.steps if run.steps else 0.0
@@ -75,15 +81,23 @@ def _figures(run: Run, events: Sequence[dict[str, Any]]) -> str:
             ("tokens seen", short(last["tokens_seen"])),
             ("loss", f"{last['train/loss']:.3f}"),
             ("tokens/s", short(last["train/tok_per_s"])),
+            ("steps/s", _steps_per_s(steps)),
             ("of the machine", f"{last['train/mfu']:.0%}"),
             ("memory", size(last["memory_bytes"])),
         ]
     if evals:
         figures.insert(2, ("bits per byte", f"{evals[-1]['val/bpb']:.3f}"))
+        figures.insert(3, ("perplexity", short(math.exp(min(700.0, evals[-1]["val/loss"])))))
     if steps and run.state in LIVE:
         figures.append(("left", clock(steps[-1]["eta_s"])))
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures)
     return f'<div class="figures">{cells}</div>'
+
+
+def _steps_per_s(steps: Sequence[dict[str, Any]]) -> str:
+    latest = steps[-20:]
+    passed_s = latest[-1]["time_s"] - latest[0]["time_s"]
+    return f"{(len(latest) - 1) / passed_s:.2g}" if passed_s > 0 else "–"
 
 
 def curves(events: Sequence[dict[str, Any]], *names: str) -> dict[str, list[Point]]:
@@ -121,20 +135,21 @@ def more(events: Sequence[dict[str, Any]]) -> str:
     return "".join(charts)
 
 
+def overlay(runs: Sequence[Run], name: str) -> str:
+    """Draw one curve of several runs over each other."""
+    drawn = {
+        f"{run.name} {run.run_id[-4:]}": [
+            (float(x), y) for x, y in series(run.path, [name], max_points=240)[name]
+        ]
+        for run in runs
+    }
+    return line_chart(name, drawn)
+
+
 def comparison(store: RunStore, run_ids: Sequence[str]) -> str:
     """Draw runs over each other, and a table of what differs."""
-    if not run_ids:
-        return '<p class="quiet">Choose two or more runs.</p>'
     runs = [store.get(run_id) for run_id in run_ids]
-    charts = []
-    for name in ("train/loss", "val/bpb"):
-        drawn = {
-            f"{run.name} {run.run_id[-4:]}": [
-                (float(x), y) for x, y in series(run.path, [name], max_points=240)[name]
-            ]
-            for run in runs
-        }
-        charts.append(line_chart(name, drawn))
+    charts = [overlay(runs, name) for name in ("train/loss", "val/bpb")]
     rows = compare(runs)["rows"]
     head_row = "".join(f'<th scope="col">{escape(str(cell))}</th>' for cell in rows[0])
     body = "".join(

@@ -1,173 +1,198 @@
-"""The page itself: choose text, choose a size, start; then watch.
+"""The page itself: choose text, choose a size, start; then watch, compare, learn.
 
 The address carries the run (`?run=ID`), so a bookmark or a second device shows the same run.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from triptych.config import Config
 from triptych.errors import TriptychError
-from triptych.lm.runs import control
+from triptych.lm.runs.advice import warnings
+from triptych.lm.runs.rights import corpora_of
 from triptych.lm.runs.store import RunStore
-from triptych.panels.studio import drawing
-from triptych.panels.studio.start import PRESETS, Choice, corpora, start_run
-
-# Changes the address without loading the page again.
-SHOW_RUN = """(run) => {
-  const url = new URL(window.location);
-  if (run) { url.searchParams.set('run', run); } else { url.searchParams.delete('run'); }
-  window.history.replaceState({}, '', url);
-}"""
+from triptych.lm.runs.sweep import start_sweep
+from triptych.panels.studio import compare, corpus, form, learn, watch
+from triptych.panels.studio.form import Form
+from triptych.panels.studio.start import configure, estimate, start_run, starts
+from triptych.panels.studio.visitor import SIGN_IN, is_shared, who
+from triptych.words import clock, short, size
 
 
-def build_page(store: RunStore, config: Config, navigation: str = "") -> gr.Blocks:
-    """Draw the Studio for a store of runs."""
+def build_page(
+    store: RunStore, config: Config, navigation: str = "", playground: str = ""
+) -> gr.Blocks:
+    """Draw the Studio for a store of runs; `playground` is where that panel is, if anywhere."""
     with gr.Blocks(title="Triptych Studio", analytics_enabled=False) as page:
         if navigation:
             gr.HTML(navigation)
         gr.Markdown("# Studio\nTrain a model and watch it learn. A run goes on without this page.")
+        if is_shared():
+            page.load(_greet, None, gr.HTML(), queue=False, api_visibility="private")
         with gr.Tabs() as tabs:
             with gr.Tab("New run", id="new"):
-                fields, begin, trouble = _new_run()
+                filled, parts = _new_run()
             with gr.Tab("Watch", id="watch"):
-                watch = _watch(store)
+                watched = watch.draw(store, config, playground or _panel(navigation))
             with gr.Tab("Compare", id="compare"):
-                _compare(store)
-        chosen = watch["chosen"]
-
-        def launch(*values: Any) -> tuple[Any, ...]:
-            try:
-                run = start_run(store, config, Choice(*values))
-            except TriptychError as error:
-                return gr.skip(), gr.skip(), gr.update(value=f"**{error.message}**\n\n{error.hint}")
-            listed = gr.update(choices=_choices(store), value=run.run_id)
-            return listed, gr.update(selected="watch"), ""
-
-        started = begin.click(
-            launch, fields, [chosen, tabs, trouble], api_name="start", show_progress="hidden"
-        )
-        started.then(None, chosen, None, js=SHOW_RUN)
-        _keep_watching(page, store, config, watch, tabs)
+                sweep = compare.draw(store, page)
+            with gr.Tab("Learn", id="learn"):
+                learn.draw(store, config, page)
+        _connect_form(page, store, config, filled, parts, [watched.chosen, tabs, sweep])
+        watch.keep_watching(page, store, config, watched, tabs)
     return page
 
 
-def _new_run() -> tuple[list[Any], gr.Button, gr.Markdown]:
+def _panel(navigation: str) -> str:
+    """Under one address with the other panels, the Playground is beside this page."""
+    return "/playground/" if navigation else ""
+
+
+def _new_run() -> tuple[Form, dict[str, Any]]:
     """Draw the form of a new run."""
+    filled, parts = Form(), {}
     with gr.Row():
-        with gr.Column():
-            gr.Markdown("### 1. Text to learn from")
-            text = gr.Textbox(
-                label="Paste text", lines=8, placeholder="a few pages are enough to see it learn"
-            )
-            files = gr.File(
-                label="or upload files (txt, md, jsonl, csv, parquet)", file_count="multiple"
-            )
-            corpus = gr.Dropdown(corpora(), label="or a corpus you built", value=None)
-        with gr.Column():
-            gr.Markdown("### 2. How")
-            preset = gr.Radio(
-                list(PRESETS), value="quick", label="How long", info="; ".join(PRESETS_INFO)
-            )
-            size = gr.Dropdown(
-                ["nano", "micro", "tiny", "small", "medium", "large"],
-                value="nano",
-                label="Size of the model",
-                info="bigger learns more from much text, and takes longer",
-            )
-            name = gr.Textbox(label="Name", placeholder="my first model")
-            advanced = gr.Textbox(
-                label="Any other setting, one per line",
-                placeholder="train.learning_rate=0.01",
-                lines=3,
-            )
-            begin = gr.Button("Start training", variant="primary")
-            trouble = gr.Markdown("")
-    return [text, files, corpus, preset, size, name, advanced], begin, trouble
-
-
-PRESETS_INFO = [f"{name}: {seconds / 60:.0f} min" for name, seconds in PRESETS.items()]
-
-
-def _watch(store: RunStore) -> dict[str, Any]:
-    """Draw the place where one run is watched."""
+        with gr.Column(min_width=300):
+            form.draw_text(filled)
+            parts["look"] = gr.Button("Look at the text")
+            parts["corpus"] = gr.HTML()
+        with gr.Column(min_width=300):
+            form.draw_how(filled)
+    form.draw_advanced(filled)
+    with gr.Accordion("Several runs as one start", open=False):
+        parts["vary"] = gr.Textbox(
+            label="What to vary, one setting per line",
+            placeholder="train.seed=1,2,3\ntrain.learning_rate=0.01,0.03",
+            info="every combination becomes a run; several seeds show what is luck",
+            lines=3,
+        )
+    parts["advice"] = gr.HTML(elem_id="advice")
     with gr.Row():
-        chosen = gr.Dropdown(_choices(store), value=None, label="Run", scale=4)
-        pause = gr.Button("Stop (saves)", scale=1)
-        resume = gr.Button("Resume", scale=1)
-        cancel = gr.Button("End for good", scale=1, variant="stop")
-    head = gr.HTML()
-    with gr.Row():
-        loss = gr.HTML()
-        bpb = gr.HTML()
-    samples = gr.HTML()
-    with gr.Accordion("More curves", open=False):
-        more = gr.HTML()
-    with gr.Accordion("Log", open=False):
-        log = gr.HTML()
-    return {
-        "chosen": chosen,
-        "buttons": (pause, resume, cancel),
-        "shown": [head, loss, bpb, samples, more, log],
-    }
+        parts["estimate"] = gr.Button("Estimate time, memory and disk")
+        parts["begin"] = gr.Button("Start training", variant="primary")
+    parts["trouble"] = gr.Markdown("")
+    return filled, parts
 
 
-def _keep_watching(
-    page: gr.Blocks, store: RunStore, config: Config, watch: dict[str, Any], tabs: gr.Tabs
+def _connect_form(
+    page: gr.Blocks,
+    store: RunStore,
+    config: Config,
+    filled: Form,
+    parts: dict[str, Any],
+    places: list[Any],
 ) -> None:
-    """Show the chosen run's true state, now and as long as the page is open."""
-    chosen = watch["chosen"]
+    fields, trouble = filled.components, parts["trouble"]
+    chosen = places[0]
 
-    def look_at(run_id: str | None) -> list[str]:
-        return drawing.everything(store, config, run_id)
+    def launch(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
+        stay = [gr.skip()] * 3
+        yield *stay, "Reading the text…"
+        choice, visitor = filled.read(values[:-1]), who(request)
+        vary = [line.strip() for line in str(values[-1] or "").splitlines() if line.strip()]
+        try:
+            if vary:
+                resolved = configure(store, config, choice, visitor)
+                made = start_sweep(store, resolved, vary, name=choice.name, user=visitor.user)
+                named = made[0].request["sweep"]
+                chosen_sweep = gr.update(choices=[named], value=named)
+                yield gr.skip(), gr.update(selected="compare"), chosen_sweep, ""
+                return
+            run = start_run(store, config, choice, visitor)
+        except TriptychError as error:
+            yield *stay, _said(error)
+            return
+        listed = gr.update(choices=watch.choices_of(store, request), value=run.run_id)
+        yield listed, gr.update(selected="watch"), gr.skip(), ""
 
-    def arrive(request: gr.Request) -> tuple[Any, ...]:
-        wanted = dict(request.query_params).get("run") if request else None
-        choices = _choices(store)
-        known = wanted if wanted in [value for _, value in choices] else None
-        tab = gr.update(selected="watch") if known else gr.skip()
-        return gr.update(choices=choices, value=known), tab
+    def look(request: gr.Request, *values: Any) -> tuple[str, str]:
+        try:
+            resolved = configure(store, config, filled.read(values), who(request))
+        except TriptychError as error:
+            return gr.skip(), _said(error)
+        assert resolved.train.data is not None
+        return corpus.describe(resolved.train.data), ""
 
-    quiet: dict[str, Any] = {
-        "show_progress": "hidden",
-        "queue": False,
-        "api_visibility": "private",
+    def measure(request: gr.Request, *values: Any) -> tuple[str, str]:
+        try:
+            return _estimated(estimate(store, config, filled.read(values), who(request))), ""
+        except TriptychError as error:
+            return gr.skip(), _said(error)
+
+    started = parts["begin"].click(
+        launch, [*fields, parts["vary"]], [*places, trouble], api_name="start",
+        show_progress="hidden",
+    )  # fmt: skip
+    started.then(None, chosen, None, js=watch.SHOW_RUN)
+    outputs = [parts["corpus"], trouble]
+    parts["look"].click(look, fields, outputs, api_name="look", show_progress="minimal")
+    parts["estimate"].click(measure, fields, [parts["advice"], trouble], api_name="estimate")
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+
+    def advise(*values: Any) -> str:
+        return _warned(filled, values)
+
+    watched = [*filled.nine.values(), *filled.advanced.values(), filled.plain["other"]]
+    gr.on([component.change for component in watched], advise, fields, parts["advice"], **quiet)
+
+    def offer(request: gr.Request) -> tuple[Any, Any]:
+        user = who(request).user
+        built = corpus.corpora(corpora_of(store, user))
+        return gr.update(choices=[("none", ""), *built]), gr.update(choices=starts(store, user))
+
+    offered = [filled.plain["corpus"], filled.plain["start"]]
+    page.load(offer, None, offered, **quiet)
+    for component in offered:
+        component.focus(offer, None, offered, **quiet)
+
+
+def _warned(filled: Form, values: Any) -> str:
+    """Draw what is known to go wrong with the settings as they stand."""
+    from triptych.config import load_config
+
+    try:
+        said = warnings(load_config(None, filled.read(values).settings))
+    except TriptychError as error:
+        said = [error.message]
+    return _advice(said)
+
+
+def _advice(said: list[str]) -> str:
+    rows = "".join(f"<li>{escape(one)}</li>" for one in said)
+    return f'<ul class="advice">{rows}</ul>' if rows else ""
+
+
+def _estimated(found: dict[str, Any]) -> str:
+    figures = {
+        "time": clock(found["seconds"]),
+        "memory": size(found["memory_bytes"]),
+        "disk": size(found["disk_bytes"]),
+        "steps": f"{found['steps']:,}",
+        "tokens": short(found["tokens"]),
+        "passes over the text": f"{found['epochs']:.2g}",
+        "parameters": short(found["parameters"]),
     }
-    page.load(arrive, None, [chosen, tabs], **quiet)
-    chosen.change(look_at, chosen, watch["shown"], **quiet)
-    chosen.change(None, chosen, None, js=SHOW_RUN)
-    chosen.focus(lambda: gr.update(choices=_choices(store)), None, chosen, **quiet)
-    timer = gr.Timer(config.panels.refresh_s)
-    timer.tick(look_at, chosen, watch["shown"], **quiet)
-    acts = (control.pause, control.resume, control.cancel)
-    for button, act in zip(watch["buttons"], acts, strict=True):
-
-        def press(run_id: str | None, act: Any = act) -> list[str]:
-            if not run_id:
-                raise gr.Error("choose a run first", duration=4)
-            try:
-                act(store, run_id)
-            except TriptychError as error:
-                raise gr.Error(f"{error.message}. {error.hint}", duration=8) from error
-            return look_at(run_id)
-
-        button.click(press, chosen, watch["shown"], show_progress="hidden", api_name=act.__name__)
+    cells = "".join(
+        f"<div><b>{text}</b><span>{name}</span></div>" for name, text in figures.items()
+    )
+    return f'<div class="figures" id="estimate">{cells}</div>{_advice(found["warnings"])}'
 
 
-def _compare(store: RunStore) -> None:
-    """Draw the place where runs are laid over each other."""
-    which = gr.Dropdown(_choices(store), label="Runs", multiselect=True)
-    table = gr.HTML()
+def _greet(request: gr.Request) -> str:
+    user = who(request).user
+    if user:
+        name = escape(user.removeprefix("hub/"))
+        return f'<p>Signed in as <b>{name}</b>. <a href="/logout">Sign out</a></p>'
+    return (
+        f'<p><a href="{SIGN_IN}">Sign in</a> to train: a run belongs to whoever starts it, and is '
+        "published with their own token.</p>"
+    )
 
-    def draw(run_ids: list[str]) -> str:
-        return drawing.comparison(store, run_ids or [])
 
-    which.focus(lambda: gr.update(choices=_choices(store)), None, which, queue=False)
-    which.change(draw, which, table, show_progress="hidden", api_name="compare")
-
-
-def _choices(store: RunStore) -> list[tuple[str, str]]:
-    return [(f"{run.name} · {run.state} · {run.run_id}", run.run_id) for run in store.list()]
+def _said(error: TriptychError) -> str:
+    return f"**{error.message}**\n\n{error.hint}"

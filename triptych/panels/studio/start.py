@@ -1,106 +1,172 @@
-"""Turn what a visitor chose into a corpus and a queued run."""
+"""Turn what a visitor chose into settings, a corpus and a queued run."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-import shutil
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from triptych.config import Config, environment, load_config
+from triptych.config import Config, load_config
 from triptych.errors import UsageError
-from triptych.lm.data.build import build_corpus
-from triptych.lm.runs.store import Request, Run, RunStore, slug
-from triptych.lm.runs.supervisor import check_quota
+from triptych.hub.pull import is_repository, pull
+from triptych.lm.data.manifest import load_manifest
+from triptych.lm.model.config import ModelConfig
+from triptych.lm.runs.advice import warnings
+from triptych.lm.runs.control import checkpoint_folder
+from triptych.lm.runs.rights import check_request, corpora_of
+from triptych.lm.runs.store import Request, Run, RunStore
+from triptych.lm.train.recipe import context_for
+from triptych.panels.studio import corpus
+from triptych.panels.studio.visitor import Visitor
 
 PRESETS = {"quick": 60.0, "medium": 600.0, "extended": 3600.0}
-MIN_TEXT_CHARS = 2000
+ESTIMATE_S = 300.0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the form holds."""
+    """What the form holds. `settings` are lines such as `train.steps=100`."""
 
-    text: str
-    files: Sequence[str] | None
-    corpus: str | None
-    preset: str
-    size: str
-    name: str
-    advanced: str
-
-
-def corpora() -> list[tuple[str, str]]:
-    """List the corpora under the home folder."""
-    folder = environment.home() / "data"
-    found = sorted(folder.glob("*/manifest.json")) if folder.is_dir() else []
-    return [(path.parent.name, str(path.parent)) for path in found]
+    text: str = ""
+    files: Sequence[str] = ()
+    dataset: str = ""
+    corpus: str = ""
+    start: str = ""
+    preset: str = "quick"
+    size: str = "nano"
+    name: str = ""
+    batch: int | None = None
+    accumulation: int | None = None
+    settings: Sequence[str] = field(default_factory=list)
 
 
-def start_run(store: RunStore, config: Config, choice: Choice, user: str = "local") -> Run:
+def start_run(store: RunStore, config: Config, choice: Choice, visitor: Visitor) -> Run:
     """Build the corpus if there is none yet, and queue the run.
 
     Raises: UsageError without text, DataError for text that cannot be learned from, ConfigError
-        for a wrong setting, RunError over quota.
+        for a wrong setting, RunError over quota, AccessDenied for who has not signed in.
     """
-    settings = [line.strip() for line in choice.advanced.splitlines() if line.strip()]
+    resolved = configure(store, config, choice, visitor)
+    started = Request.of(resolved, name=choice.name or "untitled", user=visitor.user)
+    return store.create(replace(started, parent=_parent(choice.start)))
+
+
+def configure(store: RunStore, config: Config, choice: Choice, visitor: Visitor) -> Config:
+    """Resolve a choice to a configuration that is allowed, building its corpus."""
+    visitor.require_name()
     # Checked before anything is built, so that a typing mistake costs nothing.
-    load_config(None, settings)
-    check_quota(store, config.runs, user, None)
-    corpus = _corpus(config, choice)
-    chosen = [
-        f"train.data={corpus}",
+    asked = load_config(None, [*_timing(choice), *choice.settings])
+    check_request(store, config.runs, asked, visitor.user)
+    begin = _start_folder(store, choice.start, visitor)
+    data = _data(store, config, choice, visitor, str(begin or ""))
+    settings = [
         f"model.size={choice.size}",
-        f"train.budget_s={PRESETS[choice.preset]:g}",
+        *_timing(choice),
         "train.sample_tokens=48",
-        *settings,
+        *_batch(choice, data),
+        *choice.settings,
     ]
-    resolved = load_config(None, chosen)
-    return store.create(Request.of(resolved, name=choice.name or "untitled", user=user))
+    if not any(setting.startswith("train.data=") for setting in choice.settings):
+        settings.append(f"train.data={data}")
+    resolved = load_config(None, settings)
+    check_request(store, config.runs, resolved, visitor.user)
+    if begin:
+        # Named only now: it was looked up with the visitor's own rights.
+        return load_config(None, [*settings, f"train.init_from={begin}"])
+    return resolved
 
 
-def _corpus(config: Config, choice: Choice) -> Path:
+def estimate(store: RunStore, config: Config, choice: Choice, visitor: Visitor) -> dict[str, Any]:
+    """Measure what the run would take, in a process of its own.
+
+    Returns: the values of `lm/runs/estimate`, and `warnings`.
+    """
+    resolved = configure(store, config, choice, visitor)
+    made = Request.of(resolved)
+    settings = [
+        f"{section}.{name}={_written(value)}"
+        for section in ("model", "train")
+        for name, value in made.config[section].items()
+        if value is not None
+    ]
+    told = corpus.run_triptych(
+        ["runs", "estimate", "--json", *settings], Visitor(visitor.user), ESTIMATE_S
+    )
+    values: dict[str, Any] = json.loads(told.strip().splitlines()[-1])
+    return {**values, "warnings": warnings(resolved)}
+
+
+def starts(store: RunStore, user: str) -> list[tuple[str, str]]:
+    """List what a run can start from: nothing, or the checkpoints of one's own runs."""
+    found = [("from scratch", "")]
+    for run in store.list(user=user):
+        places = run.path / "checkpoints"
+        for folder in sorted(places.glob("step-*"), reverse=True)[:3] if places.is_dir() else ():
+            step = int(folder.name.removeprefix("step-"))
+            found.append((f"{run.name} · step {step:,}", f"{run.run_id}/{folder.name}"))
+    return found
+
+
+def _timing(choice: Choice) -> list[str]:
+    seconds = PRESETS.get(choice.preset)
+    return [f"train.budget_s={seconds:g}"] if seconds else []
+
+
+def _batch(choice: Choice, data: Path) -> list[str]:
+    """Turn sequences and accumulations into tokens, at the length the recipe will choose."""
+    if choice.batch is None and choice.accumulation is None:
+        return []
+    sequences, times = choice.batch or 8, choice.accumulation or 1
+    tokens = load_manifest(data)["counts"]["train"]["tokens"]
+    asked = load_config(None, choice.settings).train
+    context = context_for(asked, ModelConfig.of_size(choice.size), tokens)
+    return [
+        f"train.context_length={context}",
+        f"train.micro_batch={sequences}",
+        f"train.batch_tokens={sequences * times * context}",
+    ]
+
+
+def _data(
+    store: RunStore, config: Config, choice: Choice, visitor: Visitor, tokenizer: str
+) -> Path:
+    own = corpora_of(store, visitor.user)
     if choice.corpus:
         return Path(choice.corpus)
-    sources = [Path(file) for file in choice.files or []]
-    if not sources and not choice.text.strip():
-        raise UsageError("there is no text to learn from", hint="paste some, or choose a corpus")
-    if not sources and len(choice.text) < MIN_TEXT_CHARS:
+    return corpus.build(
+        own,
+        config,
+        visitor,
+        text=choice.text,
+        files=choice.files,
+        dataset=choice.dataset.strip(),
+        tokenizer=tokenizer,
+        name=choice.name,
+    )
+
+
+def _start_folder(store: RunStore, start: str, visitor: Visitor) -> Path | None:
+    if not start:
+        return None
+    run_id, _, checkpoint = start.partition("/")
+    if checkpoint.startswith("step-"):
+        run = store.get(run_id)
+        if run.user != visitor.user:
+            raise UsageError(f"no run {run_id}", hint="choose one of your own")
+        return checkpoint_folder(run, checkpoint)
+    if not is_repository(start):
         raise UsageError(
-            f"{len(choice.text):,} characters are too few to learn from",
-            hint=f"paste at least {MIN_TEXT_CHARS:,}; a few pages",
+            f"{start!r} names no checkpoint", hint="choose one from the list, or write owner/name"
         )
-    digest = hashlib.sha256(choice.text.encode())
-    for source in sources:
-        digest.update(source.read_bytes())
-    out = environment.home() / "data" / f"{slug(choice.name) or 'pasted'}-{digest.hexdigest()[:8]}"
-    if (out / "manifest.json").exists():
-        return out
-    with tempfile.TemporaryDirectory() as folder:
-        texts = Path(folder) / "text"
-        texts.mkdir()
-        for number, source in enumerate(sources):
-            shutil.copy(source, texts / f"{number}-{source.name}")
-        for number, part in enumerate(documents(choice.text)):
-            (texts / f"part-{number:04d}.txt").write_text(part, encoding="utf-8")
-        vocabulary = 1024 if not sources else config.data.vocab_size
-        settings = [f"data.vocab_size={vocabulary}"]
-        build_corpus([str(texts)], out, load_config(None, settings).data)
-    return out
+    return pull(start, visitor.hub())
 
 
-def documents(text: str, about_chars: int = 2000) -> list[str]:
-    """Cut pasted text at paragraph ends into documents, so that some can be held out."""
-    parts: list[str] = []
-    current = ""
-    for paragraph in re.split(r"(?<=\n)\s*\n", text):
-        current += paragraph + "\n"
-        if len(current) >= about_chars:
-            parts.append(current)
-            current = ""
-    if current.strip():
-        parts.append(current)
-    return parts
+def _parent(start: str) -> Mapping[str, Any] | None:
+    run_id, _, checkpoint = start.partition("/")
+    return {"run_id": run_id, "checkpoint": checkpoint} if checkpoint.startswith("step-") else None
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
