@@ -43,7 +43,7 @@ def main() -> None:
     """Measure and write results/generate.json and .md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float16", "q8_0"))
+    parser.add_argument("--dtype", default="float16", choices=("bfloat16", "float16", "q8_0"))
     parser.add_argument("--small-only", action="store_true")
     args = parser.parse_args()
     found: Found = {"machine": environment(), "rounds": args.rounds, "width": args.dtype}

@@ -29,8 +29,8 @@ class ServeConfig:
     drain_s: Annotated[float, Field(ge=0.0)] = 30.0
     """Seconds that running answers are given to finish after SIGTERM."""
 
-    kv_cache_bytes: Annotated[int, Field(ge=2**20)] = 40 * 2**20
+    kv_cache_bytes: Annotated[int, Field(ge=2**20)] = 32 * 2**20
     """Memory of the attention cache that all answers of one llama.cpp model share."""
 
-    prompt_cache_bytes: Annotated[int, Field(ge=0)] = 0
-    """Memory in which llama.cpp keeps the state of earlier prompts beyond the running ones."""
+    prompt_cache_bytes: Annotated[int, Field(ge=2**20)] = 8 * 2**20
+    """Memory in which llama.cpp keeps ended prompts, so that the cache above holds running ones."""

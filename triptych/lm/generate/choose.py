@@ -64,8 +64,8 @@ def open_engine(
     model: str = "",
     revision: str = "",
     adapters: Mapping[str, Path] | None = None,
-    kv_cache_bytes: int = 40 * 2**20,
-    prompt_cache_bytes: int = 0,
+    kv_cache_bytes: int = 32 * 2**20,
+    prompt_cache_bytes: int = 8 * 2**20,
 ) -> Engine:
     """Open a model folder with the engine that `choose_engine` names.
 

@@ -78,8 +78,8 @@ class LlamaCppOptions:
     threads: int = 0
     max_batch: int = 16
     kv_cache_tokens: int = 0
-    kv_cache_bytes: int = 40 * 2**20
-    prompt_cache_bytes: int = 0
+    kv_cache_bytes: int = 32 * 2**20
+    prompt_cache_bytes: int = 8 * 2**20
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
 
@@ -140,7 +140,9 @@ class LlamaCppEngine(Engine):
         params.kv_unified = True
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or -1
-        params.cache_ram_mib = options.prompt_cache_bytes // 2**20
+        # Ended prompts move here from the attention cache. Left there they slow every answer: each
+        # step reads the whole of what is used (measured: 150 instead of 230 tokens/s).
+        params.cache_ram_mib = max(1, options.prompt_cache_bytes // 2**20)
         if options.dtype == "f32":
             # Asked for exactness: the half-precision cache and kernel alone cost 1e-2 in nats.
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
