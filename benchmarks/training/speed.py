@@ -71,8 +71,8 @@ def run(texts: Path, *, quick: bool) -> tuple[dict[str, Any], str]:
     rows = "\n".join(
         f"| {name} | {speed:,.0f} | {speed * flops / rate:.0%} |" for name, speed in speeds.items()
     )
-    text = f"""`small` with the Llama shape ({shape.num_parameters:,} parameters), batch {batch.rows} x \
-{batch.context}, bfloat16, fused AdamW, median of {steps} steps.
+    text = f"""`small` with the Llama shape ({shape.num_parameters:,} parameters), batch \
+{batch.rows} x {batch.context}, bfloat16, fused AdamW, median of {steps} steps.
 
 | | tokens per second | of the matrix rate |
 |---|---|---|
