@@ -100,6 +100,10 @@ class ObjectStore:
                 "INSERT OR IGNORE INTO repository_objects (repository_id, sha256) VALUES (?, ?)",
                 [(repository_id, sha256) for sha256 in sha256s],
             )
+            connection.executemany(
+                "UPDATE objects SET touched_at = ? WHERE sha256 = ?",
+                [(time.time(), sha256) for sha256 in sha256s],
+            )
 
     def holders(self, sha256: str) -> tuple[int, list[int]] | None:
         """Return a file's size and the repositories that have it, or None when it is not here."""

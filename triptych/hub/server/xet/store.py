@@ -120,6 +120,10 @@ class XetStore:
             sha256, size = self._verify(file)
             name = hashes.to_text(file.hash)
             with self.database.transaction() as connection:
+                connection.executemany(
+                    "UPDATE xorbs SET touched_at = ? WHERE hash = ?",
+                    [(time.time(), hashes.to_text(term.xorb)) for term in file.terms],
+                )
                 connection.execute(
                     "INSERT OR IGNORE INTO xet_files (hash, size, terms, sha256)"
                     " VALUES (?, ?, ?, ?)",
