@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from triptych.hub.server.identity.oauth import register_client, space_credentials
+from triptych.hub.server.identity.tokens import create_token
 from triptych.hub.server.repositories import catalog
 
 if TYPE_CHECKING:
@@ -132,6 +133,23 @@ def test_a_wrong_secret_address_or_proof_gets_no_token(
     assert redeem(client, redirect_uri=RETURN + "x") == 400
     assert redeem(client, code="x") == 400
     assert redeem(client) == 200
+
+
+def test_nobody_hands_on_more_than_they_have(
+    hub: RunningHub, browser: Browser, client: tuple[str, str]
+) -> None:
+    """Signed in with a reading token, a person cannot make an application write."""
+    user, _ = hub.user()
+    reader = create_token(hub.hub.database, user, "reader", "read")
+    browser.sign_in(reader)
+    code = code_for(browser, wish(client[0], scope="openid read-repos write-repos"))
+    form = {"grant_type": "authorization_code", "code": code, "redirect_uri": RETURN}
+    answer = httpx.post(f"{hub.url}/oauth/token", data=form, auth=client).json()
+    assert answer["scope"] == "openid read-repos"
+    who = hub.api(answer["access_token"]).whoami()
+    assert who["auth"]["accessToken"]["role"] == "read"
+    page = browser.http.get("/settings/tokens")
+    assert browser.send_form(page, name="more", role="write", revoke="").status_code == 403
 
 
 def test_a_form_from_elsewhere_is_refused(

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from triptych.errors import HubRefused, UsageError
 from triptych.hub.server.database import Database
 from triptych.hub.server.identity.accounts import Account
-from triptych.hub.server.identity.tokens import create_token, digest
+from triptych.hub.server.identity.tokens import Identity, create_token, digest
 from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.vault import Vault
 
@@ -203,6 +203,14 @@ def make_token(
         role = "read" if "read-repos" in scopes else "fineGrained"
     name = f"signed in at {client.name}, {secrets.token_hex(4)}"
     return create_token(database, user, name, role, expires_in_s=lasting_s, prefix="hf_oauth_")
+
+
+def within_reach(identity: Identity, scopes: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those scopes that a person can hand on: nobody gives more than they have."""
+    beyond = {"write": set(), "read": {"write-repos", "manage-repos"}}.get(
+        identity.scope, {"read-repos", "write-repos", "manage-repos"}
+    )
+    return tuple(scope for scope in scopes if scope not in beyond)
 
 
 def secret_fits(client: Client, secret: str) -> bool:

@@ -217,7 +217,7 @@ def _client(call: Call, client_id: str) -> Client | None:
 async def _send_back(call: Call, client: Client, fields: dict[str, str]) -> Response:
     _, redirect_uri, scopes = await in_thread(_wish, call, fields)
     grant = Grant(
-        client.id, call.who.account_id, redirect_uri, scopes,
+        client.id, call.who.account_id, redirect_uri, oauth.within_reach(call.who, scopes),
         fields.get("nonce", ""), fields.get("code_challenge", ""),
     )  # fmt: skip
     code = await in_thread(oauth.make_code, call.hub.database, grant)

@@ -37,6 +37,7 @@ class Identity:
     token_id: int
     token_name: str
     scope: str
+    expires_at: float | None = None
     memberships: Mapping[int, str] = field(default_factory=dict)
     """Role by account id of the organisation."""
     grants: Mapping[int, str] = field(default_factory=dict)
@@ -83,6 +84,7 @@ def create_token(
     expires_at = now + expires_in_s if expires_in_s else None
     try:
         with database.transaction() as connection:
+            connection.execute("DELETE FROM tokens WHERE expires_at <= ?", (now,))
             token_id = connection.execute(
                 "INSERT INTO tokens (user_id, name, role, hash, hint, created_at, expires_at)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -146,6 +148,7 @@ def identity_of(database: Database, row: Row) -> Identity:
         token_id=row["id"],
         token_name=row["token_name"],
         scope=row["role"],
+        expires_at=row["expires_at"],
         memberships={r["org_id"]: r["role"] for r in memberships},
         grants={r["repository_id"]: r["role"] for r in grants},
     )

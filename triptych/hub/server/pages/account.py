@@ -67,6 +67,8 @@ async def change_tokens(call: Call) -> Response:
     form = await read_form(call)
     if call.who.scope != "write":
         raise HubRefused(403, "Sign in with a token that writes to manage tokens")
+    if call.who.expires_at is not None:
+        raise HubRefused(403, "A token that ends cannot make or revoke others")
     if form.get("revoke"):
         await in_thread(revoke_token, call.hub.database, call.who.account_id, form["revoke"])
         return RedirectResponse("/settings/tokens", 303)
