@@ -13,6 +13,7 @@ from triptych.config import Config, environment
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.store import RunStore
 from triptych.panels import look
+from triptych.panels.console import drawing as console_drawing
 from triptych.panels.console.page import build_page as console_page
 from triptych.panels.landing import landing, navigation
 from triptych.panels.playground import drawing as playground_drawing
@@ -49,11 +50,11 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
         return {"status": "ok"}
 
     options = look.options()
-    options["css"] += playground_drawing.CSS
+    options["css"] += playground_drawing.CSS + console_drawing.CSS
     pages = {
         "/studio": studio_page(store, config, navigation("Studio")),
         "/playground": playground_page(config, store, shelf, navigation=navigation("Playground")),
-        "/console": console_page(gateway, navigation("Console")),
+        "/console": console_page(gateway, navigation("Console"), hub),
     }
     for path, page in pages.items():
         app = gr.mount_gradio_app(app, page, path=path, **options)

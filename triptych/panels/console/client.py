@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import quote
 
@@ -11,6 +12,7 @@ import orjson
 from triptych.errors import TierError
 
 TIMEOUT_S = 10.0
+PROBE_S = 65.0  # a real request to a model that may have to wake
 
 
 class GatewayClient:
@@ -19,6 +21,7 @@ class GatewayClient:
     def __init__(self, address: str, key: str) -> None:
         self.address = address.rstrip("/")
         self._key = key.strip()
+        self.role = ""
 
     def __repr__(self) -> str:
         return f"GatewayClient({self.address!r})"
@@ -30,36 +33,76 @@ class GatewayClient:
 
         Raises: TierError in the gateway's own words.
         """
-        given = {name: str(value) for name, value in query.items() if value not in (None, "")}
         data = None if body is None else orjson.dumps(body)
-        headers = {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=PROBE_S if path.endswith("/test") else TIMEOUT_S)
         try:
             async with (
                 aiohttp.ClientSession(timeout=timeout) as session,
                 session.request(
-                    method, self.address + path, data=data, params=given, headers=headers
+                    method, self.address + path, data=data, params=_given(query),
+                    headers=self._headers(),
                 ) as answer,
-            ):
+            ):  # fmt: skip
                 content = await answer.read()
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise TierError(
-                f"the gateway at {self.address} does not answer",
-                hint="start it: triptych gateway serve",
-                code="gateway_away",
-            ) from error
+            raise self._away() from error
         return _checked(status, content)
+
+    async def lines(self, path: str, **query: str | float | None) -> AsyncIterator[bytes]:
+        """Read a route that answers with lines, one at a time.
+
+        Raises: TierError in the gateway's own words.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_read=TIMEOUT_S)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout, read_bufsize=2**22) as session,
+                session.get(
+                    self.address + path, params=_given(query), headers=self._headers()
+                ) as answer,
+            ):
+                if answer.status >= 400:
+                    _checked(answer.status, await answer.read())
+                async for line in answer.content:
+                    yield line
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._away() from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self._key}", "content-type": "application/json"}
+
+    def _away(self) -> TierError:
+        return TierError(
+            f"the gateway at {self.address} does not answer",
+            hint="start it: triptych gateway serve",
+            code="gateway_away",
+        )
 
     async def me(self) -> dict[str, Any]:
         """Say who is signed in."""
         who: dict[str, Any] = await self.ask("GET", "/api/me")
+        self.role = str(who["role"])
         return who
+
+    async def one_request(self, request_id: str) -> dict[str, Any]:
+        """Give one request with its attempts."""
+        found: dict[str, Any] = await self.ask("GET", f"/api/requests/{segment(request_id)}")
+        return found
 
     async def set_flag(self, key: str, value: bool | str, version: int | None) -> None:
         """Set a flag, unless somebody changed it since it was read."""
         body = {"value": value, "expected_version": version}
-        await self.ask("PUT", f"/admin/flags/{quote(key, safe='')}", body)
+        await self.ask("PUT", f"/admin/flags/{segment(key)}", body)
+
+
+def segment(text: str) -> str:
+    """Write a text as one segment of a path, whatever it contains."""
+    return quote(text.strip(), safe="")
+
+
+def _given(query: dict[str, str | float | None]) -> dict[str, str]:
+    return {name: str(value) for name, value in query.items() if value not in (None, "")}
 
 
 def _checked(status: int, content: bytes) -> Any:

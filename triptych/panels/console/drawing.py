@@ -11,18 +11,36 @@ from triptych.panels.charts import line_chart
 from triptych.words import short
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str) -> str:
-    """Draw rows under headings; `columns` maps a field to its heading."""
+def table(
+    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str, pick: str = ""
+) -> str:
+    """Draw rows under headings; `columns` maps a field to its heading.
+
+    The cells of the column `pick` are buttons that choose their row.
+    """
     if not rows:
         return f'<p class="quiet">{escape(empty)}</p>'
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in columns.values())
     body = "".join(
         "<tr>"
-        + "".join(f"<td>{escape(_cell(name, row.get(name)))}</td>" for name in columns)
+        + "".join(
+            "<td>"
+            + (_picking(row[name]) if name == pick else escape(_cell(name, row.get(name))))
+            + "</td>"
+            for name in columns
+        )
         + "</tr>"
         for row in rows
     )
-    return f'<div class="table"><table class="plain"><tr>{head}</tr>{body}</table></div>'
+    return (
+        '<div class="table" tabindex="0" role="region" aria-label="Table">'
+        f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def _picking(value: Any) -> str:
+    text = escape(str(value), quote=True)
+    return f'<button type="button" class="pick" data-pick="{text}">{text}</button>'
 
 
 def figures(values: Mapping[str, str]) -> str:
@@ -39,15 +57,17 @@ def overview(totals: Sequence[Mapping[str, Any]], buckets: Sequence[Mapping[str,
     if not totals or not totals[0].get("requests"):
         return '<p class="quiet">No request in the last hour. Send one to the address above.</p>'
     row = totals[0]
-    asked, failed = int(row["requests"]), int(row.get("failed") or 0)
+    asked, failed = int(row["requests"]), int(row.get("failures") or 0)
     shown = {
         "requests": short(asked),
         "failed": f"{failed} ({failed / asked:.1%})",
+        "fell back": f"{int(row.get('fallbacks') or 0) / asked:.1%}",
         "tokens in": short(float(row.get("input_tokens") or 0)),
         "tokens out": short(float(row.get("output_tokens") or 0)),
+        "cost": f"${int(row.get('cost_microusd') or 0) / 1e6:,.2f}",
     }
-    if row.get("latency_s") is not None:
-        shown["mean latency"] = f"{float(row['latency_s']) * 1000:,.0f} ms"
+    if row.get("latency_mean_s") is not None:
+        shown["mean latency"] = f"{float(row['latency_mean_s']) * 1000:,.0f} ms"
     now_s = time.time()
     points = [
         ((float(bucket["bucket"]) - now_s) / 60, float(bucket["requests"])) for bucket in buckets
@@ -77,16 +97,193 @@ REQUEST_COLUMNS = {
 
 def requests(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw a page of requests, newest first."""
-    return table(rows, REQUEST_COLUMNS, "No request matches.")
+    return table(rows, REQUEST_COLUMNS, "No request matches these filters.", pick="request_id")
+
+
+def shares(title: str, rows: Sequence[Mapping[str, Any]], by: str) -> str:
+    """Draw how requests divide, as bars with their share beside them."""
+    total = sum(int(row["requests"]) for row in rows)
+    if not total:
+        return ""
+    ordered = sorted(rows, key=lambda row: -int(row["requests"]))
+    bars = "".join(
+        f"<tr><th scope='row'>{escape(str(row[by] or 'nobody'))}</th>"
+        f"<td class='wide'><div class='bar'><i style='width:{int(row['requests']) / total:.1%}'>"
+        f"</i></div></td><td>{int(row['requests']) / total:.0%}</td></tr>"
+        for row in ordered
+    )
+    return f'<table class="plain"><caption>{escape(title)}</caption><tbody>{bars}</tbody></table>'
+
+
+def waterfall(request: Mapping[str, Any]) -> str:
+    """Draw one request: what was decided and why, and every attempt on one time axis."""
+    tries: Sequence[Mapping[str, Any]] = request["tries"]
+    start = float(request["created_at"])
+    whole = max(
+        float(request.get("latency_s") or 0.0),
+        *(float(t["created_at"]) - start + float(t["latency_s"] or 0.0) for t in tries),
+        1e-3,
+    )
+    rows = "".join(_attempt(t, start, whole) for t in tries)
+    flags = ", ".join(f"{key} = {value}" for key, value in (request.get("flags") or {}).items())
+    facts = {
+        "asked": f"{request['model_asked']} ({request['tier_asked']})",
+        "served": f"{request.get('tier_served') or 'nobody'} by {request.get('model') or '–'}",
+        "revision": request.get("revision"),
+        "decided because": request.get("reason"),
+        "fell back because": request.get("fallback_reason"),
+        "outcome": f"{request['outcome']}, status {request['status']}",
+        "error": request.get("error_code"),
+        "company": request.get("company_id"),
+        "user": request.get("user_id"),
+        "key": request.get("key_id"),
+        "tokens": f"{request.get('input_tokens') or 0} in, {request.get('output_tokens') or 0} out",
+        "latency": _cell("latency_s", request.get("latency_s")),
+        "until the first token": _cell("ttft_s", request.get("ttft_s")),
+        "ours of it": _cell("overhead_s", request.get("overhead_s")),
+        "consent": request.get("consent"),
+        f"flags, version {request.get('flags_version')}": flags,
+    }
+    listed = "".join(
+        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>"
+        for name, value in facts.items()
+        if value not in (None, "", "–")
+    )
+    attempts = f'<div class="waterfall">{rows}</div>' if tries else (
+        '<p class="quiet">Nobody was asked.</p>'
+    )  # fmt: skip
+    name = escape(str(request["request_id"]))
+    return f'<section><h3>{name}</h3>{attempts}<dl class="facts">{listed}</dl></section>'
+
+
+def _attempt(tried: Mapping[str, Any], start: float, whole: float) -> str:
+    latency = float(tried["latency_s"] or 0.0)
+    left = min(0.98, max(0.0, float(tried["created_at"]) - start) / whole)
+    width = max(0.01, min(1 - left, latency / whole))
+    said = f"{tried['number']}. {tried['upstream']}: {tried['outcome']}"
+    if tried.get("error_code"):
+        said += f" ({tried['error_code']})"
+    state = "good" if tried["outcome"] == "ok" else "bad"
+    return (
+        f"<div><span>{escape(said)}</span><div class='track'>"
+        f"<i class='{state}' style='margin-left:{left:.2%};width:{width:.2%}'></i></div>"
+        f"<span>{latency * 1000:,.0f} ms</span></div>"
+    )
+
+
+def audit(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw who did what."""
+    columns = {
+        "sequence": "no.",
+        "created_at": "when",
+        "actor": "who",
+        "action": "did",
+        "subject": "to",
+        "before": "before",
+        "after": "after",
+    }
+    return table([_brief(row) for row in rows], columns, "Nothing was changed yet.")
+
+
+def _brief(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "before": change(row["before"]), "after": change(row["after"])}
+
+
+def change(value: Any) -> str:
+    """Write one side of an audited change in a few words."""
+    if isinstance(value, Mapping):
+        parts = (f"{name}: {_value(inner)}" for name, inner in value.items())
+        return ", ".join(parts)[:300]
+    return "" if value is None else str(value)[:300]
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping) and "defaultVariant" in value:
+        return str(value["defaultVariant"]) + (" with a rule" if value.get("targeting") else "")
+    return str(value)
+
+
+def feedback(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw what people said, newest first."""
+    columns = {
+        "feedback_id": "feedback",
+        "created_at": "when",
+        "kind": "kind",
+        "label": "counts as",
+        "value": "said",
+        "author": "by",
+        "company_id": "company",
+        "request_id": "request",
+        "model": "model",
+    }
+    shown = [{**row, "value": change(row["value"])} for row in rows]
+    return table(shown, columns, "No feedback yet. The Playground asks for it.", pick="feedback_id")
+
+
+def beside(example: Mapping[str, Any]) -> str:
+    """Draw the question, the answer and what somebody wrote instead, side by side."""
+    asked = example["messages"][-1]["content"] if example["messages"] else ""
+    instead = example.get("chosen", example.get("value", example["label"]))
+    columns = {"asked": asked, "answered": example["completion"], "said about it": instead}
+    cells = "".join(
+        f'<div><h4>{escape(name)}</h4><div class="sample">{escape(str(text))}</div></div>'
+        for name, text in columns.items()
+    )
+    return f'<div class="beside">{cells}</div>'
 
 
 def _cell(name: str, value: Any) -> str:
     if value is None or value == "":
         return "–"
-    if name in ("created_at", "at", "last_used_at"):
-        return time.strftime("%H:%M:%S", time.localtime(float(value)))
+    if name.endswith("_at"):
+        return _when(float(value))
     if name.endswith("_s") and isinstance(value, int | float):
         return f"{value * 1000:,.0f} ms"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "–"
     return str(value)
+
+
+def _when(at: float) -> str:
+    today = time.strftime("%F") == time.strftime("%F", time.localtime(at))
+    return time.strftime("%H:%M:%S" if today else "%F %H:%M", time.localtime(at))
+
+
+def facts(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str]) -> str:
+    """Draw some rows as lists of facts, side by side."""
+    lists = "".join(
+        "<dl class='facts'>"
+        + "".join(
+            f"<dt>{escape(heading)}</dt><dd>{escape(_cell(name, row.get(name)))}</dd>"
+            for name, heading in names.items()
+        )
+        + "</dl>"
+        for row in rows
+    )
+    return f'<div class="beside">{lists}</div>'
+
+
+CSS = """
+table.plain th[scope=row] { font-weight: 400; white-space: nowrap; }
+table.plain td.wide { width: 60%; }
+table.plain caption { text-align: left; font-weight: 600; padding: .3rem 0; }
+table.plain td { max-width: 22rem; overflow-wrap: anywhere; }
+button.pick { font: inherit; color: inherit; background: none; border: 0; padding: 0;
+              text-decoration: underline; cursor: pointer; text-align: left; }
+.trouble { border-left: 3px solid #b3261e; padding: .3rem .8rem; }
+.asking, .attention { border-left: 3px solid #b4532a; padding: .3rem .8rem; }
+.beside { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); }
+.waterfall > div { display: grid; grid-template-columns: minmax(9rem, 16rem) 1fr 5rem; gap: .6rem;
+                   align-items: center; padding: .15rem 0; }
+.waterfall .track { height: .8rem; background: var(--border-color-primary); border-radius: .2rem; }
+.waterfall i { display: block; height: 100%; border-radius: .2rem; min-width: 3px; }
+.waterfall i.good { background: #2f7d32; }
+.waterfall i.bad { background: #b3261e; }
+dl.facts { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; }
+dl.facts dt { color: var(--body-text-color-subdued); } dl.facts dd { margin: 0;
+              overflow-wrap: anywhere; }
+@media (max-width: 480px) { .waterfall > div { grid-template-columns: 1fr; }
+                            dl.facts { grid-template-columns: 1fr; } }
+"""

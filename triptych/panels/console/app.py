@@ -1,0 +1,20 @@
+"""The Console as an application of its own, beside the gateway or as a Space."""
+
+from __future__ import annotations
+
+import gradio as gr
+from fastapi import FastAPI
+
+from triptych.panels import look
+from triptych.panels.console import drawing
+from triptych.panels.console.page import build_page
+
+
+def build_app(gateway: str, hub: str | None = None) -> FastAPI:
+    """Serve the Console for a gateway, and for the hub that holds its Spaces."""
+    options = look.options()
+    options["css"] += drawing.CSS
+    app: FastAPI = gr.mount_gradio_app(
+        FastAPI(title="Triptych Console"), build_page(gateway, hub=hub), path="/", **options
+    )
+    return app

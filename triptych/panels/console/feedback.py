@@ -1,0 +1,101 @@
+"""The room of feedback: what people said, corrections beside the answer, export for training."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import orjson
+
+from triptych.errors import TierError
+from triptych.panels.console import drawing
+from triptych.panels.console.client import GatewayClient
+from triptych.panels.console.room import QUIET, Room, complaint, picked, picking_table, told
+
+KINDS = ["", "rating", "thumb", "correction", "comment", "preference", "automatic"]
+PAGE = 50
+
+
+def draw(client: gr.State) -> Room:
+    """Draw the room."""
+    with gr.Row():
+        kind = gr.Dropdown(KINDS, label="Kind", value="", min_width=140)
+        company = gr.Textbox(label="Company", min_width=140)
+        look = gr.Button("Look again", variant="primary")
+        older = gr.Button("Older", interactive=False)
+    rows = picking_table()
+    beside = gr.HTML()
+    gr.Markdown("Training examples are exported only where consent allowed keeping their content.")
+    export = gr.Button("Export training examples")
+    said = gr.HTML()
+    file = gr.File(label="Examples, one JSON object a line", visible=False)
+    last = gr.State(None)
+    outputs = [rows, last, older]
+
+    async def load(who: GatewayClient | None, wanted: str, about: str) -> tuple[Any, ...]:
+        return await _page(who, wanted, about, None)
+
+    async def further(who: Any, wanted: str, about: str, end: float | None) -> tuple[Any, ...]:
+        return await _page(who, wanted, about, end)
+
+    async def choose(who: GatewayClient | None, event: gr.EventData) -> Any:
+        chosen = picked(event)
+        return await _beside(who, chosen) if chosen else gr.skip()
+
+    gr.on([look.click, kind.change, company.submit], load, [client, kind, company], outputs,
+          **QUIET)  # fmt: skip
+    older.click(further, [client, kind, company, last], outputs, **QUIET)
+    rows.click(choose, client, beside, **QUIET)
+    export.click(_export, [client, company], [file, said], **QUIET)
+    return Room(load, [client, kind, company], outputs)
+
+
+async def _page(
+    who: GatewayClient | None, kind: str, company: str, before: float | None
+) -> tuple[Any, ...]:
+    if who is None:
+        return "", None, gr.skip()
+    try:
+        answer = await who.ask(
+            "GET", "/api/feedback", kind=kind, company_id=company.strip(), before=before, limit=PAGE
+        )
+    except TierError as error:
+        return complaint(error), before, gr.skip()
+    found = answer["feedback"]
+    end = found[-1]["created_at"] if len(found) == PAGE else None
+    return drawing.feedback(found), end, gr.update(interactive=end is not None)
+
+
+async def _beside(who: GatewayClient | None, feedback_id: str) -> str:
+    """Put what was answered and what was said about it side by side."""
+    if who is None:
+        return ""
+    try:
+        async for line in who.lines("/api/feedback/export"):
+            example = orjson.loads(line)
+            if example["provenance"]["feedback_id"] == feedback_id:
+                return drawing.beside(example)
+    except TierError as error:
+        return complaint(error)
+    return '<p class="quiet">The answer was not kept: its author had not consented to training.</p>'
+
+
+async def _export(who: GatewayClient | None, company: str) -> tuple[Any, str]:
+    if who is None:
+        return gr.skip(), ""
+    path = Path(tempfile.mkdtemp(prefix="triptych-")) / "feedback.jsonl"
+    written = 0
+    try:
+        with path.open("wb") as out:
+            async for line in who.lines("/api/feedback/export", company_id=company.strip()):
+                written += 1
+                out.write(line)
+    except TierError as error:
+        return gr.skip(), complaint(error)
+    if not written:
+        return gr.update(visible=False), (
+            '<p class="quiet">No example yet: nobody who consented has given feedback.</p>'
+        )
+    return gr.update(value=str(path), visible=True), told(f"{written} examples.")

@@ -1,0 +1,271 @@
+"""The room of Spaces and other addresses: enter, test for real, deploy, watch, roll back.
+
+Who answers is the gateway's to know; what a Space runs is the hub's. A deployment goes on when
+the page is closed: its ledger is on disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from triptych.errors import TierError, TriptychError
+from triptych.hub.client import Hub
+from triptych.hub.deployments import Deployer
+from triptych.hub.ledger import Ledger
+from triptych.hub.repository import Repo
+from triptych.panels.console import drawing
+from triptych.panels.console.client import GatewayClient, segment
+from triptych.panels.console.room import (
+    QUIET,
+    Room,
+    act_on,
+    ask_once,
+    complaint,
+    picked,
+    picking_table,
+    signed_in,
+)
+
+UPSTREAMS = {
+    "name": "name",
+    "provider": "provider",
+    "address": "address",
+    "serves": "serves",
+    "company_id": "company",
+    "revision": "revision",
+    "source": "set by",
+    "breaker": "breaker",
+}
+PROVIDERS = ["hf_spaces", "local", "openai"]
+
+
+def draw(client: gr.State, hub: str | None) -> Room:
+    """Draw the room; `hub` is the address of the hub that holds the Spaces."""
+    table = picking_table()
+    said = gr.HTML()
+    with gr.Row():
+        name = gr.Textbox(label="Name", info="choose one above, or type a new one", min_width=180)
+        test = gr.Button("Test the connection")
+        reset = gr.Button("Close its breaker")
+    tested = act_on(test, [client, name], _test, said)
+    closed = act_on(reset, [client, name], _reset, said)
+    removed = ask_once(
+        "Remove address", [client, name], warn=_foresee_removal, act=_remove, said=said
+    )
+    form, saved = _form(client, name, said)
+    gr.Markdown("### Deploy a model to a Space")
+    deployed = _deployments(client, hub)
+
+    async def choose(who: GatewayClient | None, event: gr.EventData) -> list[Any]:
+        return await _chosen(who, picked(event))
+
+    table.click(choose, client, [name, *form], **QUIET)
+    for event in (tested, closed, removed, saved, *deployed):
+        event.then(_load, client, table, **QUIET)
+    return Room(_load, [client], [table])
+
+
+async def _load(who: GatewayClient | None) -> str:
+    if who is None:
+        return ""
+    try:
+        answer = await who.ask("GET", "/admin/upstreams")
+    except TierError as error:
+        return complaint(error)
+    rows = [{**row, "serves": ", ".join(row["models"])} for row in answer["upstreams"]]
+    rows += [
+        {**row, "serves": ", ".join(row["models"]), "breaker": "off", "source": "entered"}
+        for row in answer["inactive"]
+    ]
+    return drawing.table(rows, UPSTREAMS, "Nobody answers yet: enter an address.", pick="name")
+
+
+def _form(client: gr.State, name: gr.Textbox, said: gr.HTML) -> tuple[list[Any], Any]:
+    with gr.Accordion("Enter or change an address", open=False):
+        with gr.Row():
+            provider = gr.Dropdown(PROVIDERS, label="Kind", value="hf_spaces", min_width=120)
+            address = gr.Textbox(label="Address", info="owner/space or https://…", min_width=200)
+            models = gr.Textbox(label="Serves", info="tier=model, …", value="base=", min_width=160)
+        with gr.Row():
+            company = gr.Textbox(label="Only for company", min_width=120)
+            key_name = gr.Textbox(
+                label="Name of its secret", info="the gateway's environment holds it", min_width=160
+            )
+            active = gr.Checkbox(label="In use", value=True)
+        version = gr.State(None)
+        save = gr.Button("Save address", variant="primary")
+    form = [provider, address, models, company, key_name, active, version]
+    return form, act_on(save, [client, name, *form], _save, said)
+
+
+async def _chosen(who: GatewayClient | None, name: str) -> list[Any]:
+    if who is None:
+        return [gr.skip() for _ in range(8)]
+    answer = await who.ask("GET", "/admin/upstreams")
+    entries: list[dict[str, Any]] = answer["upstreams"] + answer["inactive"]
+    row = next((entry for entry in entries if entry["name"] == name), {})
+    serves = ", ".join(f"{tier}={model}" for tier, model in row.get("models", {}).items())
+    return [
+        name, row.get("provider", "hf_spaces"), row.get("address", ""), serves,
+        row.get("company_id") or "", row.get("key_name", ""), row.get("is_active", True),
+        row.get("version"),
+    ]  # fmt: skip
+
+
+async def _save(
+    who: GatewayClient | None, name: str, provider: str, address: str, models: str, company: str,
+    key_name: str, active: bool, version: int | None,
+) -> str:  # fmt: skip
+    pairs = (pair.partition("=") for pair in models.split(",") if pair.strip())
+    body = {
+        "provider": provider,
+        "address": address.strip(),
+        "models": {tier.strip(): model.strip() for tier, _, model in pairs},
+        "company_id": company.strip() or None,
+        "key_name": key_name.strip(),
+        "is_active": active,
+        "expected_version": version,
+    }
+    await signed_in(who).ask("PUT", _path(name), body)
+    return f"Saved: {name.strip()}"
+
+
+def _path(name: str, verb: str = "") -> str:
+    if not name.strip():
+        raise TierError("which address?", hint="choose one of the table, or type its name")
+    return f"/admin/upstreams/{segment(name)}{verb}"
+
+
+async def _test(who: GatewayClient | None, name: str) -> str:
+    found = await signed_in(who).ask("POST", _path(name, "/test"))
+    if not found["ok"]:
+        raise TierError(
+            f"{name.strip()}: {found['error_code']}", hint=found.get("message") or "no answer"
+        )
+    facts = [f"{found['latency_s'] * 1000:,.0f} ms", found.get("dialect"), found.get("stage")]
+    if found.get("revision"):
+        facts.append(f"revision {found['revision'][:12]}")
+    return f"{name.strip()} answers: {', '.join(fact for fact in facts if fact)}"
+
+
+async def _reset(who: GatewayClient | None, name: str) -> str:
+    await signed_in(who).ask("POST", _path(name, "/breaker/reset"))
+    return f"{name.strip()} is asked again"
+
+
+async def _foresee_removal(who: GatewayClient | None, name: str) -> str:
+    signed_in(who)
+    _path(name)
+    return (
+        f"<p><b>{escape(name.strip())}</b> is no longer asked; the Space itself stays as it is.</p>"
+    )
+
+
+async def _remove(who: GatewayClient | None, name: str) -> str:
+    await signed_in(who).ask("DELETE", _path(name))
+    return f"Removed: {name.strip()}"
+
+
+def _deployments(client: gr.State, address: str | None) -> list[Any]:
+    with gr.Row():
+        space = gr.Textbox(label="Space", placeholder="owner/name", min_width=180)
+        model = gr.Textbox(label="Model to deploy", placeholder="owner/name@revision",
+                           min_width=180)  # fmt: skip
+    state = gr.HTML()
+    outcome = gr.HTML()
+    look = gr.Button("Look at the Space")
+
+    async def foresee(who: GatewayClient | None, where: str, what: str) -> str:
+        await _admin(who)
+        return (
+            f"<p><b>{escape(where)}</b> will serve <b>{escape(what)}</b> once it says so itself;"
+            " until then, and if it fails, it serves what it serves now.</p>"
+        )
+
+    async def deploy(who: GatewayClient | None, where: str, what: str) -> str:
+        await _admin(who)
+        done = await asyncio.to_thread(
+            lambda: Deployer(Hub(address)).deploy(what.strip(), Repo.parse(where.strip(), "space"))
+        )
+        return f"Live: {done.pin}"
+
+    async def foresee_back(who: GatewayClient | None, where: str, what: str) -> str:
+        await _admin(who)
+        return (
+            f"<p><b>{escape(where)}</b> will serve what it served before its last deployment.</p>"
+        )
+
+    async def roll_back(who: GatewayClient | None, where: str, what: str) -> str:
+        await _admin(who)
+        done = await asyncio.to_thread(
+            lambda: Deployer(Hub(address)).roll_back(Repo.parse(where.strip(), "space"))
+        )
+        return f"Live again: {done.pin}"
+
+    async def foresee_restart(who: GatewayClient | None, where: str, what: str) -> str:
+        await _admin(who)
+        return f"<p><b>{escape(where)}</b> answers nobody for some seconds.</p>"
+
+    async def restart(who: GatewayClient | None, where: str, what: str) -> str:
+        await _admin(who)
+        await asyncio.to_thread(lambda: Hub(address).restart(Repo.parse(where.strip(), "space")))
+        return f"{where.strip()} starts again"
+
+    async def show(who: GatewayClient | None, where: str) -> str:
+        await _admin(who)
+        return await asyncio.to_thread(_state, address, where.strip())
+
+    inputs = [client, space, model]
+    events = [
+        ask_once("Deploy", inputs, warn=foresee, act=deploy, said=outcome),
+        ask_once("Roll back", inputs, warn=foresee_back, act=roll_back, said=outcome),
+        ask_once("Restart or wake", inputs, warn=foresee_restart, act=restart, said=outcome),
+    ]
+    looked = act_on(look, [client, space], _nothing, outcome)
+    for event in (looked, *events):
+        event.then(_guarded(show), [client, space], state, **QUIET)
+    return events
+
+
+async def _nothing(who: GatewayClient | None, where: str) -> str:
+    await _admin(who)
+    return f"{where.strip()}:"
+
+
+def _guarded(show: Any) -> Any:
+    async def carry_out(*values: Any) -> str:
+        try:
+            drawn: str = await show(*values)
+        except TriptychError as error:
+            return complaint(error)
+        return drawn
+
+    return carry_out
+
+
+async def _admin(who: GatewayClient | None) -> None:
+    # Asked anew each time: a key may have been revoked since the page was opened.
+    if (await signed_in(who).me())["role"] != "admin":
+        raise TierError("only an admin of the whole service steers Spaces", code="forbidden")
+
+
+def _state(address: str | None, where: str) -> str:
+    hub, space = Hub(address), Repo.parse(where, "space")
+    state = hub.space(space)
+    health = hub.ask_space(state, "/health") if state.stage.startswith("RUNNING") else None
+    pinned = {n: v for n, (v, _) in hub.variables(space).items() if n.startswith("MODEL_")}
+    facts = {
+        "stage": state.stage,
+        "pinned": "@".join(pinned.values()) or "no model",
+        "answers with": str((health or {}).get("revision", "nothing"))[:12],
+    }
+    rows = [
+        {"id": d.id, "state": d.state, "pin": str(d.pin)}
+        for d in Ledger().of(hub.endpoint, space)[:8]
+    ]
+    columns = {"id": "deployment", "state": "state", "pin": "model"}
+    return drawing.figures(facts) + drawing.table(rows, columns, "Nothing was deployed yet.")

@@ -1,0 +1,235 @@
+"""The room of providers and tiers: who is asked, for whom, what a change does, and taking it back.
+
+A change is made against the version that was on the page, so that two admins meet in a conflict
+and never in a lost update.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from triptych.errors import TierError
+from triptych.panels.console import drawing
+from triptych.panels.console.client import GatewayClient, segment
+from triptych.panels.console.effects import effects
+from triptych.panels.console.room import QUIET, Room, act_on, ask_once, complaint, signed_in
+
+PROVIDERS = ["auto", "hf_spaces", "local", "openai"]
+SWITCHES = {
+    "provider.hf_spaces": "Spaces",
+    "provider.local": "Models on this machine",
+    "provider.openai": "OpenAI-compatible",
+    "tier.base": "Base tier",
+    "tier.company": "Company tier",
+    "tier.abstraction": "Abstraction tier",
+    "fallback": "Fall back when one fails",
+    "log.content": "Keep content where consent was given",
+    "cache": "Answer repeated questions from memory",
+}
+TURNS = {"on": True, "off": False, "as for everybody": None}
+
+
+def draw(client: gr.State) -> Room:
+    """Draw the room; after every change it is read again, so that the page never lies."""
+    seen = gr.State({})
+    order = gr.HTML()
+    provider = gr.Radio(PROVIDERS, label="Who is asked first", interactive=True)
+    with gr.Row():
+        switches = [
+            gr.Checkbox(label=label, interactive=True, min_width=200) for label in SWITCHES.values()
+        ]
+    said = gr.HTML()
+    inputs = [client, seen, provider, *switches]
+    applied = ask_once(
+        "Apply", inputs, warn=_foresee, act=_apply, said=said, agree="Apply these changes"
+    )
+    again = gr.Button("Read again")
+    with gr.Accordion("For some only", open=False):
+        rolled, exceptions = _for_some(client, seen, said)
+    with gr.Accordion("History", open=True):
+        history = gr.HTML()
+        entry = gr.Dropdown([], label="A change of flags", interactive=True)
+        back = gr.Button("Revert this change")
+    reverted = act_on(back, [client, entry], _revert, said)
+    outputs = [provider, *switches, seen, order, history, entry, exceptions]
+
+    async def load(who: GatewayClient | None) -> list[Any]:
+        if who is None:
+            return [gr.skip() for _ in outputs]
+        try:
+            return await _read(who)
+        except TierError as error:
+            return [*(gr.skip() for _ in outputs[:-4]), complaint(error), *[gr.skip()] * 3]
+
+    async def after(who: GatewayClient | None, message: str) -> list[Any]:
+        # What was chosen stays where the change was refused.
+        refused = 'role="alert"' in message
+        return [gr.skip() for _ in outputs] if refused else await load(who)
+
+    for event in (applied, reverted, *rolled):
+        event.then(after, [client, said], outputs, **QUIET)
+    again.click(load, client, outputs, **QUIET)
+    return Room(load, [client], outputs)
+
+
+def _for_some(client: gr.State, seen: gr.State, said: gr.HTML) -> tuple[list[Any], gr.HTML]:
+    with gr.Row():
+        key = gr.Dropdown([(label, k) for k, label in SWITCHES.items()], label="Switch",
+                          value="tier.company")  # fmt: skip
+        share = gr.Slider(0, 100, value=10, step=1, label="On for this share, in percent")
+        by = gr.Radio(["user", "company"], value="company", label="of each")
+    out = ask_once("Roll out", [client, seen, key, share, by], warn=_foresee_rollout,
+                   act=_roll_out, said=said)  # fmt: skip
+    with gr.Row():
+        scope = gr.Radio(["company", "user"], value="company", label="Exception for a")
+        subject = gr.Textbox(label="Its id")
+        turn = gr.Radio(list(TURNS), value="on", label="The switch above is")
+        only = gr.Button("Set the exception")
+    done = act_on(only, [client, key, scope, subject, turn], _override, said)
+    return [out, done], gr.HTML()
+
+
+async def _read(who: GatewayClient) -> list[Any]:
+    answer = await who.ask("GET", "/admin/flags")
+    flags = {row["key"]: row for row in answer["flags"]}
+    upstreams = (await who.ask("GET", "/admin/upstreams"))["upstreams"]
+    entries = (await who.ask("GET", "/admin/audit", limit=200))["entries"]
+    changes = [entry for entry in entries if entry["action"].startswith("flags.")][:20]
+    choices = [
+        (f"{entry['sequence']}. {entry['subject']} → {drawing.change(entry['after'])}"[:120],
+         entry["sequence"])
+        for entry in changes if entry["action"] != "flags.override"
+    ]  # fmt: skip
+    seen = {
+        key: {"value": value_of(row), "version": row["version"],
+              "rule": bool(row["definition"].get("targeting"))}
+        for key, row in flags.items()
+    }  # fmt: skip
+    exceptions = [
+        {"flag": row["key"], **override} for row in answer["flags"] for override in row["overrides"]
+    ]
+    columns = {"flag": "flag", "scope": "for a", "subject_id": "named", "variant": "is"}
+    chosen = choices[0][1] if choices else None
+    return [
+        seen["provider"]["value"],
+        *(seen[key]["value"] for key in SWITCHES),
+        seen,
+        _order(upstreams, answer, seen),
+        drawing.audit(changes),
+        gr.update(choices=choices, value=chosen),
+        drawing.table(exceptions, columns, "No exception: everybody gets the same."),
+    ]
+
+
+def value_of(row: dict[str, Any]) -> bool | str:
+    """Read what a flag is for everybody without a rule."""
+    definition = row["definition"]
+    value: bool | str = definition["variants"][definition["defaultVariant"]]
+    return value
+
+
+def _order(upstreams: list[Any], answer: dict[str, Any], seen: dict[str, Any]) -> str:
+    steps = " → ".join(
+        f"<b>{escape(row['name'])}</b> "
+        + escape(f"({row['provider']}, {', '.join(row['models'])})")
+        for row in upstreams
+    )
+    words = [f"<p>Asked in this order: {steps or 'nobody yet'}</p>"]
+    killed = answer.get("killed") or []
+    words.append(
+        f'<p role="alert">Killed by the environment, whatever is set here: '
+        f"{escape(', '.join(killed))}</p>"
+        if killed
+        else '<p class="quiet">No kill switch is set (TRIPTYCH_KILL).</p>'
+    )
+    rules = [SWITCHES.get(key, key) for key, flag in seen.items() if flag["rule"]]
+    if rules:
+        words.append(f"<p>Rolled out to some only: {escape(', '.join(rules))}</p>")
+    if answer.get("stale"):
+        words.append('<p role="alert">The gateway cannot read new flags; it keeps the last.</p>')
+    return "".join(words)
+
+
+def _wanted(seen: dict[str, Any], chosen: tuple[Any, ...]) -> dict[str, Any]:
+    """Keep what differs from what was on the page; what others changed meanwhile is not ours."""
+    asked = dict(zip(("provider", *SWITCHES), chosen, strict=True))
+    changed = {key: value for key, value in asked.items() if seen[key]["value"] != value}
+    if not changed:
+        raise TierError("nothing is different yet", hint="choose something first")
+    return changed
+
+
+async def _foresee(who: GatewayClient | None, seen: dict[str, Any], *chosen: Any) -> str:
+    changes = _wanted(seen, chosen)
+    lines = effects(changes, await _last_hour(signed_in(who)))
+    lines += [
+        f"{SWITCHES[key]} was rolled out to some only; that rule ends."
+        for key in changes
+        if seen[key]["rule"]
+    ]
+    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
+
+
+async def _last_hour(who: GatewayClient) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for by in ("provider", "tier_served"):
+        rows = (await who.ask("GET", "/api/usage", group_by=by))["rows"]
+        found[by] = {str(row[by]): int(row["requests"]) for row in rows}
+        found["fallbacks"] = sum(int(row["fallbacks"] or 0) for row in rows)
+    return found
+
+
+async def _apply(who: GatewayClient | None, seen: dict[str, Any], *chosen: Any) -> str:
+    who = signed_in(who)
+    done: list[str] = []
+    for key, value in _wanted(seen, chosen).items():
+        try:
+            await who.set_flag(key, value, seen[key]["version"])
+        except TierError as error:
+            before = f" ({', '.join(done)} is set)" if done else ""
+            raise TierError(
+                f"{error.message}{before}",
+                hint="“Read again” shows what it is now",
+                code=error.code,
+            ) from error
+        done.append(f"{key} = {value}")
+    return f"Applied: {', '.join(done)}"
+
+
+async def _foresee_rollout(
+    who: GatewayClient | None, seen: dict[str, Any], key: str, share: float, by: str
+) -> str:
+    signed_in(who)
+    return (
+        f"<p>{escape(SWITCHES[key])} will be on for {share:.0f} % of all "
+        f"{'companies' if by == 'company' else 'users'}, always the same ones, and off for the"
+        " others. Exceptions stay.</p>"
+    )
+
+
+async def _roll_out(
+    who: GatewayClient | None, seen: dict[str, Any], key: str, share: float, by: str
+) -> str:
+    body = {"percentage": float(share), "by": by, "expected_version": seen[key]["version"]}
+    await signed_in(who).ask("PUT", f"/admin/flags/{segment(key)}/rollout", body)
+    return f"Rolled out: {key} for {share:.0f} %"
+
+
+async def _override(
+    who: GatewayClient | None, key: str, scope: str, subject: str, turn: str
+) -> str:
+    if not subject.strip():
+        raise TierError(f"which {scope}?", hint="type its id")
+    path = f"/admin/flags/{segment(key)}/overrides/{scope}/{segment(subject)}"
+    await signed_in(who).ask("PUT", path, {"value": TURNS[turn]})
+    return f"Exception: {key} is {turn} for {subject.strip()}"
+
+
+async def _revert(who: GatewayClient | None, sequence: int | None) -> str:
+    if sequence is None:
+        raise TierError("which change?", hint="choose one of the list")
+    await signed_in(who).ask("POST", f"/admin/flags/revert/{int(sequence)}")
+    return f"Reverted: change {sequence}"
