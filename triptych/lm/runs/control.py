@@ -16,7 +16,7 @@ from triptych.config import Config
 from triptych.durable import FolderLock
 from triptych.errors import ConfigError, RunError
 from triptych.lm.runs.states import ALLOWED, ENDED, LIVE, Wish
-from triptych.lm.runs.store import Request, Run, RunStore, wish, write_control
+from triptych.lm.runs.store import Request, Run, RunStore, shaping, wish, write_control
 
 
 def pause(store: RunStore, run_id: str, *, by: str = "local") -> Run:
@@ -96,16 +96,16 @@ def checkpoint_folder(run: Run, checkpoint: str = "latest") -> Path:
 
 
 def apply_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Change some settings of a configuration and check the whole.
+    """Change some settings of a run's configuration and check the whole.
 
     Raises: ConfigError as `load_config` does.
     """
-    from triptych.config.loader import parse_overrides, to_dict
+    from triptych.config.loader import parse_overrides
 
     merged = {section: dict(fields) for section, fields in config.items()}
     for section, name, value in parse_overrides(settings):
         merged.setdefault(section, {})[name] = value
-    return to_dict(read_config(merged))
+    return shaping(read_config(merged))
 
 
 def read_config(values: Mapping[str, Any]) -> Config:

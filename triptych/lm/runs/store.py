@@ -34,6 +34,12 @@ FORMAT_VERSION = 1
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
+def shaping(config: Config) -> dict[str, Any]:
+    """Keep the sections that shape a run; what the rest of the house is set to is not its own."""
+    sections = to_dict(config)
+    return {name: sections[name] for name in ("model", "train", "evaluate")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """Say what a new run shall be. The same `key` by the same user never starts twice."""
@@ -50,7 +56,7 @@ class Request:
     @classmethod
     def of(cls, config: Config, **fields: Any) -> Request:
         """Ask for a run with this configuration."""
-        return cls(config=to_dict(config), **fields)
+        return cls(config=shaping(config), **fields)
 
 
 @dataclass(frozen=True, kw_only=True)

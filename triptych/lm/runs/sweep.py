@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.config import Config
-from triptych.config.loader import to_dict
 from triptych.errors import UsageError
 from triptych.lm.runs.control import apply_settings
 from triptych.lm.runs.metrics import series
-from triptych.lm.runs.store import Request, Run, RunStore, slug
+from triptych.lm.runs.store import Request, Run, RunStore, shaping, slug
 
 RESULTS = ("train/loss", "val/loss", "val/bpb", "train/tok_per_s")
 MOST_RUNS = 64
@@ -93,7 +92,7 @@ def start_sweep(
 
     Raises: UsageError for a wrong grid, ConfigError for a wrong setting; then nothing is queued.
     """
-    base = to_dict(config)
+    base = shaping(config)
     points = grid(vary)
     # All are checked before the first is queued.
     configs = [apply_settings(base, point) for point in points]
