@@ -55,32 +55,7 @@ def build_page(
             write = gr.Button("Write", variant="primary")
             stop = gr.Button("Stop")
         with gr.Accordion("Sampling", open=False), gr.Row():
-            temperature = gr.Slider(
-                0, 2, defaults.temperature, step=0.05, label="Temperature",
-                info="0 always takes the likeliest token; higher is bolder",
-            )  # fmt: skip
-            top_k = gr.Slider(
-                0, 200, defaults.top_k, step=1, label="Top-k",
-                info="choose among the k likeliest tokens; 0 among all",
-            )  # fmt: skip
-            top_p = gr.Slider(
-                0.05, 1, defaults.top_p, step=0.05, label="Top-p",
-                info="choose among the likeliest that together reach p",
-            )  # fmt: skip
-            min_p = gr.Slider(
-                0, 1, defaults.min_p, step=0.01, label="Min-p",
-                info="leave out tokens far less likely than the likeliest",
-            )  # fmt: skip
-            penalty = gr.Slider(
-                1, 2, defaults.repetition_penalty, step=0.05, label="Repetition penalty",
-                info="above 1 makes repeating itself less likely",
-            )  # fmt: skip
-            length = gr.Slider(
-                1, 512, min(defaults.max_new_tokens, 512), step=1, label="New tokens",
-                info="where writing ends at the latest",
-            )  # fmt: skip
-            seed = gr.Number(1, precision=0, label="Seed", info="the same seed gives the same text")
-            dice = gr.Button("New seed")
+            sampling, dice = _sampling_controls(defaults)
         answers = gr.HTML()
         with gr.Accordion("How surprised is each model by the prompt?", open=False):
             surprise = gr.Button("Show token probabilities of the prompt")
@@ -89,10 +64,10 @@ def build_page(
             learned = gr.HTML()
         state = gr.Textbox(visible="hidden")
 
-        controls = [models, prompt, temperature, top_k, top_p, min_p, penalty, length, seed]
+        controls = [models, prompt, *sampling]
         _wire(page, config, store, shelf, named, controls, state, answers, write, stop)
         quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        dice.click(lambda: random.randrange(1, 10_000), None, seed, queue=False, **quiet)
+        dice.click(lambda: random.randrange(1, 10_000), None, sampling[-1], queue=False, **quiet)
         models.change(
             lambda chosen: _journey(store, chosen or []), models, learned, queue=False, **quiet
         )
@@ -104,6 +79,37 @@ def build_page(
         )
     page.queue(default_concurrency_limit=config.panels.generations_per_visitor)
     return page
+
+
+def _sampling_controls(defaults: Sampling) -> tuple[list[Any], gr.Button]:
+    """Draw every sampling parameter with a line that explains it; the seed is the last."""
+    temperature = gr.Slider(
+        0, 2, defaults.temperature, step=0.05, label="Temperature",
+        info="0 always takes the likeliest token; higher is bolder",
+    )  # fmt: skip
+    top_k = gr.Slider(
+        0, 200, defaults.top_k, step=1, label="Top-k",
+        info="choose among the k likeliest tokens; 0 among all",
+    )  # fmt: skip
+    top_p = gr.Slider(
+        0.05, 1, defaults.top_p, step=0.05, label="Top-p",
+        info="choose among the likeliest that together reach p",
+    )  # fmt: skip
+    min_p = gr.Slider(
+        0, 1, defaults.min_p, step=0.01, label="Min-p",
+        info="leave out tokens far less likely than the likeliest",
+    )  # fmt: skip
+    penalty = gr.Slider(
+        1, 2, defaults.repetition_penalty, step=0.05, label="Repetition penalty",
+        info="above 1 makes repeating itself less likely",
+    )  # fmt: skip
+    length = gr.Slider(
+        1, 512, min(defaults.max_new_tokens, 512), step=1, label="New tokens",
+        info="where writing ends at the latest",
+    )  # fmt: skip
+    seed = gr.Number(1, precision=0, label="Seed", info="the same seed gives the same text")
+    dice = gr.Button("New seed")
+    return [temperature, top_k, top_p, min_p, penalty, length, seed], dice
 
 
 def _wire(
