@@ -29,8 +29,6 @@ class Company:
     allow_external: bool = False
     facts: Mapping[str, object] = field(default_factory=dict)
     """What its tier may be told: name, industry ..."""
-    improve_consent: bool = False
-    abstraction_consent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 from triptych.tiers.accounts import Principal
 from triptych.tiers.query import Outcome, Query, Trace
+from triptych.tiers.redaction import redact, redact_deep
 from triptych.tiers.store.spool import Spool
 from triptych.tiers.telemetry import Metrics, Tracing
 
@@ -30,6 +31,7 @@ class Exchange:
     __slots__ = (
         "_span",
         "_watchers",
+        "consent",
         "created_at",
         "finished",
         "principal",
@@ -45,6 +47,8 @@ class Exchange:
         self.created_at = time.time()
         self.started_s = time.monotonic()
         self.finished = False
+        self.consent = ""
+        """What allows the content to be kept for training; empty: nothing does."""
         self._watchers = watchers
         watchers.spool.start(self._start())
         self._span = watchers.tracing.start(self) if watchers.tracing else None
@@ -82,7 +86,7 @@ class Exchange:
         status: int,
         *,
         error_code: str | None = None,
-        content: dict[str, Any] | None = None,
+        answer: str = "",
         cost_microusd: int | None = None,
         reference_microusd: int | None = None,
     ) -> None:
@@ -120,13 +124,27 @@ class Exchange:
             cached=trace.cached,
             truncated_messages=trace.truncated_messages,
             tries=self._tries(),
-            content=content,
+            consent=self.consent or None,
+            content=self._content(answer) if self.consent and outcome == "ok" else None,
         )
         watchers = self._watchers
         watchers.spool.end(record)
         watchers.metrics.observe(self, outcome)
         if watchers.tracing is not None:
             watchers.tracing.finish(self._span, self, outcome, error_code)
+
+    def _content(self, answer: str) -> dict[str, Any]:
+        """Write down what may be kept for training: redacted, with its consent pinned to it."""
+        query = self.query
+        return {
+            "request_id": query.request_id,
+            "company_id": query.company_id,
+            "user_id": query.user_id,
+            "created_at": self.created_at,
+            "messages": redact_deep(query.messages),
+            "answer": redact(answer),
+            "consent": self.consent,
+        }
 
     def _tries(self) -> list[dict[str, Any]]:
         wall = self.created_at - self.started_s

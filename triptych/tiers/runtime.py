@@ -21,6 +21,7 @@ from triptych.tiers.accounts import KeyRing
 from triptych.tiers.cache import AnswerCache
 from triptych.tiers.catalogue import Catalogue
 from triptych.tiers.classifier import NgramClassifier
+from triptych.tiers.consent import Consents
 from triptych.tiers.dispatch import Dispatcher
 from triptych.tiers.exchange import Watchers
 from triptych.tiers.filters import OutputFilter, PatternFilter
@@ -67,6 +68,7 @@ class Runtime:
             PatternFilter(config.blocked_patterns) if config.blocked_patterns else None
         )
         self.prompts: dict[str, str] = {}
+        self.consents: Consents = {}
         self.selector = Selector(
             Catalogue([]), config.provider_order, classifier or NgramClassifier.load()
         )
@@ -111,6 +113,7 @@ class Runtime:
             self.flags.load(await settings.load_flags(self.database))
         if "accounts" in changed:
             self.keys.replace(await settings.load_principals(self.database))
+            self.consents = await settings.load_consents(self.database)
         if "prompts" in changed:
             self.prompts = await settings.load_prompts(self.database)
         if "upstreams" in changed:

@@ -99,6 +99,8 @@ def _work(config: GatewayConfig, listener: socket.socket) -> int:
             access_log=False,
             server_header=False,
             date_header=False,
+            # behind a proxy it is the proxy's address that counts, unless an operator says so
+            proxy_headers=False,
             lifespan="on",
             http="httptools",
             loop="uvloop",

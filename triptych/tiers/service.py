@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 
-from triptych.errors import OutputBlocked, TierError
+from triptych.errors import Forbidden, OutputBlocked, TierError
 from triptych.tiers import prompts, structure
 from triptych.tiers.accounts import Principal
 from triptych.tiers.bodies import original_tier
 from triptych.tiers.cache import Hit
+from triptych.tiers.consent import granted, refuses_service
 from triptych.tiers.dispatch import Opened
 from triptych.tiers.exchange import Exchange
 from triptych.tiers.filters import StreamCheck, check
@@ -161,7 +162,7 @@ class LLMService:
                 completion = await self._ask(exchange, selection)
             else:
                 completion = await self._ask_once(exchange, selection, key)
-            exchange.finish("ok", 200)
+            exchange.finish("ok", 200, answer=_kept_text(exchange, completion))
             return completion
 
     async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
@@ -219,7 +220,7 @@ class LLMService:
         trace, query = exchange.trace, exchange.query
         output_filter = self.runtime.output_filter
         checked = StreamCheck(output_filter) if output_filter else None
-        keeping: list[str] | None = [] if opened.cache_key else None
+        keeping: list[str] | None = [] if opened.cache_key or exchange.consent else None
         characters = 0
         frames = self.runtime.dispatcher.frames(opened, trace)
         try:
@@ -243,9 +244,10 @@ class LLMService:
         finally:
             await frames.aclose()
         estimate(trace, query, characters)
-        if keeping is not None and opened.cache_key is not None:
-            self._keep_stream(exchange, opened.cache_key, "".join(keeping))
-        exchange.finish("ok", 200)
+        text = "".join(keeping or ())
+        if opened.cache_key is not None:
+            self._keep_stream(exchange, opened.cache_key, text)
+        exchange.finish("ok", 200, answer=text)
 
     def _keep_stream(self, exchange: Exchange, key: bytes, text: str) -> None:
         trace, query = exchange.trace, exchange.query
@@ -270,10 +272,14 @@ class LLMService:
         """Decide everything that is decided before an upstream is asked."""
         runtime, query, trace = self.runtime, exchange.query, exchange.trace
         prompts.check_sizes(query.messages, runtime.config.max_input_bytes)
+        if runtime.consents and refuses_service(runtime.consents, query.company_id, query.user_id):
+            raise Forbidden("consent to being served was withdrawn", code="consent_withdrawn")
         flags = self._flags(query)
         trace.flags, trace.flags_version = flags.variants, flags.version
         selection = runtime.selector.select(query, exchange.principal, flags)
         trace.reason, trace.selector = selection.reason, selection.selector
+        if flags["log.content"] and not exchange.principal.anonymous:
+            exchange.consent = granted(runtime.consents, query.company_id, query.user_id, "improve")
         _apply_context(query, exchange.principal, selection)
         trace.context_applied = query.contexts
         return selection
@@ -321,6 +327,10 @@ def _recorded(exchange: Exchange) -> Iterator[None]:
     except BaseException:
         exchange.finish("cancelled", 499, error_code="cancelled")
         raise
+
+
+def _kept_text(exchange: Exchange, completion: Completion) -> str:
+    return answer_text(completion.body) if exchange.consent else ""
 
 
 def _route(trace: Trace) -> tuple[str, str, str, str]:

@@ -9,7 +9,10 @@ from pydantic import Field
 
 from triptych.errors import Forbidden
 from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.consent import DEFAULTS, Purpose
 from triptych.tiers.store import accounts as store
+from triptych.tiers.store import consents
+from triptych.tiers.store.database import across
 
 routes = Routes()
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]
@@ -57,6 +60,51 @@ class NewUser(Body):
     user_id: Id
     role: Literal["user", "company_admin", "admin"] = "user"
     companies: list[Id] = Field(default_factory=list, max_length=100)
+
+
+class NewConsent(Body):
+    """A company's or the caller's own word on a purpose."""
+
+    purpose: Purpose
+    granted: bool
+    company_id: Id | None = None
+
+
+@routes.add("PUT", "/api/consent", "user", body=NewConsent)
+async def set_consent(call: Call) -> Any:
+    """Allow a purpose or no longer allow it: for oneself, or as its admin for a company."""
+    body: NewConsent = call.body
+    if body.company_id is not None:
+        call.principal.require("company_admin")
+        company_id, user_id = call.scope(body.company_id).company_id, None
+    else:
+        company_id, user_id = None, call.principal.user_id
+        if user_id is None:
+            raise Forbidden("this key belongs to no user", hint="send company_id")
+    consent_id = await consents.set_consent(
+        call.runtime.database,
+        body.purpose,
+        body.granted,
+        company_id=company_id,
+        user_id=user_id,
+        actor=call.actor,
+    )
+    await call.runtime.refresh()
+    return {"consent_id": consent_id, "purpose": body.purpose, "granted": body.granted}
+
+
+@routes.add("GET", "/api/consent", "user", query=("company_id",))
+async def consent_history(call: Call) -> Any:
+    """Show the history of one's own consent, or of a company's to its admin."""
+    if "company_id" in call.query:
+        call.principal.require("company_admin")
+        rows = await consents.history(call.runtime.database, call.scope())
+    elif call.principal.user_id is None:
+        rows = []
+    else:
+        everybody = across("a user looks at its own consent")
+        rows = await consents.history(call.runtime.database, everybody, call.principal.user_id)
+    return {"defaults": dict(DEFAULTS), "history": rows}
 
 
 @routes.add("GET", "/api/keys", "company_admin", query=("company_id",))

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import select, update
 
 from triptych.tiers.accounts import Company, Principal
+from triptych.tiers.consent import Consent, Subject
 from triptych.tiers.flags import FlagSet, default_definitions
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, across
@@ -98,6 +99,14 @@ def _principal(
         scopes=frozenset(key["scopes"]),
         expires_at=key["expires_at"] or float("inf"),
     )
+
+
+async def load_consents(database: Database) -> dict[Subject, Consent]:
+    """Read the newest word of every company and user on every purpose."""
+    from triptych.tiers.store import consents
+
+    async with database.read(_SCOPE) as connection:
+        return await consents.current(connection)
 
 
 async def _companies(connection: Connection) -> dict[str, Company]:
