@@ -192,8 +192,6 @@ def _commit_of_ref(repository: pygit2.Repository, name: str) -> pygit2.Commit | 
 
 def _reachable(repository: pygit2.Repository, commit: pygit2.Commit) -> bool:
     """Tell whether a commit belongs to a branch or tag; leftovers of refused pushes do not."""
-    for name in repository.references:
-        tip = _commit_of_ref(repository, name)
-        if tip is not None and (tip.id == commit.id or repository.descendant_of(tip.id, commit.id)):
-            return True
-    return False
+    tips = [_commit_of_ref(repository, name) for name in repository.references]
+    ids = [tip.id for tip in tips if tip is not None]
+    return commit.id in ids or any(repository.descendant_of(tip, commit.id) for tip in ids)

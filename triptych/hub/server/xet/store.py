@@ -191,42 +191,38 @@ class XetStore:
         return digest.hexdigest()
 
     def _read_terms(self, terms: Sequence[Term], start: int, length: int) -> Iterator[bytes]:
+        end = start + length
         pending = bytearray()
         position = 0
         for term in terms:
-            if length <= 0:
-                break
             if position + term.size <= start:
                 position += term.size
                 continue
-            for plain in self._plain_chunks(term, start - position):
-                here = plain[max(0, start - position) :] if position < start else plain
-                position += len(plain)
-                pending += here[:length]
-                length -= len(here[:length])
+            if position >= end:
+                break
+            wanted = []
+            for chunk in self.chunks(term.xorb)[term.start : term.end]:
+                if position < end and position + chunk.size > start:
+                    wanted.append((position, chunk))
+                position += chunk.size
+            for at, plain in self._unpacked(term.xorb, wanted):
+                pending += plain[max(0, start - at) : end - at]
                 if len(pending) >= _READ_BYTES:
                     yield bytes(pending)
                     pending.clear()
-                if length <= 0:
-                    break
         if pending:
             yield bytes(pending)
 
-    def _plain_chunks(self, term: Term, skip: int) -> Iterator[bytes]:
-        """Yield the chunks of a term; those that lie wholly before `skip` come as empty room."""
-        chunks = self.chunks(term.xorb)[term.start : term.end]
-        with self.layout.xorb(hashes.to_text(term.xorb)).open("rb", buffering=_READ_BYTES) as file:
-            first = 0
-            while first < len(chunks) and chunks[first].size <= skip:
-                skip -= chunks[first].size
-                yield bytes(chunks[first].size)
-                first += 1
-            if first < len(chunks):
-                file.seek(chunks[first].start)
-            for chunk in chunks[first:]:
+    def _unpacked(
+        self, xorb: bytes, wanted: Sequence[tuple[int, Chunk]]
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield neighbouring chunks of a block as plain bytes, each with its place in the file."""
+        with self.layout.xorb(hashes.to_text(xorb)).open("rb", buffering=_READ_BYTES) as file:
+            file.seek(wanted[0][1].start)
+            for at, chunk in wanted:
                 data = file.read(chunk.end - chunk.start)
                 packed, scheme, size = read_header(data, 0)
-                yield unpack(data[HEADER_BYTES : HEADER_BYTES + packed], scheme, size)
+                yield at, unpack(data[HEADER_BYTES : HEADER_BYTES + packed], scheme, size)
 
 
 def _write_terms(terms: Sequence[Term]) -> bytes:
