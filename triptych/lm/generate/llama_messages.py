@@ -28,6 +28,9 @@ from triptych.lm.generate.spelling import TextStream
 #: The order in which the filters act, the same in every engine.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
 
+#: Taking the largest needs no probabilities, which for a large vocabulary cost as much as a layer.
+GREEDY_SAMPLERS = ["penalties", "top_k"]
+
 
 def completion_body(
     request: GenerateRequest,
@@ -51,9 +54,9 @@ def completion_body(
         # A message per piece of the prompt: cancelling need not wait for its end, and what was
         # cached is known even of an answer that is cut short.
         "return_progress": True,
-        "samplers": SAMPLERS,
+        "samplers": SAMPLERS if sampling.temperature else GREEDY_SAMPLERS,
         "temperature": sampling.temperature,
-        "top_k": sampling.top_k,
+        "top_k": sampling.top_k if sampling.temperature else 1,
         "top_p": sampling.top_p,
         "min_p": sampling.min_p,
         "repeat_penalty": sampling.repetition_penalty,
