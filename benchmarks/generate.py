@@ -103,12 +103,13 @@ def measure(folder: Path, dtype: str, rounds: int) -> Found:
         library = stack.enter_context(worker("transformers", folder))
         ours = stack.enter_context(worker("torch", folder))
         for prompt in PROMPTS:
+            firsts: list[float] = []
             turns = {
                 "transformers bf16": lambda p=prompt: library(p),
                 "torch engine bf16": lambda p=prompt: ours(p),
                 "bare llama.cpp": lambda p=prompt: bare(p),
                 "HTTP": lambda p=prompt: NEW_TOKENS / stream(url, p)[0],
-                f"HTTP, {STREAMS} streams": lambda p=prompt: many_streams(url, p)[0],
+                f"HTTP, {STREAMS} streams": lambda p=prompt: many_streams(url, p, firsts),
             }
             speeds = take_turns(turns, rounds)
             found[f"prompt {prompt}: tokens/s"] = {
@@ -124,7 +125,7 @@ def measure(folder: Path, dtype: str, rounds: int) -> Found:
                     speeds, "torch engine bf16", "transformers bf16"
                 ),
             }
-            found[f"prompt {prompt}: first token under load, s"] = first_tokens(url, prompt)
+            found[f"prompt {prompt}: first token under load, s"] = percentiles(firsts)
         found["HTTP overhead, microseconds/token"] = overhead(url, server, bare, rounds)
         found["one reader beside 100 that never read"] = beside_stuck_readers(url)
         found["server memory, MB"] = round(psutil.Process(server.pid).memory_info().rss / 1e6)
@@ -293,26 +294,26 @@ def stream(url: str, prompt: int, tokens: int = NEW_TOKENS) -> tuple[float, floa
         return time.perf_counter() - started, first
 
 
-def many_streams(url: str, prompt: int, count: int = STREAMS) -> tuple[float, list[float]]:
-    """Read several streams at once; gives all tokens per second and each first token's time."""
-    firsts: list[float] = []
+def many_streams(url: str, prompt: int, firsts: list[float]) -> float:
+    """Read several streams at once; gives all tokens per second, notes each first token's time."""
     threads = [
-        threading.Thread(target=lambda: firsts.append(stream(url, prompt)[1])) for _ in range(count)
+        threading.Thread(target=lambda: firsts.append(stream(url, prompt)[1]))
+        for _ in range(STREAMS)
     ]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return count * NEW_TOKENS / (time.perf_counter() - started), firsts
+    return STREAMS * NEW_TOKENS / (time.perf_counter() - started)
 
 
-def first_tokens(url: str, prompt: int) -> dict[str, float]:
-    """Give the times to first token when streams keep arriving at a full server."""
-    firsts = sorted(first for _ in range(4) for first in many_streams(url, prompt)[1])
+def percentiles(values: list[float]) -> dict[str, float]:
+    """Give the middle and the slow end."""
+    ordered = sorted(values)
     return {
-        "p50": round(firsts[len(firsts) // 2], 3),
-        "p95": round(firsts[int(len(firsts) * 0.95)], 3),
+        "p50": round(ordered[len(ordered) // 2], 3),
+        "p95": round(ordered[int(len(ordered) * 0.95)], 3),
     }
 
 
