@@ -66,11 +66,12 @@ def test_up_keeps_every_part_alive_and_down_ends_them(house: Path) -> None:
     assert again.returncode == 2
     assert "it is up already" in again.stderr
 
-    first = pid_of(house, "gateway")
-    assert first is not None
-    os.kill(first, signal.SIGKILL)
-    until(lambda: pid_of(house, "gateway") not in (first, None))
-    until(lambda: all(part["answers"] for part in status(house)["parts"]))
+    for part in ("gateway", "web", "hub"):
+        first = pid_of(house, part)
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        until(lambda part=part, first=first: pid_of(house, part) not in (first, None))
+        until(lambda: all(row["answers"] for row in status(house)["parts"]))
 
     pids = [json.loads(path.read_text())["pid"] for path in (house / "up").glob("*.json")]
     assert triptych(house, "down").stdout.strip() == "down"
@@ -93,3 +94,83 @@ def test_a_taken_hub_port_is_refused_before_anything_starts(
         assert found.returncode == 1
         assert f"WRONG port {port}" in found.stdout
     assert not (house / "up.json").exists()
+
+
+def test_every_part_follows_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from triptych.cli import house
+    from triptych.config import load_config
+
+    profile = tmp_path / "profile.toml"
+    profile.write_text(
+        "[gateway]\nworkers = 2\nanonymous = true\n"
+        '[gateway.upstreams.vllm]\nprovider = "local"\naddress = "http://127.0.0.1:8000"\n'
+    )
+    told = house.settings(profile, ["gateway.port=7999"])
+    assert told == {
+        "TRIPTYCH_GATEWAY__WORKERS": "2",
+        "TRIPTYCH_GATEWAY__ANONYMOUS": "true",
+        "TRIPTYCH_GATEWAY__PORT": "7999",
+    }
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    config = load_config(profile)
+    assert (config.gateway.workers, config.gateway.port) == (2, 7999)
+    started = {part.name: part for part in house.parts(config, 7860, profile)}
+    assert str(profile) in started["gateway"].words
+    assert "hub" in started
+
+
+def test_a_hub_elsewhere_takes_the_place_of_the_embedded_one(
+    own_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from triptych.cli import house
+    from triptych.config import load_config
+
+    monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.org")
+    started = {part.name: part for part in house.parts(load_config(), 7860)}
+    assert list(started) == ["gateway", "web"]
+    assert "https://hub.example.org" in started["web"].words
+
+
+def test_a_failing_part_is_told_to_the_webhook(monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    from triptych.cli.alerts import VARIABLE, alert
+
+    heard: list[dict[str, str]] = []
+
+    class Ear(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert alert("nobody hears this") is None
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{server.server_port}/hook")
+        sent = alert("the gateway is waiting")
+        assert sent is not None
+        sent.join(timeout=30)
+    assert heard == [{"text": "the gateway is waiting"}]
+
+
+def test_the_container_files_are_well_formed() -> None:
+    root = Path(__file__).resolve().parents[2]
+    checked = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec",
+         str(root / "compose.yaml")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    words = [line.split()[0] for line in (root / "Dockerfile").read_text().splitlines()
+             if line and line[0].isalpha()]  # fmt: skip
+    assert words[0] == "FROM"
+    assert set(words) <= {"FROM", "RUN", "COPY", "WORKDIR", "ENV", "USER", "EXPOSE", "VOLUME",
+                          "HEALTHCHECK", "CMD"}  # fmt: skip
+    assert words.index("USER") < words.index("CMD"), "never as root"

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,21 +48,52 @@ class Part:
         )
 
 
-def parts(config: Config, web_port: int) -> list[Part]:
-    """Name the parts in the order in which they need each other."""
-    hub = f"http://{config.hub.host}:{config.hub.port}"
+def parts(config: Config, web_port: int, profile: Path | None = None) -> list[Part]:
+    """Name the parts in the order in which they need each other.
+
+    Where HF_ENDPOINT names a hub elsewhere, the embedded one is not started.
+    """
+    own = f"http://{config.hub.host}:{config.hub.port}"
+    elsewhere = _hub_elsewhere()
+    hub = elsewhere or own
     gateway = f"http://{config.gateway.host}:{config.gateway.port}"
     web = f"http://{config.panels.host}:{web_port}"
     tiers = environment.home() / "gateway.toml"
     gateway_words = ["gateway", "serve", "--set", "gateway.allow_private_addresses=true"]
-    if tiers.exists():
+    if profile is not None and config.gateway.upstreams:
+        gateway_words += ["--config", str(profile.resolve())]
+    elif tiers.exists():
         gateway_words += ["--config", str(tiers)]
     where = ("--gateway", gateway, "--hub", hub, "--port", str(web_port))
+    hubs = [] if elsewhere else [Part("hub", own, f"{own}/api/whoami-v2", ("hub", "serve"))]
     return [
-        Part("hub", hub, f"{hub}/api/whoami-v2", ("hub", "serve")),
+        *hubs,
         Part("gateway", gateway, f"{gateway}/health", tuple(gateway_words)),
         Part("web", web, f"{web}/health", ("web", *where)),
     ]
+
+
+def _hub_elsewhere() -> str | None:
+    given = environment.get("HF_ENDPOINT") or ""
+    host = urllib.parse.urlsplit(given).hostname
+    return given if host and host not in ("127.0.0.1", "localhost", "::1") else None
+
+
+def settings(profile: Path | None, overrides: Sequence[str]) -> dict[str, str]:
+    """Write a profile's plain settings as variables, so that every part follows them."""
+    found: dict[str, str] = {}
+    if profile is not None:
+        with profile.open("rb") as file:
+            sections = tomllib.load(file)
+        for section, fields in sections.items():
+            for field, value in fields.items():
+                if isinstance(value, str | bool | int | float):
+                    text = str(value).lower() if isinstance(value, bool) else str(value)
+                    found[f"TRIPTYCH_{section}__{field}".upper()] = text
+    for override in overrides:
+        name, _, value = override.partition("=")
+        found[f"TRIPTYCH_{name.replace('.', '__')}".upper()] = value
+    return found
 
 
 def variables(config: Config) -> dict[str, str]:

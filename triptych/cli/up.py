@@ -3,6 +3,7 @@
   triptych up                 until Ctrl-C or `triptych down`
   triptych up --detach        in the background
   triptych up --port 8000     the panels elsewhere
+  triptych up --profile production.toml    PostgreSQL, Redis, other upstreams
 
 Each part is a process of its own and is started again when it dies; its log is under
 TRIPTYCH_HOME/logs. Everything listens on this machine only.
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `triptych up`."""
     parser.add_argument("--port", type=int, help="port of the panels (7860, or the next free one)")
     parser.add_argument("--detach", action="store_true", help="go on in the background")
+    parser.add_argument("--profile", type=Path, help="a TOML file that every part follows")
     parser.add_argument("settings", nargs="*", help="a TOML file, and section.field=value")
 
 
@@ -50,7 +52,9 @@ def _stay(args: argparse.Namespace) -> int:
     from triptych.processes import Identity, Supervisor, bind, free_port
 
     files = [Path(text) for text in args.settings if "=" not in text]
-    config = load_config(files[0] if files else None, [t for t in args.settings if "=" in t])
+    profile = args.profile or (files[0] if files else None)
+    overrides = [text for text in args.settings if "=" in text]
+    config = load_config(profile, overrides)
     home = environment.home()
     for host, port in (
         (config.hub.host, config.hub.port),
@@ -65,13 +69,16 @@ def _stay(args: argparse.Namespace) -> int:
     with Supervisor(home / "up", on_change=_tell) as supervisor:
         if supervisor.reaped:
             print(f"ended what was left: {', '.join(supervisor.reaped)}", file=sys.stderr)
-        started = house.parts(config, web_port)
-        hub, gateway, web = started
-        for part in (hub, web):
-            supervisor.start(part.command(home, house.variables(config)), backoff=house.RESTART)
-        _await(hub, supervisor, done)
+        carried = house.variables(config) | house.settings(profile, overrides)
+        started = house.parts(config, web_port, profile)
+        *hubs, gateway, web = started
+        for part in (*hubs, web):
+            supervisor.start(part.command(home, carried), backoff=house.RESTART)
+        for hub in hubs:
+            _await(hub, supervisor, done)
         # On a first start the hub's token exists only now.
-        supervisor.start(gateway.command(home, house.variables(config)), backoff=house.RESTART)
+        carried |= house.variables(config)
+        supervisor.start(gateway.command(home, carried), backoff=house.RESTART)
         for part in (gateway, web):
             _await(part, supervisor, done)
         me = Identity.of(_pid())
@@ -110,7 +117,7 @@ def _welcome(started: list[Part], home: Path, *, first: bool) -> None:
     for part in started[:-1]:
         print(f"  {part.name:<8} {part.address}")
     print(f"  logs     {home / 'logs'}")
-    if first:
+    if first and (home / "hub" / "admin_token").exists():
         print("\nThis is the first start. These let you in; only you can read them:")
         print(f"  hub token      {home / 'hub' / 'admin_token'}")
         print(f"  gateway key    {home / 'gateway' / 'admin-key'}")
@@ -128,7 +135,8 @@ def _detached(args: argparse.Namespace) -> int:
     from triptych.errors import ProcessError
     from triptych.processes import Command, start
 
-    words = ["up", *args.settings, *(["--port", str(args.port)] if args.port else [])]
+    profile = ["--profile", str(args.profile)] if args.profile else []
+    words = ["up", *args.settings, *profile, *(["--port", str(args.port)] if args.port else [])]
     log = environment.home() / "logs" / "up.log"
     before = log.stat().st_size if log.exists() else 0
     child = start(Command("up", [sys.executable, "-m", "triptych", *words], log=log))
@@ -146,7 +154,10 @@ def _detached(args: argparse.Namespace) -> int:
 
 def _tell(status: Status) -> None:
     if status.state in ("waiting", "exited"):
+        from triptych.cli.alerts import alert
+
         print(f"{status.name}: {status.reason}", file=sys.stderr, flush=True)
+        alert(f"Triptych: the {status.name} is {status.state}: {status.reason}")
 
 
 def _pid() -> int:
