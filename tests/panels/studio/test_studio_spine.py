@@ -39,13 +39,17 @@ def test_a_run_started_on_the_page_outlives_the_page(open_page, own_home: Path) 
     with serving(build_app(load_config(), store)) as address:
         page = open_page(address)
         page.get_by_label("Paste text").fill(TEXT)
-        page.get_by_label("Name").fill("ships")
+        page.get_by_label("Name").first.fill("ships")
         page.get_by_role("button", name="Advanced: every other setting").click()
         page.get_by_label("Any other setting, one per line").fill(
             "train.steps=4000\nmodel.size=nano\ntrain.context_length=64\ntrain.batch_tokens=256\n"
             "train.threads=1\ntrain.compile=off\ntrain.precision=float32\ntrain.eval_every=200\n"
             "train.sample_every=500"
         )
+        page.get_by_role("button", name="Look at the text").click()
+        page.locator("#corpus .sample").first.wait_for()
+        page.get_by_role("button", name="Estimate time, memory and disk").click()
+        page.locator("#estimate").wait_for()
         screenshot(page, "studio-new")
         page.get_by_role("button", name="Start training").click()
         page.locator("#run-head .state.running").wait_for()

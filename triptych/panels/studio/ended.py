@@ -28,16 +28,15 @@ ACT_S = 900.0
 Act = Callable[[Run, Visitor], str]
 
 
-def draw(store: RunStore, config: Config, chosen: gr.Dropdown, playground: str) -> None:
+def draw(store: RunStore, chosen: gr.Dropdown) -> None:
     """Draw the acts below a run and connect them."""
-    links = gr.HTML()
     with gr.Accordion("Name, notes and tags", open=False):
         with gr.Row():
             name = gr.Textbox(label="Name", scale=2)
             tags = gr.Textbox(label="Tags", placeholder="comma, separated", scale=2)
         notes = gr.Textbox(label="Notes", lines=3)
         keep = gr.Button("Save")
-    with gr.Accordion("Repeat it elsewhere", open=False):
+    with gr.Accordion("Repeat it elsewhere", open=False) as repeat:
         line = gr.Textbox(label="Command", interactive=False, buttons=["copy"])
         toml = gr.Textbox(label="Configuration", interactive=False, buttons=["copy"], lines=8)
     with gr.Accordion("Evaluate, publish, deploy, go on", open=False):
@@ -57,20 +56,17 @@ def draw(store: RunStore, config: Config, chosen: gr.Dropdown, playground: str) 
     def look(run_id: str | None, request: gr.Request) -> list[Any]:
         run = own(store, run_id, request)
         if run is None:
-            return ["", "", "", "", "", ""]
-        noted = run.notes
-        return [
-            _links(run, config, playground),
-            run.name,
-            ", ".join(noted.get("tags", [])),
-            noted.get("notes", ""),
-            command(run),
-            config_toml(run),
-        ]
+            return ["", "", "", "", ""]
+        tags, notes = ", ".join(run.notes.get("tags", [])), run.notes.get("notes", "")
+        return [run.name, tags, notes, command(run), config_toml(run)]
 
-    shown = [links, name, tags, notes, line, toml]
+    def look_again(run_id: str | None, request: gr.Request) -> list[Any]:
+        # What the recipe derived is known only once the run has begun.
+        return look(run_id, request)[3:]
+
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    chosen.change(look, chosen, shown, queue=False, **quiet)
+    chosen.change(look, chosen, [name, tags, notes, line, toml], queue=False, **quiet)
+    repeat.expand(look_again, chosen, [line, toml], queue=False, **quiet)
 
     def save(run_id: str | None, name: str, tags: str, notes: str, request: gr.Request) -> str:
         run = own(store, run_id, request)
@@ -168,7 +164,7 @@ def _extend(store: RunStore, run: Run, visitor: Visitor, steps: Any) -> str:
     return f"Queued as **{made.name}** (`{made.run_id}`)."
 
 
-def _links(run: Run, config: Config, playground: str) -> str:
+def links(run: Run, config: Config, playground: str) -> str:
     """Draw where to go from here: only what is there can be opened or downloaded."""
     places = run.path / "checkpoints"
     steps = sorted(path.name for path in places.glob("step-*")) if places.is_dir() else []

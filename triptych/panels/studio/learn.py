@@ -101,7 +101,7 @@ def shown(store: RunStore, one: Lesson, user: str) -> str:
     if not named:
         count = len(one.runs)
         short_runs = "one short run" if count == 1 else f"{count} short runs"
-        return f'<p class="quiet">This experiment is {short_runs}, about a minute each.</p>'
+        return f'<p class="quiet">This experiment is {short_runs}.</p>'
     runs = runs_of(store, named[0], user=user)
     try:
         verdict = check(one, runs)

@@ -34,17 +34,18 @@ def build_page(
         gr.Markdown("# Studio\nTrain a model and watch it learn. A run goes on without this page.")
         if is_shared():
             page.load(_greet, None, gr.HTML(), queue=False, api_visibility="private")
-        with gr.Tabs() as tabs:
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
             with gr.Tab("New run", id="new"):
                 filled, parts = _new_run()
             with gr.Tab("Watch", id="watch"):
-                watched = watch.draw(store, config, playground or _panel(navigation))
+                watched = watch.draw(store)
             with gr.Tab("Compare", id="compare"):
                 sweep = compare.draw(store, page)
             with gr.Tab("Learn", id="learn"):
                 learn.draw(store, config, page)
         _connect_form(page, store, config, filled, parts, [watched.chosen, tabs, sweep])
-        watch.keep_watching(page, store, config, watched, tabs)
+        where = playground or _panel(navigation)
+        watch.keep_watching(page, store, config, watched, tabs, where)
     return page
 
 

@@ -29,8 +29,9 @@ DRAWING_FRAC = 0.1
 class Drawings:
     """Keep the newest drawing of each run, for all who watch it."""
 
-    def __init__(self, store: RunStore, config: Config) -> None:
+    def __init__(self, store: RunStore, config: Config, playground: str = "") -> None:
         self._store = store
+        self._playground = playground
         self._config = config
         self._drawn: dict[str, _Drawn] = {}
 
@@ -43,11 +44,23 @@ class Drawings:
         signature = self._signature(run_id)
         if known and known.signature == signature:
             return known.parts
-        parts = drawing.everything(self._store, self._config, run_id)
+        parts = self._draw(run_id)
         cost_s = time.monotonic() - now_s
         good_until_s = now_s + max(self._config.panels.refresh_s / 2, cost_s / DRAWING_FRAC)
         self._drawn = {**self._latest(), run_id: _Drawn(parts, signature, good_until_s)}
         return parts
+
+    def _draw(self, run_id: str | None) -> list[str]:
+        parts = drawing.everything(self._store, self._config, run_id)
+        try:
+            run = self._store.get(run_id or "")
+        except TriptychError:
+            return [*parts, ""]
+        return [*parts, ended.links(run, self._config, self._playground)]
+
+    def nothing(self) -> list[str]:
+        """Draw the page of somebody who has chosen no run."""
+        return self._draw(None)
 
     def forget(self, run_id: str) -> None:
         """Draw a run anew at the next look, because somebody just changed it."""
@@ -85,7 +98,7 @@ class Watch:
     shown: list[Any] = field(default_factory=list)
 
 
-def draw(store: RunStore, config: Config, playground: str) -> Watch:
+def draw(store: RunStore) -> Watch:
     """Draw the place where one run is watched."""
     with gr.Row():
         chosen = gr.Dropdown([], value=None, label="Run", scale=4, min_width=240)
@@ -96,25 +109,31 @@ def draw(store: RunStore, config: Config, playground: str) -> Watch:
     with gr.Row():
         loss = gr.HTML(min_height=0)
         bpb = gr.HTML(min_height=0)
+    links = gr.HTML()
     samples = gr.HTML()
-    ended.draw(store, config, chosen, playground)
+    ended.draw(store, chosen)
     with gr.Accordion("More curves", open=False):
         more = gr.HTML()
     with gr.Accordion("Log", open=False):
         log = gr.HTML()
-    return Watch(chosen, (pause, resume, cancel), [head, loss, bpb, samples, more, log])
+    return Watch(chosen, (pause, resume, cancel), [head, loss, bpb, samples, more, log, links])
 
 
 def keep_watching(
-    page: gr.Blocks, store: RunStore, config: Config, watch: Watch, tabs: gr.Tabs
+    page: gr.Blocks,
+    store: RunStore,
+    config: Config,
+    watch: Watch,
+    tabs: gr.Tabs,
+    playground: str = "",
 ) -> None:
     """Show the chosen run's true state, now and as long as the page is open."""
-    chosen, drawings = watch.chosen, Drawings(store, config)
+    chosen, drawings = watch.chosen, Drawings(store, config, playground)
     last = gr.State([])
 
     def look_at(run_id: str | None, request: gr.Request) -> list[str]:
         run = own(store, run_id, request)
-        return drawings.of(run.run_id) if run else drawing.everything(store, config, None)
+        return drawings.of(run.run_id) if run else drawings.nothing()
 
     def look_again(run_id: str | None, before: list[str], request: gr.Request) -> list[Any]:
         parts = look_at(run_id, request)
@@ -170,4 +189,4 @@ def _refresh_choices(store: RunStore, chosen: gr.Dropdown, quiet: dict[str, Any]
 def choices_of(store: RunStore, request: gr.Request) -> list[tuple[str, str]]:
     """List the visitor's runs as a dropdown shows them."""
     runs = store.list(user=who(request).user)
-    return [(f"{run.name} · {run.state} · {run.run_id}", run.run_id) for run in runs]
+    return [(f"{run.name} · {run.run_id}", run.run_id) for run in runs]
