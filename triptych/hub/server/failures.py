@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import re
 
 import pygit2
 from starlette.responses import JSONResponse, Response
@@ -25,6 +26,7 @@ from triptych.errors import (
 )
 
 log = logging.getLogger(__name__)
+_HEADER_CHARS = 1000
 
 # class -> status, X-Error-Code
 _TABLE: dict[type[TriptychError], tuple[int, str]] = {
@@ -65,7 +67,7 @@ def answer(
     status, code, message = describe(error, anonymous=anonymous)
     if status >= 500 and status != 501:
         log.error("%s: %s", type(error).__name__, error, exc_info=error)
-    headers = {"X-Error-Message": message.replace("\n", " ").encode("ascii", "replace").decode()}
+    headers = {"X-Error-Message": re.sub(r"[^ -~]+", " ", message)[:_HEADER_CHARS]}
     if code:
         headers["X-Error-Code"] = code
     if commit:

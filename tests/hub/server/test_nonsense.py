@@ -1,0 +1,77 @@
+"""Nonsense on every route: refused in words, never with an internal error."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import httpx
+
+from triptych.hub.server.app import declared
+
+if TYPE_CHECKING:
+    from tests.hub.server.conftest import RunningHub
+
+DEEP = "[" * 3000 + "]" * 3000
+BODIES: list[bytes] = [
+    b"", b"null", b"[]", b"7", b'"text"', b"{", b"\xff\xfe", DEEP.encode(),
+    b'{"name": 7, "type": [], "organization": {}, "files": 3, "objects": "x"}',
+    b'{"operation": {}}',
+    b'{"name": null, "fromRepo": [], "toRepo": 1, "visibility": 5, "gated": {}, "secrets": 3}',
+    b'{"files": [null, 3, {"path": null}, {"path": "a", "size": -1, "sample": 9}]}',
+    b'{"objects": [null, {"oid": 5}, {"oid": "x", "size": true}], "operation": "upload"}',
+    b'{"key": [], "value": 5, "repository": {}, "seconds": "x", "flavor": [], "parts": {}}',
+    b'{"tag": {}, "message": [], "startingPoint": [], "content": {}, "repoType": []}',
+    b'{"command": "x", "arguments": 5, "environment": [], "timeoutSeconds": "x", "labels": 1}',
+    b"key=value&paths=%FF&paths=..", b'{"parts": [{"partNumber": [], "etag": {}}]}',
+    b'{"key": "header", "value": {"summary": [], "parentCommit": {}}}\n{"key": "file"}',
+]  # fmt: skip
+WORDS = ["x", "%00", "%2e%2e", "a%2Fb", "%F0%9F%92%A9", "-", "refs%2Fheads%2Fmain", "9" * 40,
+         "n" * 3000, "%25", "README.md", "main", "~", "a b".replace(" ", "%20")]  # fmt: skip
+QUERIES = ["", "limit=x", "limit=-1", "cursor=%00", "cursor=W10=", "p=99999999999999999999",
+           "expand=1&recursive=1", "sort=;drop", "search=%25_%5C", "ticket=x", "filter=%22"]  # fmt: skip
+
+
+def test_nonsense_is_refused_in_words(start_hub: Callable[..., RunningHub]) -> None:
+    hub = start_hub()
+    api = hub.api()
+    for kind in ("model", "dataset", "space"):
+        api.create_repo("admin/n", repo_type=kind, space_sdk="static" if kind == "space" else None)
+    rng = random.Random(7)
+    wrong = []
+    with httpx.Client(
+        base_url=hub.url, headers={"Authorization": f"Bearer {hub.admin_token}"}, timeout=60
+    ) as client:
+        for route in declared():
+            if route.path.endswith(("/logs/run", "/logs/build", "/metrics", "/logs", "/events")):
+                continue  # streams
+            for body in rng.sample(BODIES, 3):
+                path = _fill(route.path, rng)
+                url = f"{path}?{rng.choice(QUERIES)}"
+                kind = rng.choice(["application/json", "application/x-www-form-urlencoded"])
+                try:
+                    answer = client.request(
+                        route.method, url, content=body, headers={"Content-Type": kind}
+                    )
+                except httpx.RemoteProtocolError as error:
+                    wrong.append(f"{route.method} {url[:120]} {body[:60]!r}: {error}")
+                    continue
+                if answer.status_code >= 500 and answer.status_code != 501:
+                    words = answer.text[:200]
+                    wrong.append(f"{route.method} {url[:120]} {body[:60]!r}: {words}")
+    assert not wrong, "\n".join(wrong)
+    assert json.loads(httpx.get(f"{hub.url}/health").text) == {"status": "ok"}
+
+
+def _fill(path: str, rng: random.Random) -> str:
+    def word(match: re.Match[str]) -> str:
+        if match[1] == "namespace":
+            return "admin"
+        if match[1] == "name" and rng.random() < 0.8:
+            return "n"
+        return rng.choice(WORDS)
+
+    return re.sub(r"\{(\w+)(?::\w+)?\}", word, path)
