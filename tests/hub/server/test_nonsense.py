@@ -31,8 +31,10 @@ BODIES: list[bytes] = [
 ]  # fmt: skip
 WORDS = ["x", "%00", "%2e%2e", "a%2Fb", "%F0%9F%92%A9", "-", "refs%2Fheads%2Fmain", "9" * 40,
          "n" * 3000, "%25", "README.md", "main", "~", "a b".replace(" ", "%20")]  # fmt: skip
-QUERIES = ["", "limit=x", "limit=-1", "cursor=%00", "cursor=W10=", "p=99999999999999999999",
-           "expand=1&recursive=1", "sort=;drop", "search=%25_%5C", "ticket=x", "filter=%22"]  # fmt: skip
+QUERIES = [
+    "", "limit=x", "limit=-1", "cursor=%00", "cursor=W10=", "p=99999999999999999999",
+    "expand=1&recursive=1", "sort=;drop", "search=%25_%5C", "ticket=x", "filter=%22",
+]  # fmt: skip
 
 
 def test_nonsense_is_refused_in_words(start_hub: Callable[..., RunningHub]) -> None:
