@@ -34,6 +34,8 @@ from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 
+# Rows of logits that exist at once while a text is scored.
+_SCORE_ROWS = 64
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -182,9 +184,13 @@ class TorchEngine(Engine):
         for start in range(0, len(ids) - 1, PREFILL_ROWS):
             piece = ids[start : start + PREFILL_ROWS]
             with self._compute:
-                logits_TV = self._decoder.logits(self._decoder.prefill(piece, cache))
-            for row, token_id in enumerate(ids[start + 1 : start + 1 + len(piece)]):
-                tokens.append(token_of(token_id, self._spelling, logits_TV[row], alternatives))
+                hidden_TC = self._decoder.prefill(piece, cache)
+            following = ids[start + 1 : start + 1 + len(piece)]
+            for row in range(0, len(following), _SCORE_ROWS):
+                with self._compute:
+                    logits_TV = self._decoder.logits(hidden_TC[row : row + _SCORE_ROWS])
+                for token_id, logits_V in zip(following[row:], logits_TV, strict=False):
+                    tokens.append(token_of(token_id, self._spelling, logits_V, alternatives))
         spelled = sum(len(self._spelling.in_text(token_id)) for token_id in ids[1:])
         return Score(
             tokens=tuple(tokens),
