@@ -30,7 +30,8 @@ class ServeConfig:
     """Seconds that running answers are given to finish after SIGTERM."""
 
     kv_cache_bytes: Annotated[int, Field(ge=2**20)] = 32 * 2**20
-    """Memory of the attention cache that all answers of one llama.cpp model share."""
+    """Memory of one llama.cpp model's attention cache, shared by its answers; with enough for
+    `generate.max_batch` whole contexts each answer has its own, which is faster."""
 
     prompt_cache_bytes: Annotated[int, Field(ge=2**20)] = 8 * 2**20
     """Memory in which llama.cpp keeps ended prompts, so that the cache above holds running ones."""

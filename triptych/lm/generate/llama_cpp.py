@@ -137,7 +137,8 @@ class LlamaCppEngine(Engine):
         params.model.path = str(gguf)
         params.n_ctx = self._kv_tokens
         params.n_parallel = options.max_batch
-        params.kv_unified = True
+        # A cache of its own for every answer is faster, where there is memory for all of them.
+        params.kv_unified = self._kv_tokens < options.max_batch * self._context_length
         params.n_batch = params.n_ubatch = BATCH_TOKENS
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads or -1
         # Ended prompts move here from the attention cache. Left there they slow every answer: each
