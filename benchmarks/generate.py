@@ -109,7 +109,9 @@ def measure(folder: Path, dtype: str, rounds: int) -> Found:
                 "torch engine bf16": lambda p=prompt: ours(p),
                 "bare llama.cpp": lambda p=prompt: bare(p),
                 "HTTP": lambda p=prompt: NEW_TOKENS / stream(url, p)[0],
-                f"HTTP, {STREAMS} streams": lambda p=prompt: many_streams(url, p, firsts),
+                f"HTTP, {STREAMS} streams": lambda p=prompt, into=firsts: many_streams(
+                    url, p, into
+                ),
             }
             speeds = take_turns(turns, rounds)
             found[f"prompt {prompt}: tokens/s"] = {
