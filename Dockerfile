@@ -7,8 +7,9 @@ WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY triptych triptych
 COPY spaces spaces
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu \
-    -c constraints.txt -e '.[postgres,redis]'
+# torch's default build brings CUDA; name an index of CPU builds to leave that out.
+ARG PIP_EXTRA_INDEX_URL=""
+RUN pip install --no-cache-dir -c constraints.txt -e '.[postgres,redis]'
 RUN useradd --create-home triptych && mkdir /data && chown triptych /data
 USER triptych
 ENV TRIPTYCH_HOME=/data

@@ -10,6 +10,12 @@ PANELS = {
     "Console": ("/console", "Serve", "Steer the service that applications talk to."),
 }
 
+# Three panels of one picture.
+ICON = (
+    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="#b4532a">'
+    '<path d="M1 3h3v10H1zM6 1h4v14H6zM12 3h3v10h-3z"/></svg>'
+)
+
 _STYLE = """
 :root { color-scheme: light dark; --ink: #2d2a24; --paper: #fdfcf9; --line: #cfc8b8;
         --mark: #b4532a; --soft: #6b6557 }
@@ -45,7 +51,7 @@ def landing(addresses: dict[str, str]) -> str:
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Triptych</title>'
-        '<link rel="icon" href="data:,">'
+        '<link rel="icon" href="/favicon.ico" type="image/svg+xml">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body><header><h1>Triptych</h1>"
         '<p class="soft">Grow your own language models, in three tiers, on infrastructure you own.'

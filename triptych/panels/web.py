@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 
 from triptych.config import Config, environment
 from triptych.lm.runs.api import add_error_answers, router
@@ -15,7 +15,7 @@ from triptych.lm.runs.store import RunStore
 from triptych.panels import look
 from triptych.panels.console import drawing as console_drawing
 from triptych.panels.console.page import build_page as console_page
-from triptych.panels.landing import landing, navigation
+from triptych.panels.landing import ICON, landing, navigation
 from triptych.panels.playground import drawing as playground_drawing
 from triptych.panels.playground.models import Resolve, Shelf
 from triptych.panels.playground.page import build_page as playground_page
@@ -44,6 +44,10 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     @app.get("/", response_class=HTMLResponse)
     async def home() -> str:
         return first
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> Response:
+        return Response(ICON, media_type="image/svg+xml")
 
     @app.get("/health")
     async def health() -> dict[str, str]:

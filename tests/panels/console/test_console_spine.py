@@ -2,76 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from browsing import screenshot, serving
 
 from triptych.panels.console.app import build_app
-from triptych.processes import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
-CONFIG = """
-[gateway]
-allow_private_addresses = true
-[gateway.upstreams.first]
-provider = "scripted"
-models = { base = "echo" }
-[gateway.upstreams.second]
-provider = "local"
-address = "http://127.0.0.1:9"
-models = { base = "nobody" }
-"""
 
-
-@pytest.fixture
-def gateway(own_home: Path, tmp_path: Path) -> Iterator[str]:
-    """Run a real gateway with a scripted upstream and one that is away."""
-    file = tmp_path / "gateway.toml"
-    file.write_text(CONFIG)
-    port = free_port()
-    command = [sys.executable, "-m", "triptych", "gateway"]
-    serve = [*command, "serve", "--config", str(file), "--set", f"gateway.port={port}"]
-    process = subprocess.Popen(serve, env=dict(os.environ), stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/ready", timeout=2).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-
-
-def ask(address: str, key: str) -> int:
-    body = {"model": "base", "messages": [{"role": "user", "content": "<script>alert(1)</script>"}]}
-    request = urllib.request.Request(
-        f"{address}/v1/chat/completions",
-        json.dumps(body).encode(),
-        {"authorization": f"Bearer {key}", "content-type": "application/json"},
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-
-
-def test_an_admin_steers_and_sees_what_happened(open_page, gateway: str, own_home: Path) -> None:
+def test_an_admin_steers_and_sees_what_happened(
+    open_page, gateway: str, ask, own_home: Path
+) -> None:
     key = (own_home / "gateway" / "admin-key").read_text().strip()
     with serving(build_app(gateway)) as address:
         page = open_page(address)

@@ -10,6 +10,9 @@ from typing import Any
 from triptych.panels.charts import line_chart
 from triptych.words import short
 
+# Cells of more characters than this may break into lines; shorter ones are read at a glance.
+LONG = 44
+
 
 def table(
     rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str, pick: str = ""
@@ -22,20 +25,20 @@ def table(
         return f'<p class="quiet">{escape(empty)}</p>'
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in columns.values())
     body = "".join(
-        "<tr>"
-        + "".join(
-            "<td>"
-            + (_picking(row[name]) if name == pick else escape(_cell(name, row.get(name))))
-            + "</td>"
-            for name in columns
-        )
-        + "</tr>"
+        "<tr>" + "".join(_td(name, row.get(name), pick=name == pick) for name in columns) + "</tr>"
         for row in rows
     )
     return (
         '<div class="table" tabindex="0" role="region" aria-label="Table">'
         f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
+
+
+def _td(name: str, value: Any, *, pick: bool) -> str:
+    if pick:
+        return f"<td>{_picking(value)}</td>"
+    text = _cell(name, value)
+    return f"<td{' class=long' if len(text) > LONG else ''}>{escape(text)}</td>"
 
 
 def _picking(value: Any) -> str:
@@ -223,7 +226,7 @@ def feedback(rows: Sequence[Mapping[str, Any]]) -> str:
 def beside(example: Mapping[str, Any]) -> str:
     """Draw the question, the answer and what somebody wrote instead, side by side."""
     asked = example["messages"][-1]["content"] if example["messages"] else ""
-    instead = example.get("chosen", example.get("value", example["label"]))
+    instead = example.get("chosen", example.get("value", example.get("label")))
     columns = {"asked": asked, "answered": example["completion"], "said about it": instead}
     cells = "".join(
         f'<div><h4>{escape(name)}</h4><div class="sample">{escape(str(text))}</div></div>'
@@ -269,9 +272,12 @@ CSS = """
 table.plain th[scope=row] { font-weight: 400; white-space: nowrap; }
 table.plain td.wide { width: 60%; }
 table.plain caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-table.plain td { max-width: 22rem; overflow-wrap: anywhere; }
+table.plain { border: 0 !important; }
+table.plain td { white-space: nowrap; }
+table.plain td.long { min-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
+button.act { width: auto !important; align-self: flex-start; flex-grow: 0 !important; }
 button.pick { font: inherit; color: inherit; background: none; border: 0; padding: 0;
-              text-decoration: underline; cursor: pointer; text-align: left; }
+              box-shadow: none; text-decoration: underline; cursor: pointer; text-align: left; }
 .trouble { border-left: 3px solid #b3261e; padding: .3rem .8rem; }
 .asking, .attention { border-left: 3px solid #b4532a; padding: .3rem .8rem; }
 .beside { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(16rem, 1fr)); }

@@ -28,7 +28,7 @@ def draw(client: gr.State) -> Room:
     rows = picking_table()
     beside = gr.HTML()
     gr.Markdown("Training examples are exported only where consent allowed keeping their content.")
-    export = gr.Button("Export training examples")
+    export = gr.Button("Export training examples", elem_classes="act")
     said = gr.HTML()
     file = gr.File(label="Examples, one JSON object a line", visible=False)
     last = gr.State(None)

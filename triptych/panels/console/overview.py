@@ -29,7 +29,7 @@ UPSTREAMS = {
 def draw(client: gr.State) -> Room:
     """Draw the room."""
     page = gr.HTML()
-    probe = gr.Button("Ask every provider now")
+    probe = gr.Button("Ask every provider now", elem_classes="act")
     health = gr.HTML()
     probe.click(_probe_all, client, health, api_visibility="private")
     return Room(_load, [client], [page])

@@ -99,7 +99,7 @@ def _keys(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
             company = gr.Textbox(label="For company", min_width=120)
             user = gr.Textbox(label="For user", info="empty: for an application", min_width=120)
             days = gr.Number(label="Expires after days", value=90, minimum=1, precision=0)
-        create = gr.Button("Create key")
+        create = gr.Button("Create key", elem_classes="act")
         fresh = gr.HTML()
 
     async def make(who: GatewayClient | None, *values: Any) -> str:
@@ -154,7 +154,7 @@ def _companies(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
             industry = gr.Textbox(label="Industry", min_width=140)
             external = gr.Checkbox(label="Its content may leave this machine", min_width=200)
         with gr.Row():
-            enter = gr.Button("Enter company")
+            enter = gr.Button("Enter company", elem_classes="act")
             table.click(picked, None, company, **QUIET)
         inputs = [client, company, name, industry, external]
         entered = act_on(enter, inputs, _enter_company, said)
@@ -206,8 +206,8 @@ def _users(client: gr.State, said: gr.HTML) -> list[Any]:
             role = gr.Dropdown(ROLES, label="Role", value="user", min_width=140)
             company = gr.Textbox(label="Member of", min_width=140)
         with gr.Row():
-            enter = gr.Button("Enter user")
-            let_in = gr.Button("Let into the company")
+            enter = gr.Button("Enter user", elem_classes="act")
+            let_in = gr.Button("Let into the company", elem_classes="act")
         entered = act_on(enter, [client, user, role, company], _enter_user, said)
         added = act_on(let_in, [client, user, company], _let_in, said)
         removed = ask_once("Let out of the company", [client, user, company],

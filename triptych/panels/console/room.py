@@ -71,7 +71,7 @@ def ask_once(
 
     Returns: the event after which the room should be read again.
     """
-    button = gr.Button(label)
+    button = gr.Button(label, elem_classes="act")
     with gr.Column(visible=False, elem_classes="asking") as box:
         warning = gr.HTML()
         with gr.Row():

@@ -49,8 +49,8 @@ def draw(client: gr.State, hub: str | None) -> Room:
     said = gr.HTML()
     with gr.Row():
         name = gr.Textbox(label="Name", info="choose one above, or type a new one", min_width=180)
-        test = gr.Button("Test the connection")
-        reset = gr.Button("Close its breaker")
+        test = gr.Button("Test the connection", elem_classes="act")
+        reset = gr.Button("Close its breaker", elem_classes="act")
     tested = act_on(test, [client, name], _test, said)
     closed = act_on(reset, [client, name], _reset, said)
     removed = ask_once(
@@ -177,7 +177,7 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
                            min_width=180)  # fmt: skip
     state = gr.HTML()
     outcome = gr.HTML()
-    look = gr.Button("Look at the Space")
+    look = gr.Button("Look at the Space", elem_classes="act")
 
     async def foresee(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)

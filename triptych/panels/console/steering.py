@@ -37,22 +37,24 @@ def draw(client: gr.State) -> Room:
     seen = gr.State({})
     order = gr.HTML()
     provider = gr.Radio(PROVIDERS, label="Who is asked first", interactive=True)
-    with gr.Row():
-        switches = [
-            gr.Checkbox(label=label, interactive=True, min_width=200) for label in SWITCHES.values()
-        ]
+    switches = []
+    for labels in (
+        list(SWITCHES.values())[start : start + 3] for start in range(0, len(SWITCHES), 3)
+    ):
+        with gr.Row():
+            switches += [gr.Checkbox(label=label, interactive=True) for label in labels]
     said = gr.HTML()
     inputs = [client, seen, provider, *switches]
     applied = ask_once(
         "Apply", inputs, warn=_foresee, act=_apply, said=said, agree="Apply these changes"
     )
-    again = gr.Button("Read again")
+    again = gr.Button("Read again", elem_classes="act")
     with gr.Accordion("For some only", open=False):
         rolled, exceptions = _for_some(client, seen, said)
     with gr.Accordion("History", open=True):
         history = gr.HTML()
         entry = gr.Dropdown([], label="A change of flags", interactive=True)
-        back = gr.Button("Revert this change")
+        back = gr.Button("Revert this change", elem_classes="act")
     reverted = act_on(back, [client, entry], _revert, said)
     outputs = [provider, *switches, seen, order, history, entry, exceptions]
 
@@ -87,7 +89,7 @@ def _for_some(client: gr.State, seen: gr.State, said: gr.HTML) -> tuple[list[Any
         scope = gr.Radio(["company", "user"], value="company", label="Exception for a")
         subject = gr.Textbox(label="Its id")
         turn = gr.Radio(list(TURNS), value="on", label="The switch above is")
-        only = gr.Button("Set the exception")
+        only = gr.Button("Set the exception", elem_classes="act")
     done = act_on(only, [client, key, scope, subject, turn], _override, said)
     return [out, done], gr.HTML()
 
