@@ -37,12 +37,18 @@ STATUS = {
     "schema": 400,
     "generation": 400,
     "data": 400,
+    "token_ids": 400,
+    "usage": 400,
     "adapter": 404,
     "model_not_found": 404,
     "queue_full": 429,
     "busy": 503,
     "closed": 503,
     "memory": 507,
+    "out_of_memory": 507,
+    "http_429": 429,
+    "upstream": 502,
+    "unreachable": 503,
 }
 OPENAI_CODES = {"context_length": "context_length_exceeded"}
 BODIES: dict[str, type[BaseModel]] = {
@@ -114,7 +120,8 @@ async def client_gone(request: Request) -> None:
 
 def error_answer(error: TriptychError, *, param: str | None = None) -> JSON:
     """Turn an error into the answer OpenAI's clients understand."""
-    status = STATUS.get(error.code, 500)
+    # Whatever else another server refused on our behalf was not the client's doing.
+    status = STATUS.get(error.code, 502 if error.code.startswith("http_") else 500)
     headers = {}
     if isinstance(error, TooBusy):
         headers["retry-after"] = str(error.retry_after_s)
