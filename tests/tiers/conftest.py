@@ -162,16 +162,18 @@ class RunningGateway:
             await asyncio.sleep(0.005)
             if self._task.done():
                 self._task.result()
-        self.key = await accounts.create_key(
-            self.database, name="test", kind="service", role="admin", actor="test"
-        )
-        await self.runtime.refresh()
+        if not self.key:
+            self.key = await accounts.create_key(
+                self.database, name="test", kind="service", role="admin", actor="test"
+            )
+            await self.runtime.refresh()
         return self
 
     async def stop(self) -> None:
-        assert self._server and self._task
-        self._server.should_exit = True
-        await self._task
+        if self._server and self._task:
+            self._server.should_exit = True
+            await self._task
+            self._task = None
 
     def sdk(self, key: str | None = None, **options: Any) -> AsyncOpenAI:
         return AsyncOpenAI(
@@ -235,12 +237,14 @@ class Workshop:
         return upstream
 
     async def gateway(
-        self, upstreams: dict[str, UpstreamConfig] | None = None, **settings: Any
+        self, upstreams: dict[str, UpstreamConfig] | None = None, key: str = "", **settings: Any
     ) -> RunningGateway:
         settings.setdefault("limit_service", 1_000_000)
         settings.setdefault("retry_base_s", 0.01)
         config = GatewayConfig(upstreams=upstreams or {}, **settings)
-        gateway = await RunningGateway(config, self.home).start()
+        gateway = RunningGateway(config, self.home)
+        gateway.key = key
+        await gateway.start()
         self._stack.push_async_callback(gateway.stop)
         return gateway
 

@@ -236,6 +236,32 @@ async def test_f2_with_the_database_away_requests_are_served_and_their_records_f
     assert {row["outcome"] for row in found} == {"ok"}
 
 
+async def test_f2_a_worker_that_starts_without_the_database_serves_with_the_last_good_settings(
+    workshop,
+) -> None:
+    script = {"s": UpstreamConfig("scripted", "", {"base": "echo"})}
+    first = await workshop.gateway(script)
+    await first.set(provider__scripted=True, real_ai_only=False)
+    assert (await first.post("/api/query", {"input": "hi"}))[0] == 200
+    kept = first.home / "gateway" / "settings.json"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert first.key not in kept.read_text()
+    await first.stop()
+    second = await workshop.gateway(
+        script, key=first.key, database_url="postgresql://nobody@127.0.0.1:9/nothing"
+    )
+    status, answer, _ = await second.post("/api/query", {"input": "hi"})
+    assert (status, answer["provider"]) == (200, "scripted")
+    assert (await second.post("/api/query", {"input": "hi"}, authorization="Bearer x"))[0] == 401
+    ready = await second.ready()
+    assert (ready["status"], ready["settings"]) == ("ready", "stale")
+    assert ready["spool_bytes"] > 0
+    await second.stop()
+    third = await workshop.gateway(script)
+    rows_found = await third.records()
+    assert len(rows_found) == 2, "what it recorded was replayed by the next start"
+
+
 async def test_f1_four_writers_on_one_database_agree_to_the_last_row(database, own_home) -> None:
     recorders = [Recorder(database, own_home / "spool", interval_s=0.01) for _ in range(4)]
     for recorder in recorders:

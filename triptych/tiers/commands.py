@@ -48,7 +48,7 @@ async def flags(config: GatewayConfig, args: argparse.Namespace) -> list[dict[st
             value = {"true": True, "false": False, "on": True, "off": False}.get(text, text)
             await flag_store.set_flag(database, key, value, actor=ACTOR)
         current = Flags(killed_flags())
-        current.load(await settings.load_flags(database))
+        current.load(settings.flag_set(await settings.read(database, "flags"), 0))
         values = current.resolve(None).values
         return [
             {"flag": key, "value": values[key], "default": spec.default, "is": spec.description}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,30 +76,43 @@ class Runtime:
         self.factory = Factory(config)
         self.ready = False
         self._versions: dict[str, int] = {}
+        self._rows: settings.Rows = {}
+        self._last_good = self.home / "gateway" / "settings.json"
+        self._migrated = False
         self.declared = catalogues.from_config(config)
         self._installed: dict[str, Upstream] = {}
         self._task: asyncio.Task[None] | None = None
         self.polled_at = 0.0
 
     async def open(self) -> None:
-        """Bring everything up.
-
-        Raises: StorageError when the database is away at the very first start.
-        """
-        await migrations.upgrade(self.database)
-        await self.recorder.open()
-        await self.refresh()
+        """Bring everything up, with the last good settings when the database is away."""
+        self._rows = settings.restore(self._last_good) or {}
+        try:
+            await self._begin()
+        except (StorageError, OSError) as error:
+            logger.warning("starting without the database: %s", error)
+            if self._rows:
+                await self._apply(settings.TOPICS)
+            else:
+                await self._load_upstreams([])
+            self.flags.stale = True
         self._task = asyncio.create_task(self._poll(), name="settings")
         self.ready = True
+
+    async def _begin(self) -> None:
+        await migrations.upgrade(self.database)
+        self._migrated = True
+        await self.recorder.open()
+        await self.refresh()
 
     async def _poll(self) -> None:
         while True:
             await asyncio.sleep(self.config.poll_interval_s)
             try:
-                await self.refresh()
-            except TriptychError as error:
+                await (self.refresh() if self._migrated else self._begin())
+            except (TriptychError, OSError) as error:
                 if not self.flags.stale:
-                    logger.warning("settings are stale: %s", error.message)
+                    logger.warning("settings are stale: %s", error)
                 self.flags.stale = True
 
     async def refresh(self) -> None:
@@ -108,23 +121,33 @@ class Runtime:
         Raises: StorageError; everything stays as it was then.
         """
         versions = await settings.versions(self.database)
-        changed = {t for t, v in versions.items() if self._versions.get(t) != v}
-        if "flags" in changed:
-            self.flags.load(await settings.load_flags(self.database))
-        if "accounts" in changed:
-            self.keys.replace(await settings.load_principals(self.database))
-            self.consents = await settings.load_consents(self.database)
-        if "prompts" in changed:
-            self.prompts = await settings.load_prompts(self.database)
-        if "upstreams" in changed:
-            await self._load_upstreams(versions["upstreams"])
+        changed = [t for t, v in versions.items() if self._versions.get(t) != v]
+        for topic in changed:
+            self._rows |= await settings.read(self.database, topic)
         self._versions = versions
+        await self._apply(changed)
+        if changed:
+            settings.save(self._last_good, versions, self._rows)
         self.flags.stale = False
         self.polled_at = time.time()
 
-    async def _load_upstreams(self, version: int) -> None:
+    async def _apply(self, topics: Iterable[str]) -> None:
+        """Let the rows of some topics take effect, from the next request on."""
+        for topic in topics:
+            if topic == "flags":
+                self.flags.load(settings.flag_set(self._rows, self._versions.get("flags", 0)))
+            elif topic == "accounts":
+                self.keys.replace(settings.principals(self._rows))
+                self.consents = settings.consents(self._rows)
+            elif topic == "prompts":
+                self.prompts = settings.active_prompts(self._rows)
+            elif topic == "upstreams":
+                await self._load_upstreams(settings.entered_upstreams(self._rows))
+
+    async def _load_upstreams(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        version = self._versions.get("upstreams", 0)
         found = {upstream.name: upstream for upstream in self.declared}
-        for row in await settings.load_upstreams(self.database):
+        for row in rows:
             try:
                 upstream = entered(row, private_allowed=self.config.allow_private_addresses)
                 self.factory.check(upstream)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import socket
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
 from triptych.durable import write_atomic
-from triptych.errors import UsageError
+from triptych.errors import StorageError, UsageError
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -69,19 +68,27 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 async def _prepare(config: GatewayConfig) -> None:
-    """Bring the schema up to date and see that there is an admin key."""
+    """Bring the schema up to date and see that there is an admin key.
+
+    Raises: StorageError when the database is away at the very first start; later starts go on
+    with the last good settings.
+    """
     from triptych.tiers.store import accounts, migrations
     from triptych.tiers.store.database import Database
 
+    path = admin_key_file()
     database = Database(config.database_url)
     try:
         await migrations.upgrade(database)
-        path = admin_key_file()
         if not await accounts.has_admin(database):
             key = await accounts.create_key(
                 database, name="first admin", kind="service", role="admin", actor="first start"
             )
             write_atomic(path, key + "\n", private=True)
+    except (StorageError, OSError) as error:
+        if not path.exists():
+            raise
+        logger.warning("the database is away: %s", error)
     finally:
         await database.close()
 
@@ -142,4 +149,4 @@ def _supervise(config: GatewayConfig, listener: socket.socket) -> int:
             logger.warning("worker %d died and is replaced", done)
 
 
-__all__ = ["admin_key_file", "listen", "secrets", "serve"]
+__all__ = ["admin_key_file", "listen", "serve"]

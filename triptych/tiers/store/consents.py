@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from triptych.errors import InvalidQuery
-from triptych.tiers.consent import PURPOSES, Consent, Purpose, Subject
+from triptych.tiers.consent import PURPOSES, Purpose
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
-from triptych.tiers.store.database import Connection, Database, Scope, across
+from triptych.tiers.store.database import Database, Scope, across
 from triptych.tiers.store.settings import raise_version
 
 _SCOPE = across("consent of users belongs to no company")
@@ -58,23 +58,6 @@ async def set_consent(
         )
         await raise_version(connection, "accounts")
     return consent_id
-
-
-async def current(connection: Connection) -> dict[Subject, Consent]:
-    """Read the newest word of everybody."""
-    c = t.consents.c
-    newest = (
-        select(func.max(c.consent_id).label("consent_id"))
-        .group_by(c.company_id, c.user_id, c.purpose)
-        .scalar_subquery()
-    )
-    rows = await connection.all(select(t.consents).where(c.consent_id.in_(newest)))
-    return {
-        Subject(row["company_id"], row["user_id"], row["purpose"]): Consent(
-            row["granted"], row["consent_id"]
-        )
-        for row in rows
-    }
 
 
 async def history(

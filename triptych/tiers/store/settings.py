@@ -1,29 +1,47 @@
 """What workers keep in memory and share through the database: flags, keys, Spaces, prompts.
 
 Every change raises its topic's version in the same transaction; workers look at the versions
-twice a second and read again what moved. While the database is away they keep the last good
-state and say that it is stale.
+twice a second and read again what moved. The rows of the last good state are also kept in a file
+that only its owner can read: while the database is away a worker goes on with them, also one that
+starts then, and says that they are stale.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select, update
+import orjson
+from sqlalchemy import Table, func, select, update
 
+from triptych.durable import write_atomic
 from triptych.tiers.accounts import Company, Principal
 from triptych.tiers.consent import Consent, Subject
 from triptych.tiers.flags import FlagSet, default_definitions
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, across
 
-TOPICS = ("flags", "accounts", "upstreams", "prompts")
+FORMAT_VERSION = 1
 _SCOPE = across("workers keep the keys and flags of everybody in memory")
+_TABLES: Mapping[str, tuple[Table, ...]] = {
+    "flags": (t.flags, t.flag_overrides),
+    "accounts": (t.companies, t.users, t.memberships, t.api_keys, t.consents),
+    "upstreams": (t.spaces,),
+    "prompts": (t.prompts,),
+}
+TOPICS = tuple(_TABLES)
+
+Rows = dict[str, list[dict[str, Any]]]
+"""A table's name -> its rows."""
 
 
 async def versions(database: Database) -> dict[str, int]:
-    """Return every topic's version."""
+    """Return every topic's version.
+
+    Raises: StorageError.
+    """
     async with database.read(_SCOPE) as connection:
         rows = await connection.all(select(t.changes))
     return dict.fromkeys(TOPICS, 0) | {row["topic"]: row["version"] for row in rows}
@@ -38,50 +56,80 @@ async def raise_version(connection: Connection, topic: str) -> None:
         await connection.execute(t.changes.insert(), {"topic": topic, "version": 1})
 
 
-async def load_flags(database: Database) -> FlagSet:
-    """Read the flags with their overrides; what no admin touched has its default."""
+async def read(database: Database, topic: str) -> Rows:
+    """Read the rows of a topic at one moment.
+
+    Raises: StorageError.
+    """
     async with database.read(_SCOPE) as connection:
-        rows = await connection.all(select(t.flags))
-        overrides = await connection.all(select(t.flag_overrides))
-        version = await _version(connection, "flags")
+        return {
+            str(table.name): await connection.all(
+                _newest(table) if table is t.consents else select(table)
+            )
+            for table in _TABLES[topic]
+        }
+
+
+def _newest(consents: Table) -> Any:
+    """Of the history of consent only the newest word of each subject is kept in memory."""
+    c = consents.c
+    newest = select(func.max(c.consent_id)).group_by(c.company_id, c.user_id, c.purpose)
+    return select(consents).where(c.consent_id.in_(newest))
+
+
+def save(path: Path, versions: Mapping[str, int], rows: Rows) -> None:
+    """Keep the last good state, for the time when there is no database to ask."""
+    whole = {"format_version": FORMAT_VERSION, "versions": versions, "rows": rows}
+    write_atomic(path, orjson.dumps(whole), private=True)
+
+
+def restore(path: Path) -> Rows | None:
+    """Return the last good state; None where there is none."""
+    try:
+        whole = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return None
+    if whole.get("format_version") != FORMAT_VERSION:
+        return None
+    rows: Rows = whole["rows"]
+    return rows
+
+
+# -- what the rows mean --------------------------------------------------------------------------
+
+
+def flag_set(rows: Rows, version: int) -> FlagSet:
+    """Build the flags with their overrides; what no admin touched has its default."""
     definitions = default_definitions()
-    definitions.update({row["key"]: row["definition"] for row in rows if row["key"] in definitions})
+    definitions.update(
+        {row["key"]: row["definition"] for row in rows["flags"] if row["key"] in definitions}
+    )
     by_scope: dict[str, dict[tuple[str, str], str]] = {"user": {}, "company": {}}
-    for row in overrides:
+    for row in rows["flag_overrides"]:
         by_scope[row["scope"]][(row["key"], row["subject_id"])] = row["variant"]
     return FlagSet(version, definitions, by_scope["user"], by_scope["company"])
 
 
-async def load_principals(database: Database) -> dict[str, Principal]:
-    """Read who stands behind every valid key, by the key's digest."""
-    async with database.read(_SCOPE) as connection:
-        keys = await connection.all(select(t.api_keys).where(t.api_keys.c.revoked_at.is_(None)))
-        companies = await _companies(connection)
-        member_rows = await connection.all(select(t.memberships))
-        roles = {
-            row["user_id"]: row["role"]
-            for row in await connection.all(
-                select(t.users.c.user_id, t.users.c.role).where(t.users.c.deleted_at.is_(None))
-            )
-        }
+def principals(rows: Rows) -> dict[str, Principal]:
+    """Build who stands behind every valid key, by the key's digest."""
+    companies = _companies(rows)
+    roles = {row["user_id"]: row["role"] for row in rows["users"] if row["deleted_at"] is None}
     members: dict[str, dict[str, Company]] = {}
-    for row in member_rows:
+    for row in rows["memberships"]:
         if company := companies.get(row["company_id"]):
             members.setdefault(row["user_id"], {})[row["company_id"]] = company
     now = time.time()
     return {
-        key["digest"]: _principal(key, companies, members, roles)
-        for key in keys
-        if (key["expires_at"] is None or key["expires_at"] > now)
+        key["digest"]: _principal(key, companies, members)
+        for key in rows["api_keys"]
+        if key["revoked_at"] is None
+        and (key["expires_at"] is None or key["expires_at"] > now)
         and (key["user_id"] is None or key["user_id"] in roles)
     }
 
 
 def _principal(
-    key: dict[str, Any],
-    companies: dict[str, Company],
-    members: dict[str, dict[str, Company]],
-    roles: dict[str, str],
+    key: dict[str, Any], companies: dict[str, Company], members: dict[str, dict[str, Company]]
 ) -> Principal:
     user_id = key["user_id"]
     mine = dict(members.get(user_id, {})) if user_id else {}
@@ -101,18 +149,11 @@ def _principal(
     )
 
 
-async def load_consents(database: Database) -> dict[Subject, Consent]:
-    """Read the newest word of every company and user on every purpose."""
-    from triptych.tiers.store import consents
-
-    async with database.read(_SCOPE) as connection:
-        return await consents.current(connection)
-
-
-async def _companies(connection: Connection) -> dict[str, Company]:
-    rows = await connection.all(select(t.companies).where(t.companies.c.deleted_at.is_(None)))
+def _companies(rows: Rows) -> dict[str, Company]:
     found: dict[str, Company] = {}
-    for row in rows:
+    for row in rows["companies"]:
+        if row["deleted_at"] is not None:
+            continue
         facts = {"company_name": row["name"], "industry": row["industry"], **row["facts"]}
         found[row["company_id"]] = Company(
             row["company_id"],
@@ -122,19 +163,21 @@ async def _companies(connection: Connection) -> dict[str, Company]:
     return found
 
 
-async def load_prompts(database: Database) -> dict[str, str]:
-    """Read the active system prompt of each tier."""
-    async with database.read(_SCOPE) as connection:
-        rows = await connection.all(select(t.prompts).where(t.prompts.c.active))
-    return {row["tier"]: row["text"] for row in rows}
+def consents(rows: Rows) -> dict[Subject, Consent]:
+    """Build the newest word of every company and user on every purpose."""
+    return {
+        Subject(row["company_id"], row["user_id"], row["purpose"]): Consent(
+            row["granted"], row["consent_id"]
+        )
+        for row in rows["consents"]
+    }
 
 
-async def load_upstreams(database: Database) -> list[dict[str, Any]]:
-    """Read the Spaces and other upstreams that admins entered and left active."""
-    async with database.read(_SCOPE) as connection:
-        return await connection.all(select(t.spaces).where(t.spaces.c.is_active))
+def active_prompts(rows: Rows) -> dict[str, str]:
+    """Build the active system prompt of each tier."""
+    return {row["tier"]: row["text"] for row in rows["prompts"] if row["active"]}
 
 
-async def _version(connection: Connection, topic: str) -> int:
-    row = await connection.first(select(t.changes.c.version).where(t.changes.c.topic == topic))
-    return int(row["version"]) if row else 0
+def entered_upstreams(rows: Rows) -> list[dict[str, Any]]:
+    """Return the upstreams that admins entered and left active."""
+    return [row for row in rows["spaces"] if row["is_active"]]
