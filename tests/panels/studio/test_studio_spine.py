@@ -77,6 +77,7 @@ def test_a_run_started_on_the_page_outlives_the_page(open_page, own_home: Path) 
         wait(lambda: store.get(run_id).step > rested)
         page.get_by_role("button", name="End for good").click()
         page.locator("#run-head .state.cancelled").wait_for()
+        page.close()
 
 
 def test_too_little_text_is_refused_in_words_and_the_input_stays(open_page, own_home: Path) -> None:
@@ -89,3 +90,4 @@ def test_too_little_text_is_refused_in_words_and_the_input_stays(open_page, own_
         assert page.get_by_label("Paste text").input_value() == "too short"
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
         assert store.list() == []
+        page.close()
