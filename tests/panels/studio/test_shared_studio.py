@@ -15,11 +15,12 @@ import itsdangerous
 import pytest
 from fastapi.testclient import TestClient
 
-from triptych.config import load_config
+from triptych.config import Config, load_config
 from triptych.config.environment import Secret
 from triptych.errors import AccessDenied, ConfigError, HubError, RunError, UsageError
-from triptych.lm.runs.rights import corpora_of
+from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, RunStore
+from triptych.lm.runs.sweep import start_sweep
 from triptych.panels.studio import corpus, ended
 from triptych.panels.studio.app import build_app
 from triptych.panels.studio.start import Choice, configure, starts
@@ -167,6 +168,24 @@ def test_a_visitor_cannot_start_from_somebody_else_s_checkpoint_or_corpus(own_ho
         configure(store, config, Choice(corpus=str(corpora_of(store, "hub/ben") / "x")), ann)
     with pytest.raises(RunError, match="not a checkpoint of one of your runs"):
         configure(store, config, Choice(settings=[f"train.init_from={folder}"]), ann)
+
+
+def test_a_sweep_names_nothing_that_a_single_run_may_not(own_home: Path) -> None:
+    store, config = RunStore(own_home / "runs"), load_config(None, ["runs.max_queued_per_user=2"])
+
+    def sweep(*vary: str) -> None:
+        def check(one: Config) -> None:
+            check_request(store, config.runs, one, "hub/ann")
+
+        start_sweep(store, load_config(), vary, user="hub/ann", check=check)
+
+    for setting in ("train.data=/etc", "train.init_from=/etc"):
+        with pytest.raises(RunError, match="not"):
+            sweep("train.seed=1", setting)
+    assert store.list() == []
+    with pytest.raises(RunError, match="2 are allowed"):
+        sweep("train.seed=1,2,3,4")
+    assert len(store.list()) == 2
 
 
 def test_an_upload_is_refused_by_type_and_by_size(own_home: Path, tmp_path: Path) -> None:

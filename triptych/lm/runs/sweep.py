@@ -13,13 +13,13 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from triptych.config import Config
 from triptych.errors import UsageError
-from triptych.lm.runs.control import apply_settings
+from triptych.lm.runs.control import apply_settings, read_config
 from triptych.lm.runs.metrics import series
 from triptych.lm.runs.store import Request, Run, RunStore, shaping, slug
 
@@ -86,19 +86,29 @@ def grid(vary: Sequence[str]) -> list[list[str]]:
 
 
 def start_sweep(
-    store: RunStore, config: Config, vary: Sequence[str], *, name: str = "", user: str = "local"
+    store: RunStore,
+    config: Config,
+    vary: Sequence[str],
+    *,
+    name: str = "",
+    user: str = "local",
+    check: Callable[[Config], None] = lambda config: None,
 ) -> list[Run]:
-    """Queue a run for every point of a grid.
+    """Queue a run for every point of a grid; `check` may refuse a point.
 
-    Raises: UsageError for a wrong grid, ConfigError for a wrong setting; then nothing is queued.
+    Raises: UsageError for a wrong grid, ConfigError for a wrong setting, and what `check` raises;
+        then nothing is queued, except where a quota is used up half way.
     """
     base = shaping(config)
     points = grid(vary)
     # All are checked before the first is queued.
     configs = [apply_settings(base, point) for point in points]
+    for settings in configs:
+        check(read_config(settings))
     sweep = f"{slug(name) or 'sweep'}-{time.strftime('%Y%m%d-%H%M%S')}"
     made = []
     for point, settings in zip(points, configs, strict=True):
+        check(read_config(settings))
         label = ", ".join(text.partition(".")[2] for text in point)
         request = Request(config=settings, user=user, name=label or name or "run", sweep=sweep)
         made.append(store.create(request))

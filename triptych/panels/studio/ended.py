@@ -16,10 +16,11 @@ from urllib.parse import quote
 import gradio as gr
 
 import triptych
-from triptych.config import Config
+from triptych.config import Config, load_config
 from triptych.errors import TriptychError, UsageError
 from triptych.lm.runs import control
 from triptych.lm.runs.reproduce import command, config_toml
+from triptych.lm.runs.rights import check_quota
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels.studio.corpus import run_triptych
 from triptych.panels.studio.visitor import Visitor, who
@@ -160,6 +161,7 @@ def _deploy(run: Run, visitor: Visitor, repo: str, space: str) -> str:
 
 
 def _extend(store: RunStore, run: Run, visitor: Visitor, steps: Any) -> str:
+    check_quota(store, load_config().runs, visitor.user, int(steps or 0))
     made = control.extend(store, run.run_id, int(steps or 0), user=visitor.user)
     return f"Queued as **{made.name}** (`{made.run_id}`)."
 

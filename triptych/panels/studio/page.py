@@ -12,9 +12,9 @@ from typing import Any
 import gradio as gr
 
 from triptych.config import Config
-from triptych.errors import TriptychError
+from triptych.errors import TriptychError, UsageError
 from triptych.lm.runs.advice import warnings
-from triptych.lm.runs.rights import corpora_of
+from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import start_sweep
 from triptych.panels.studio import compare, corpus, form, learn, watch
@@ -99,7 +99,12 @@ def _connect_form(
         try:
             if vary:
                 resolved = configure(store, config, choice, visitor)
-                made = start_sweep(store, resolved, vary, name=choice.name, user=visitor.user)
+                if resolved.train.init_from and not visitor.is_local:
+                    raise UsageError("a sweep starts from scratch", hint="choose no checkpoint")
+                made = start_sweep(
+                    store, resolved, vary, name=choice.name, user=visitor.user,
+                    check=lambda one: check_request(store, config.runs, one, visitor.user),
+                )  # fmt: skip
                 named = made[0].request["sweep"]
                 chosen_sweep = gr.update(choices=[named], value=named)
                 yield gr.skip(), gr.update(selected="compare"), chosen_sweep, ""
