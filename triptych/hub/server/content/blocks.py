@@ -13,24 +13,32 @@ from starlette.requests import Request
 BLOCK_BYTES = 2**20
 
 
-async def stream_into(request: Request, write: Callable[[bytearray], None]) -> None:
+async def stream_into(request: Request, write: Callable[[memoryview], None]) -> None:
     """Pass a request's body on, block by block.
 
-    While one block is hashed and written in a thread the next one arrives; memory holds two.
+    Two blocks take turns: while one is hashed and written in a thread, the next one fills. They
+    are kept, because getting memory anew for each costs more than the copying.
     """
-    pending = bytearray()
+    filling, other = memoryview(bytearray(BLOCK_BYTES)), memoryview(bytearray(BLOCK_BYTES))
+    filled = 0
     writing: asyncio.Future[None] | None = None
     try:
         async for chunk in request.stream():
-            pending += chunk
-            if len(pending) >= BLOCK_BYTES:
-                if writing is not None:
-                    await writing
-                writing = asyncio.ensure_future(anyio.to_thread.run_sync(write, pending))
-                pending = bytearray()
+            left = memoryview(chunk)
+            while left:
+                taken = min(len(left), BLOCK_BYTES - filled)
+                filling[filled : filled + taken] = left[:taken]
+                filled += taken
+                left = left[taken:]
+                if filled == BLOCK_BYTES:
+                    if writing is not None:
+                        await writing
+                    writing = asyncio.ensure_future(anyio.to_thread.run_sync(write, filling))
+                    filling, other = other, filling
+                    filled = 0
         if writing is not None:
             await writing
-        await anyio.to_thread.run_sync(write, pending)
+        await anyio.to_thread.run_sync(write, filling[:filled])
     finally:
         if writing is not None and not writing.done():
             await asyncio.wait([writing])

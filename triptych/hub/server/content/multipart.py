@@ -110,7 +110,7 @@ class Part:
         self._file: BinaryIO = upload.path.open("r+b", buffering=0)
         self._file.seek((number - 1) * upload.part_bytes)
 
-    def write(self, block: bytes | bytearray) -> None:
+    def write(self, block: memoryview) -> None:
         """Take the next bytes."""
         self.left -= len(block)
         if self.left < 0:

@@ -36,7 +36,7 @@ class Incoming:
         self._temporary = layout.temporary()
         self._file: BinaryIO = self._temporary.open("wb", buffering=0)
 
-    def write(self, block: bytes | bytearray | memoryview) -> None:
+    def write(self, block: memoryview) -> None:
         """Take the next block.
 
         Raises: HubRefused (413) as soon as more comes than was promised.

@@ -43,7 +43,7 @@ class IncomingXorb:
         self._temporary = layout.temporary()
         self._file: BinaryIO = self._temporary.open("wb", buffering=0)
 
-    def write(self, block: bytes | bytearray) -> None:
+    def write(self, block: memoryview) -> None:
         """Take the next bytes."""
         self._file.write(self._reader.feed(block))
 

@@ -43,7 +43,7 @@ class ChunkReader:
         self._pending = bytearray()
         self._footer = False
 
-    def feed(self, block: bytes | bytearray) -> bytes:
+    def feed(self, block: bytes | memoryview) -> bytes:
         """Take more bytes and return those that are to be kept.
 
         Raises: HubRefused (400) for bytes that are no chunks.
