@@ -39,7 +39,7 @@ def from_text(text: str) -> bytes:
     return struct.pack("<4Q", *(int(text[i : i + 16], 16) for i in range(0, 64, 16)))
 
 
-def chunk_hash(data: bytes) -> bytes:
+def chunk_hash(data: bytes | memoryview) -> bytes:
     """Return the hash of a chunk's plain bytes."""
     return blake3(data, key=_CHUNK_KEY).digest()
 

@@ -186,43 +186,59 @@ class XetStore:
 
     def _sha256(self, terms: Sequence[Term], size: int) -> str:
         digest = hashlib.sha256()
-        for block in self._read_terms(terms, 0, size):
-            digest.update(block)
+        for piece in self._pieces(terms, 0, size):
+            digest.update(piece)
         return digest.hexdigest()
 
     def _read_terms(self, terms: Sequence[Term], start: int, length: int) -> Iterator[bytes]:
-        end = start + length
-        pending = bytearray()
+        """Yield a range in blocks of about a megabyte."""
+        pending: list[bytes | memoryview] = []
+        pending_bytes = 0
+        for piece in self._pieces(terms, start, start + length):
+            pending.append(piece)
+            pending_bytes += len(piece)
+            if pending_bytes >= _READ_BYTES:
+                yield b"".join(pending)
+                pending.clear()
+                pending_bytes = 0
+        if pending:
+            yield b"".join(pending)
+
+    def _pieces(self, terms: Sequence[Term], start: int, end: int) -> Iterator[bytes | memoryview]:
+        """Yield a range chunk by chunk."""
         position = 0
         for term in terms:
             if position + term.size <= start:
                 position += term.size
                 continue
             if position >= end:
-                break
+                return
             wanted = []
             for chunk in self.chunks(term.xorb)[term.start : term.end]:
                 if position < end and position + chunk.size > start:
                     wanted.append((position, chunk))
                 position += chunk.size
             for at, plain in self._unpacked(term.xorb, wanted):
-                pending += plain[max(0, start - at) : end - at]
-                if len(pending) >= _READ_BYTES:
-                    yield bytes(pending)
-                    pending.clear()
-        if pending:
-            yield bytes(pending)
+                yield plain[max(0, start - at) : end - at]
 
     def _unpacked(
         self, xorb: bytes, wanted: Sequence[tuple[int, Chunk]]
-    ) -> Iterator[tuple[int, bytes]]:
-        """Yield neighbouring chunks of a block as plain bytes, each with its place in the file."""
-        with self.layout.xorb(hashes.to_text(xorb)).open("rb", buffering=_READ_BYTES) as file:
+    ) -> Iterator[tuple[int, bytes | memoryview]]:
+        """Yield neighbouring chunks of a block unpacked, each with its place in the file."""
+        with self.layout.xorb(hashes.to_text(xorb)).open("rb", buffering=0) as file:
             file.seek(wanted[0][1].start)
-            for at, chunk in wanted:
-                data = file.read(chunk.end - chunk.start)
-                packed, scheme, size = read_header(data, 0)
-                yield at, unpack(data[HEADER_BYTES : HEADER_BYTES + packed], scheme, size)
+            number = 0
+            while number < len(wanted):
+                start = wanted[number][1].start
+                last = number
+                while last + 1 < len(wanted) and wanted[last + 1][1].end - start <= _READ_BYTES:
+                    last += 1
+                data = memoryview(file.read(wanted[last][1].end - start))
+                for at, chunk in wanted[number : last + 1]:
+                    packed, scheme, size = read_header(data, chunk.start - start)
+                    first = chunk.start - start + HEADER_BYTES
+                    yield at, unpack(data[first : first + packed], scheme, size)
+                number = last + 1
 
 
 def _write_terms(terms: Sequence[Term]) -> bytes:

@@ -40,37 +40,36 @@ class ChunkReader:
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
         self.kept_bytes = 0
-        self._pending = bytearray()
+        self._pending = b""
         self._footer = False
 
-    def feed(self, block: bytes | memoryview) -> bytes:
-        """Take more bytes and return those that are to be kept.
+    def feed(self, block: bytes | memoryview) -> memoryview:
+        """Take more bytes and return those that are to be kept, before the next ones come.
 
         Raises: HubRefused (400) for bytes that are no chunks.
         """
         if self._footer:
-            return b""
-        self._pending += block
+            return memoryview(b"")
+        data = memoryview(b"".join((self._pending, block)))
         position = 0
-        while len(self._pending) - position >= HEADER_BYTES:
-            if self._pending[position] != 0:
+        while len(data) - position >= HEADER_BYTES:
+            if data[position] != 0:
                 self._footer = True
                 break
-            packed, scheme, size = read_header(self._pending, position)
+            packed, scheme, size = read_header(data, position)
             end = position + HEADER_BYTES + packed
-            if len(self._pending) < end:
+            if len(data) < end:
                 break
-            plain = unpack(bytes(self._pending[position + HEADER_BYTES : end]), scheme, size)
+            plain = unpack(data[position + HEADER_BYTES : end], scheme, size)
             start = self.kept_bytes + position
             length = HEADER_BYTES + packed
             self.chunks.append(Chunk(chunk_hash(plain), start, start + length, size))
             position = end
-        kept = bytes(self._pending[:position])
-        self._pending = bytearray() if self._footer else self._pending[position:]
-        self.kept_bytes += len(kept)
+        self._pending = b"" if self._footer else bytes(data[position:])
+        self.kept_bytes += position
         if self.kept_bytes > MAXIMUM_XORB_BYTES:
             raise HubRefused(413, "A block may have 64 MiB")
-        return kept
+        return data[:position]
 
     def finish(self, promised: bytes) -> None:
         """Check that everything arrived and that it is what was promised."""
@@ -80,7 +79,7 @@ class ChunkReader:
             raise HubRefused(400, "The block does not have the hash it was sent under")
 
 
-def read_header(data: bytes | bytearray, position: int) -> tuple[int, int, int]:
+def read_header(data: memoryview, position: int) -> tuple[int, int, int]:
     """Return packed size, scheme and plain size of the chunk at a position."""
     packed = int.from_bytes(data[position + 1 : position + 4], "little")
     scheme = data[position + 4]
@@ -90,18 +89,17 @@ def read_header(data: bytes | bytearray, position: int) -> tuple[int, int, int]:
     return packed, scheme, size
 
 
-def unpack(data: bytes, scheme: int, size: int) -> bytes:
+def unpack(data: memoryview, scheme: int, size: int) -> bytes | memoryview:
     """Return a chunk's plain bytes.
 
     Raises: HubRefused (400) when they are not what the header says.
     """
-    if scheme == _PLAIN:
-        plain = data
-    elif scheme in (_LZ4, _GROUPED_LZ4):
+    plain: bytes | memoryview = data
+    if scheme in (_LZ4, _GROUPED_LZ4):
         plain = _decompress(data, size)
         if scheme == _GROUPED_LZ4:
             plain = _ungroup(plain)
-    else:
+    elif scheme != _PLAIN:
         raise HubRefused(400, f"Chunks are never packed by scheme {scheme}")
     if len(plain) != size:
         raise HubRefused(400, "A chunk does not have the size its header says")
@@ -128,7 +126,7 @@ def read_table(table: bytes) -> list[Chunk]:
     return chunks
 
 
-def _decompress(data: bytes, size: int) -> bytes:
+def _decompress(data: memoryview, size: int) -> bytes:
     decompressor = lz4.frame.LZ4FrameDecompressor()
     try:
         # One byte more than promised is enough to see that a chunk lies about its size.
@@ -137,7 +135,7 @@ def _decompress(data: bytes, size: int) -> bytes:
         raise HubRefused(400, "A chunk is not valid LZ4") from error
 
 
-def _ungroup(data: bytes) -> bytes:
+def _ungroup(data: bytes | memoryview) -> bytes:
     grouped = np.frombuffer(data, dtype=np.uint8)
     plain = np.empty_like(grouped)
     start = 0
