@@ -204,3 +204,18 @@ def test_a_taken_port_is_told_with_a_remedy(root: Path, capsys: pytest.CaptureFi
         port = str(taken.getsockname()[1])
         assert main(["hub", "serve", "--root", str(root), "--port", port]) == 2
     assert "--port" in capsys.readouterr().err
+
+
+def test_signed_addresses_stay_out_of_the_access_log() -> None:
+    import logging
+
+    from triptych.hub.server.serving import WithoutQueries
+
+    path = "/lfs/download?ticket=abc"
+    record = logging.LogRecord(
+        "uvicorn.access", logging.INFO, "", 0, '%s - "%s %s HTTP/%s" %d',
+        ("127.0.0.1:1", "GET", path, "1.1", 200), None,
+    )  # fmt: skip
+    assert WithoutQueries().filter(record)
+    assert "abc" not in record.getMessage()
+    assert "/lfs/download" in record.getMessage()

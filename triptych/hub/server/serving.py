@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import socket
 import sys
 
@@ -33,8 +34,22 @@ def serve(config: HubConfig, *, log_level: str = "warning") -> int:
     return 0 if server.started else 1
 
 
+class WithoutQueries(logging.Filter):
+    """Keep signed addresses out of the access log: what follows the `?` is not written."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten the path of a line of the access log."""
+        if isinstance(record.args, tuple) and len(record.args) == 5:
+            client, method, path, *rest = record.args
+            record.args = (client, method, str(path).partition("?")[0], *rest)
+        return True
+
+
 def settings(app: ASGIApp, log_level: str = "warning") -> uvicorn.Config:
     """Return how the hub's application is served."""
+    access = logging.getLogger("uvicorn.access")
+    if not any(isinstance(known, WithoutQueries) for known in access.filters):
+        access.addFilter(WithoutQueries())
     return uvicorn.Config(
         app,
         log_level=log_level,
