@@ -146,6 +146,12 @@ def _connect_form(
     watched = [*filled.nine.values(), *filled.advanced.values(), filled.plain["other"]]
     gr.on([component.change for component in watched], advise, fields, parts["advice"], **quiet)
 
+    _keep_offering(page, store, filled, quiet)
+
+
+def _keep_offering(page: gr.Blocks, store: RunStore, filled: Form, quiet: dict[str, Any]) -> None:
+    """Offer the corpora and checkpoints that are there now, whenever somebody looks."""
+
     def offer(request: gr.Request) -> tuple[Any, Any]:
         user = who(request).user
         built = corpus.corpora(corpora_of(store, user))
