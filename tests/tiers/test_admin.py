@@ -475,3 +475,20 @@ async def test_a_key_is_shown_once_revoked_within_a_second_and_never_widened(peo
     _, all_keys = await people.call("admin", "GET", "/api/keys")
     admins = next(row["key_id"] for row in all_keys["keys"] if row["name"] == "admin")
     assert (await people.call("company_admin", "DELETE", f"/api/keys/{admins}"))[0] == 404
+
+
+@pytest.mark.prove
+async def test_whatever_schemathesis_sends_nothing_fails_inside(people, caplog) -> None:
+    import sys
+
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "schemathesis.cli", "run", f"{people.gateway.url}/openapi.json",
+        "-H", f"Authorization: Bearer {people.keys['admin']}", "--checks", "not_a_server_error",
+        "-n", "40", "--phases", "coverage,fuzzing",
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    output, _ = await process.communicate()
+    assert b"Tested:" in output, output.decode()[-2000:]
+    failed = [r for r in caplog.records if "failed inside" in r.message or r.exc_info]
+    assert not failed, failed[0].getMessage()
+    assert b"500 Internal Server Error" not in output

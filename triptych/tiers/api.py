@@ -8,6 +8,7 @@ of plain ASGI handlers; everything an admin or a person does now and then is Sta
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any, cast
@@ -131,9 +132,10 @@ class Gateway:
             logger.debug("a client went away")
         except Exception:  # boundary: the request handler
             logger.exception("a request failed inside the gateway")
-            await _send_json(
-                send, 500, shapes.error("the gateway failed; the log says why", status=500)
-            )
+            with contextlib.suppress(RuntimeError):  # an answer had begun: it ends here
+                await _send_json(
+                    send, 500, shapes.error("the gateway failed; the log says why", status=500)
+                )
         finally:
             if request.exchange is not None:
                 request.exchange.finish("cancelled", 499, error_code="cancelled")

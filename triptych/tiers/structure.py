@@ -99,7 +99,7 @@ def extract_json(text: str) -> Any:
 
     Raises: ValueError when there is none.
     """
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=_number)
     for candidate in (text, _without_trailing_commas(text)):
         for position, character in enumerate(candidate):
             if character in "{[":
@@ -110,9 +110,14 @@ def extract_json(text: str) -> Any:
                 return value
     stripped = text.strip().removeprefix("```json").strip("` \n")
     try:
-        return json.loads(stripped)
+        return json.loads(stripped, parse_int=_number)
     except json.JSONDecodeError as error:
         raise ValueError("there is no JSON value in the answer") from error
+
+
+def _number(digits: str) -> int | float:
+    """Read a number that is too long for a whole one as what every reader makes of it."""
+    return int(digits) if len(digits) <= 18 else float(digits)
 
 
 def _without_trailing_commas(text: str) -> str:

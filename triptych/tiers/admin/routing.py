@@ -170,7 +170,10 @@ async def _read_body(request: Request, model: type[Body] | None, max_bytes: int)
         if len(raw) > max_bytes:
             raise TooLarge(f"the body is larger than {max_bytes} bytes")
     try:
-        return model.model_validate_json(raw or b"{}")
+        # read as what can be written again: no number is larger than JSON's readers agree on
+        return model.model_validate_json(orjson.dumps(orjson.loads(raw or b"{}")))
+    except orjson.JSONDecodeError as error:
+        raise InvalidQuery(f"the body is not valid JSON: {error}", status=400) from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "body"

@@ -224,6 +224,7 @@ async def create_user(
     Raises: EditConflict when it exists, NotFound for an unknown company.
     """
     now = time.time()
+    companies = list(dict.fromkeys(companies))
     try:
         async with database.write(_SCOPE) as connection:
             for company_id in companies:

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from sqlalchemy import Table, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import Delete, Executable, Select, Update, visitors
 from sqlalchemy.sql.dml import Insert
@@ -120,6 +120,8 @@ class Database:
         try:
             async with self.engine.connect() as raw:
                 yield raw
+        except IntegrityError:
+            raise  # the caller knows which promise its row would break
         except (DBAPIError, OSError, TimeoutError) as error:
             raise _translated(error) from error
         except SQLAlchemyError as error:

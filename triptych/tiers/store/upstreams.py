@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from triptych.errors import EditConflict, NotFound
 from triptych.tiers.store import audit
@@ -166,20 +167,24 @@ async def register_model(
     """Enter a model with its lineage; what was registered is never overwritten.
 
     Returns: its id.
+    Raises: EditConflict when this revision is registered already.
     """
     model_id = "mdl_" + secrets.token_hex(10)
     now = time.time()
-    async with database.write(scope) as connection:
-        row = {**values, "model_id": model_id, "created_at": now, "updated_at": now}
-        await connection.execute(t.model_registry.insert(), row)
-        await audit.append(
-            connection,
-            actor=actor,
-            action="models.register",
-            subject=f"models/{model_id}",
-            after={k: values.get(k) for k in ("name", "tier", "hf_model_id", "revision")},
-            company_id=values.get("company_id"),
-        )
+    try:
+        async with database.write(scope) as connection:
+            row = {**values, "model_id": model_id, "created_at": now, "updated_at": now}
+            await connection.execute(t.model_registry.insert(), row)
+            await audit.append(
+                connection,
+                actor=actor,
+                action="models.register",
+                subject=f"models/{model_id}",
+                after={k: values.get(k) for k in ("name", "tier", "hf_model_id", "revision")},
+                company_id=values.get("company_id"),
+            )
+    except IntegrityError as error:
+        raise EditConflict("this revision of this model is registered already") from error
     return model_id
 
 
