@@ -21,9 +21,12 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Start Debian's Chromium once; in CI its absence is a failure."""
+    """Start Debian's Chromium once a file; in CI its absence is a failure.
+
+    Its event loop counts as running in this thread while it lives, so it must not outlive the file.
+    """
     from playwright.sync_api import sync_playwright
 
     program = shutil.which("chromium")

@@ -21,6 +21,7 @@ from sqlalchemy import select
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.tiers.api import Gateway
 from triptych.tiers.runtime import Runtime
+from triptych.tiers.server import options
 from triptych.tiers.store import accounts, migrations, tables
 from triptych.tiers.store import flags as flag_store
 from triptych.tiers.store.database import Database, across
@@ -152,10 +153,7 @@ class RunningGateway:
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        options = uvicorn.Config(
-            self.app, log_level="warning", lifespan="on", timeout_graceful_shutdown=5
-        )
-        self._server = uvicorn.Server(options)
+        self._server = uvicorn.Server(options(self.app, timeout_graceful_shutdown=5))
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started:

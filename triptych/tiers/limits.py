@@ -1,31 +1,38 @@
 """Rate limits: how many requests a key, a user or an address may make per window.
 
-Counters live in memory, or in Redis where several workers share them.
+Counters live in memory, or in Redis where several workers share them. A Redis that does not answer
+stops nobody: each worker counts for itself until it is back.
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Any
 
 from limits import RateLimitItemPerSecond
-from limits.aio.storage import MemoryStorage, Storage
+from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
+from limits.errors import StorageError
 from limits.storage import storage_from_string
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import LimitExceeded
 from triptych.tiers.accounts import Principal
 
+logger = logging.getLogger("triptych.gateway")
+
+_REDIS_TIMEOUT_S = 0.5
+_REST_S = 5.0
+
 
 class Limiter:
     """Count requests per subject and refuse the one too many."""
 
     def __init__(self, config: GatewayConfig) -> None:
-        storage: Storage | Any = MemoryStorage()
-        if config.redis_url:
-            storage = storage_from_string(f"async+{config.redis_url}")
-        self._strategy = FixedWindowRateLimiter(storage)
+        self._own = FixedWindowRateLimiter(MemoryStorage())
+        self._shared = _shared(config.redis_url) if config.redis_url else None
+        self._rests_until_s = 0.0
         window = config.limit_window_s
         self._items = {
             "service": RateLimitItemPerSecond(config.limit_service, window),
@@ -38,15 +45,45 @@ class Limiter:
 
         Raises: LimitExceeded with the seconds until the window ends.
         """
-        item = self._items[principal.kind]
-        subject = address if principal.anonymous else principal.user_id or principal.key_id
-        if principal.kind == "service":
-            subject = principal.key_id
-        if await self._strategy.hit(item, principal.kind, subject):
-            return
-        stats = await self._strategy.get_window_stats(item, principal.kind, subject)
-        raise LimitExceeded(
-            f"{item.amount} requests per {item.get_expiry()} s are allowed",
-            hint="wait for the time in retry-after",
-            retry_after_s=max(1.0, stats.reset_time - time.time()),
-        )
+        item, subject = self._items[principal.kind], _subject(principal, address)
+        if self._shared is not None and time.monotonic() >= self._rests_until_s:
+            try:
+                await _hit(self._shared, item, principal.kind, subject)
+            except StorageError as error:
+                logger.warning("limits are counted per worker: %s", type(error).__name__)
+                self._rests_until_s = time.monotonic() + _REST_S
+            else:
+                return
+        await _hit(self._own, item, principal.kind, subject)
+
+
+def _subject(principal: Principal, address: str) -> str:
+    if principal.anonymous:
+        return address
+    if principal.kind == "service":
+        return principal.key_id
+    return principal.user_id or principal.key_id
+
+
+def _shared(url: str) -> FixedWindowRateLimiter:
+    storage: Any = storage_from_string(
+        f"async+{url}",
+        implementation="redispy",
+        wrap_exceptions=True,
+        socket_timeout=_REDIS_TIMEOUT_S,
+        socket_connect_timeout=_REDIS_TIMEOUT_S,
+    )
+    return FixedWindowRateLimiter(storage)
+
+
+async def _hit(
+    strategy: FixedWindowRateLimiter, item: RateLimitItemPerSecond, kind: str, subject: str
+) -> None:
+    if await strategy.hit(item, kind, subject):
+        return
+    stats = await strategy.get_window_stats(item, kind, subject)
+    raise LimitExceeded(
+        f"{item.amount} requests per {item.get_expiry()} s are allowed",
+        hint="wait for the time in retry-after",
+        retry_after_s=max(1.0, stats.reset_time - time.time()),
+    )

@@ -14,11 +14,15 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
 from triptych.durable import write_atomic
 from triptych.errors import StorageError, UsageError
+
+if TYPE_CHECKING:
+    import uvicorn
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -93,30 +97,34 @@ async def _prepare(config: GatewayConfig) -> None:
         await database.close()
 
 
+def options(app: Any, **changes: Any) -> uvicorn.Config:
+    """Describe how a worker speaks HTTP."""
+    import uvicorn
+
+    chosen: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        # behind a proxy its address counts: a header must not make another caller
+        "proxy_headers": False,
+        "lifespan": "on",
+        "http": "httptools",
+        "loop": "uvloop",
+        "timeout_graceful_shutdown": GRACE_S,
+        "timeout_keep_alive": 75,
+        "backlog": 2048,
+    }
+    return uvicorn.Config(app, **chosen | changes)
+
+
 def _work(config: GatewayConfig, listener: socket.socket) -> int:
     import uvicorn
 
     from triptych.tiers.api import Gateway
     from triptych.tiers.runtime import Runtime
 
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Gateway(Runtime(config)),
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            # behind a proxy it is the proxy's address that counts, unless an operator says so
-            proxy_headers=False,
-            lifespan="on",
-            http="httptools",
-            loop="uvloop",
-            timeout_graceful_shutdown=GRACE_S,
-            timeout_keep_alive=75,
-            backlog=2048,
-        )
-    )
-    server.run(sockets=[listener])
+    uvicorn.Server(options(Gateway(Runtime(config)))).run(sockets=[listener])
     return 0
 
 
@@ -149,4 +157,4 @@ def _supervise(config: GatewayConfig, listener: socket.socket) -> int:
             logger.warning("worker %d died and is replaced", done)
 
 
-__all__ = ["admin_key_file", "listen", "serve"]
+__all__ = ["admin_key_file", "listen", "options", "serve"]
