@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from triptych.config import Config
@@ -45,12 +46,24 @@ if trainer.world.leads:
 
 def together(run: Path, config: Config, tmp_path: Path, stop_after: int = 0) -> str:
     """Train with two processes on this machine; give the type that the parameters had."""
-    script, settings = tmp_path / "child.py", tmp_path / "config.json"
-    script.write_text(CHILD)
-    settings.write_text(json.dumps(to_dict(config)))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return run_script(CHILD, command, run, config, stop_after, beside=tmp_path)
+
+
+def run_script(
+    text: str,
+    command: list[str],
+    run: Path,
+    config: Config,
+    number: int,
+    beside: Path | None = None,
+) -> str:
+    """Run a script in several processes with a folder, a configuration and a number."""
+    script, settings = (beside or run) / "child.py", (beside or run) / "config.json"
+    script.write_text(text)
+    settings.write_text(json.dumps(to_dict(config)))
     done = subprocess.run(
-        [*command, str(script), str(run), str(settings), str(stop_after)],
+        [*command, str(script), str(run), str(settings), str(number)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -94,6 +107,48 @@ def test_a_run_of_one_goes_on_as_two(
     together(tmp_path / "run", config, tmp_path)
     assert train_losses(tmp_path / "run") == pytest.approx(
         train_losses(tmp_path / "straight"), rel=2e-4
+    )
+
+
+READER = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from pydantic import TypeAdapter
+from triptych.config import Config
+from triptych.lm.train.trainer import Trainer
+
+out, steps = Path(sys.argv[1]), int(sys.argv[3])
+config = TypeAdapter(Config).validate_json(Path(sys.argv[2]).read_text())
+trainer = Trainer(config, out / "run")
+events = trainer.events()
+next(events)
+rank, read = trainer.world.rank, trainer.learner._micro_batches
+rows = [torch.cat([inputs for inputs, _ in read(step)]).numpy() for step in range(steps)]
+np.save(out / f"{trainer.world.size}-{rank}.npy", np.stack(rows))
+events.close()
+"""
+
+
+@pytest.mark.prove
+def test_two_processes_read_the_rows_that_one_reads(
+    settings: Settings, tmp_path: Path, proven: Callable[..., None]
+) -> None:
+    steps, config = 200, settings("train.steps=200")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    for size in (1, 2):
+        (tmp_path / str(size)).mkdir()
+        run_script(
+            READER, [*launcher, f"--nproc-per-node={size}"], tmp_path / str(size), config, steps
+        )
+    alone = np.load(tmp_path / "1" / "1-0.npy")
+    shared = [np.load(tmp_path / "2" / f"2-{rank}.npy") for rank in range(2)]
+    assert np.array_equal(np.concatenate(shared, axis=1), alone)
+    proven(
+        "resume",
+        "data order, 1 process against 2",
+        {"batches": steps, "tokens": int(alone.size), "differing tokens": 0},
     )
 
 
