@@ -374,7 +374,9 @@ async def kill_and_count(home: Path, rounds: int, amount: int, seed: int) -> Non
         await asyncio.to_thread(process.start)
         work = asyncio.create_task(hammer(process, amount, seen, cut))
         before = len(seen)
-        target = before + dice.randint(1, amount)
+        target = before + dice.randint(
+            1, amount // 2
+        )  # so that requests are under way when it dies
         async with asyncio.timeout(60):
             while len(seen) < target and not work.done():
                 await asyncio.sleep(0.005)

@@ -66,17 +66,16 @@ def build_page(address: str, navigation: str = "", hub: str | None = None) -> gr
                 if who["role"] not in ("admin", "company_admin"):
                     raise TierError("this key is not an admin's", hint="ask for one that is")
             except TierError as error:
-                return [gr.skip()] * (4 + len(only_admins)) + [complaint(error)]
+                return [gr.skip()] * (5 + len(only_admins)) + [complaint(error)]
             everything = gr.update(visible=who["role"] == "admin")
-            return [
-                candidate, gr.update(visible=False), gr.update(visible=True),
+            return [  # what was typed stays after a mistake, and goes once it has served
+                candidate, gr.update(visible=False), gr.update(visible=True), "",
                 gr.update(active=True), *[everything] * len(only_admins), "",
             ]  # fmt: skip
 
-        outputs = [client, door, tabs, timer, *only_admins, trouble]
+        outputs = [client, door, tabs, key, timer, *only_admins, trouble]
         signed = gr.on([enter.click, key.submit], sign_in, key, outputs, **QUIET)
         first = rooms["Overview"]
-        signed.success(lambda: "", None, key, **QUIET)
         signed.success(first.load, first.inputs, first.outputs, **QUIET)
         steer = rooms["Providers and tiers"]
         signed.success(steer.load, steer.inputs, steer.outputs, **QUIET)
