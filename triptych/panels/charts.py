@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from triptych.panels.look import DASHES, PALETTE
@@ -15,8 +16,19 @@ from triptych.words import short
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 560, 240
-LEFT, RIGHT, TOP, BOTTOM = 52, 10, 26, 30
+LEFT, RIGHT, TOP, BOTTOM = 58, 10, 10, 38
 MARKS = 24
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A point of a curve that can be chosen; `value` is what choosing it means."""
+
+    x: float
+    y: float
+    value: str
+    label: str
+    chosen: bool = False
 
 
 def line_chart(
@@ -26,24 +38,28 @@ def line_chart(
     x_label: str = "step",
     empty: str = "nothing yet",
     y_from_zero: bool = False,
+    picks: Mapping[str, Sequence[Pick]] | None = None,
 ) -> str:
-    """Draw some curves over a common axis."""
+    """Draw some curves over a common axis; `picks` are points of theirs that can be chosen."""
     drawn = {name: _finite(points) for name, points in curves.items()}
     drawn = {name: points for name, points in drawn.items() if points}
     if not drawn:
         return _frame(title, f'<text x="{WIDTH / 2}" y="{HEIGHT / 2}">{escape(empty)}</text>')
+    chosen = picks or {}
     xs = [x for points in drawn.values() for x, _ in points]
+    xs += [pick.x for name in drawn for pick in chosen.get(name, ())]
     ys = [y for points in drawn.values() for _, y in points]
     x_ticks = [x for x in ticks(min(xs), max(*xs, min(xs) + 1), 6) if x == int(x)]
     y_ticks = ticks(0.0 if y_from_zero else min(ys), max(ys), 5)
     x_range = (min(xs), max(*xs, min(xs) + 1))
     y_range = (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))
     place = _Placer(x_range, y_range)
-    parts = [*_grid(x_ticks, y_ticks, place), *_legend(list(drawn))]
-    for index, (_, points) in enumerate(drawn.items()):
+    parts = _grid(x_ticks, y_ticks, place)
+    for index, (name, points) in enumerate(drawn.items()):
         parts.append(_curve(points, index, place))
-    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 3}" text-anchor="end">{x_label}</text>')
-    return _frame(title, "".join(parts))
+        parts += [_pick(pick, index, place) for pick in chosen.get(name, ())]
+    parts.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{x_label}</text>')
+    return _frame(title, "".join(parts), _legend(list(drawn)))
 
 
 def ticks(low: float, high: float, about: int) -> list[float]:
@@ -87,20 +103,20 @@ def _grid(x_ticks: list[float], y_ticks: list[float], place: _Placer) -> list[st
         x, _ = place(value, 0.0)
         if LEFT - 1 <= x <= WIDTH - RIGHT - 30:
             parts.append(
-                f'<text x="{x}" y="{HEIGHT - 14}" text-anchor="middle">{short(value)}</text>'
+                f'<text x="{x}" y="{HEIGHT - 20}" text-anchor="middle">{short(value)}</text>'
             )
     return parts
 
 
-def _legend(names: list[str]) -> list[str]:
-    parts, x = [], float(LEFT)
+def _legend(names: list[str]) -> str:
+    """Name the curves in words of the page, which wrap where the page is narrow."""
+    parts = []
     for index, name in enumerate(names):
         color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
-        line = f'<line x1="{x}" x2="{x + 18}" y1="12" y2="12" stroke="{color}" stroke-width="2"'
-        parts.append(f'{line} stroke-dasharray="{dash}"/>')
-        parts.append(f'<text x="{x + 23}" y="16">{escape(name)}</text>')
-        x += 34 + 6.4 * len(name)
-    return parts
+        line = f'<line x2="20" y1="3" y2="3" stroke="{color}" stroke-width="2"'
+        sign = f'<svg width="20" height="6" aria-hidden="true">{line} stroke-dasharray="{dash}"/>'
+        parts.append(f"<span>{sign}</svg>{escape(name)}</span>")
+    return f'<div class="legend">{"".join(parts)}</div>'
 
 
 def _curve(points: list[Point], index: int, place: _Placer) -> str:
@@ -119,9 +135,24 @@ def _mark(point: Point, color: str, place: _Placer) -> str:
     return f'<circle cx="{x}" cy="{y}" r="2.6" fill="{color}">{tip}</circle>'
 
 
-def _frame(title: str, inside: str) -> str:
+def _pick(pick: Pick, index: int, place: _Placer) -> str:
+    color = PALETTE[index % len(PALETTE)]
+    x, y = place(pick.x, pick.y)
+    label = escape(pick.label, quote=True)
+    fill = color if pick.chosen else "var(--background-fill-primary)"
     return (
-        f'<figure style="margin:0"><figcaption>{escape(title)}</figcaption>'
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'<g class="pick" role="button" tabindex="0" aria-pressed="{str(pick.chosen).lower()}" '
+        f'aria-label="{label}" data-pick="{escape(pick.value, quote=True)}">'
+        f'<circle cx="{x}" cy="{y}" r="11" fill="transparent"/>'
+        f'<circle cx="{x}" cy="{y}" r="5.5" fill="{fill}" stroke="{color}" stroke-width="2.2"/>'
+        f"<title>{label}</title></g>"
+    )
+
+
+def _frame(title: str, inside: str, legend: str = "") -> str:
+    role = "group" if "data-pick" in inside else "img"
+    return (
+        f'<figure style="margin:0"><figcaption>{escape(title)}{legend}</figcaption>'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="{role}" '
         f'aria-label="{escape(title, quote=True)}">{inside}</svg></figure>'
     )

@@ -45,8 +45,20 @@ nav.rooms a[aria-current] { font-weight: 600; border-bottom: 2px solid #b4532a; 
 .state.running, .state.starting { color: #2f7d32; }
 .state.failed, .state.interrupted { color: #b3261e; }
 .state.paused, .state.stopping, .state.queued { color: #9a6700; }
+.dark .state.running, .dark .state.starting { color: #7cc47f; }
+.dark .state.failed, .dark .state.interrupted { color: #f2938c; }
+.dark .state.paused, .dark .state.stopping, .dark .state.queued { color: #e0b450; }
+.dark button[role=tab][aria-selected=true] { color: #dd8a63 !important; }
+.charts { display: grid; gap: 1rem 1.4rem;
+          grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
+.charts figure { min-width: 0; }
 .chart { width: 100%; max-width: 44rem; height: auto; color: var(--body-text-color); }
 .chart text { font-size: 11px; fill: currentColor; }
+.legend { display: flex; flex-wrap: wrap; gap: 0 1rem; font-size: .75rem; }
+.legend span { display: inline-flex; align-items: center; gap: .35rem; }
+.acts { align-items: flex-end; }
+.dark button:disabled { background: var(--neutral-800) !important; }
+.label-wrap > span:first-child { text-align: left; }
 .chart .grid { stroke: currentColor; opacity: .13; }
 .bar { height: .5rem; border-radius: .25rem; background: var(--border-color-primary); }
 .bar i { display: block; height: 100%; border-radius: .25rem; background: #b4532a; }
@@ -59,7 +71,12 @@ table.plain th, table.plain td { text-align: left; padding: .25rem .6rem; border
           border-bottom: 1px solid var(--border-color-primary) !important; }
 .table { overflow-x: auto; }
 ul.advice { margin: .4rem 0; padding: .4rem .8rem .4rem 1.6rem; border-left: 3px solid #b4532a; }
-@media (max-width: 480px) { .gradio-container { padding: .4rem !important; } }
+@media (max-width: 480px) {
+  .gradio-container { padding: .4rem !important; }
+  .gradio-container main { padding: .6rem !important; }
+  /* The picture is half as wide as on a desk; its words must stay readable. */
+  .chart text { font-size: 19px; }
+}
 """
 
 
@@ -75,7 +92,28 @@ def theme() -> gr.Theme:
     plain = dict.fromkeys(("block_title_background_fill", "block_label_background_fill"), "none")
     ink = dict.fromkeys(("block_title_text_color", "block_label_text_color"), "*body_text_color")
     dark = {f"{name}_dark": value for name, value in (plain | ink).items()}
-    return base.set(**plain, **ink, **dark)
+    return base.set(**plain, **ink, **dark, **_lines(), **_links())
+
+
+def _lines() -> dict[str, str]:
+    """Draw a line around whatever takes a hand, so that it can be found on white paper."""
+    return {
+        "body_background_fill": "*neutral_50",
+        "body_text_color_subdued": "*neutral_600",
+        "body_text_color_subdued_dark": "*neutral_300",
+        "input_border_width": "1px",
+        "input_border_color": "*neutral_300",
+        "input_border_color_dark": "*neutral_600",
+        "button_border_width": "1px",
+        "button_secondary_border_color": "*neutral_300",
+        "button_secondary_border_color_dark": "*neutral_600",
+    }
+
+
+def _links() -> dict[str, str]:
+    light = dict.fromkeys(("", "_active", "_hover", "_visited"), "*primary_600")
+    names = {f"link_text_color{kind}": value for kind, value in light.items()}
+    return names | {f"{name}_dark": "*primary_300" for name in names}
 
 
 def options() -> dict[str, Any]:

@@ -58,9 +58,16 @@ def make(store: RunStore, name: str, losses: list[float], **fields: object) -> R
 def test_the_head_of_a_run_shows_what_was_promised(store: RunStore) -> None:
     run = make(store, "ships", [5.0, 3.0])
     head, loss, bpb, samples, more, _ = drawing.everything(store, load_config(), run.run_id)
-    for figure in ("loss", "bits per byte", "perplexity", "tokens/s", "steps/s", "memory"):
+    for figure in (
+        "loss",
+        "held-out bits per byte",
+        "held-out perplexity",
+        "tokens/s",
+        "steps/s",
+        "memory",
+    ):
         assert f"<span>{figure}</span>" in head
-    assert "<b>20.09</b><span>perplexity</span>" in head
+    assert "<b>20.09</b><span>held-out perplexity</span>" in head
     assert "<b>1</b><span>steps/s</span>" in head
     assert "polyline" in loss and "polyline" in bpb and "Learning rate" in more
     assert "<b>&lt;b&gt;</b>&amp;x" in samples

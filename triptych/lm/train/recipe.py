@@ -183,7 +183,10 @@ def derive(
         dropout=_given(train.dropout, 0.1 if epochs > 4 else 0.0),
         ema_decay=_given(train.ema_decay, 0.0),
         eval_every=_given(train.eval_every, watch_every),
-        sample_every=_given(train.sample_every, watch_every * 5),
+        # A short run is watched by the minute, a long one by the hour.
+        sample_every=_given(
+            train.sample_every, watch_every * (1 if steps <= 20 * watch_every else 5)
+        ),
         checkpoint_every=_given(
             train.checkpoint_every, watch_every * max(1, int(_SAVE_S / (watch_every * step_s)))
         ),

@@ -86,8 +86,10 @@ def _figures(run: Run, events: Sequence[dict[str, Any]]) -> str:
             ("memory", size(last["memory_bytes"])),
         ]
     if evals:
-        figures.insert(2, ("bits per byte", f"{evals[-1]['val/bpb']:.3f}"))
-        figures.insert(3, ("perplexity", short(math.exp(min(700.0, evals[-1]["val/loss"])))))
+        figures.insert(2, ("held-out bits per byte", f"{evals[-1]['val/bpb']:.3f}"))
+        figures.insert(
+            3, ("held-out perplexity", short(math.exp(min(700.0, evals[-1]["val/loss"]))))
+        )
     if steps and run.state in LIVE:
         figures.append(("left", clock(steps[-1]["eta_s"])))
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures)
@@ -132,7 +134,7 @@ def more(events: Sequence[dict[str, Any]]) -> str:
         line_chart("Tokens per second", curves(events, "train/tok_per_s"), y_from_zero=True),
         line_chart("Share of the machine's rate", curves(events, "train/mfu"), y_from_zero=True),
     ]
-    return "".join(charts)
+    return f'<div class="charts">{"".join(charts)}</div>'
 
 
 def overlay(runs: Sequence[Run], name: str) -> str:
@@ -160,4 +162,4 @@ def comparison(store: RunStore, run_ids: Sequence[str]) -> str:
         for row in rows[1:]
     )
     table = f'<div class="table"><table class="plain"><tr>{head_row}</tr>{body}</table></div>'
-    return "".join(charts) + table
+    return f'<div class="charts">{"".join(charts)}</div>{table}'

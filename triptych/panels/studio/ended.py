@@ -37,19 +37,20 @@ def draw(store: RunStore, chosen: gr.Dropdown) -> None:
             tags = gr.Textbox(label="Tags", placeholder="comma, separated", scale=2)
         notes = gr.Textbox(label="Notes", lines=3)
         keep = gr.Button("Save")
+        saved = gr.Markdown("")
     with gr.Accordion("Repeat it elsewhere", open=False) as repeat:
         line = gr.Textbox(label="Command", interactive=False, buttons=["copy"])
         toml = gr.Textbox(label="Configuration", interactive=False, buttons=["copy"], lines=8)
     with gr.Accordion("Evaluate, publish, deploy, go on", open=False):
         evaluate = gr.Button("Evaluate on the whole held-out text")
-        with gr.Row():
+        with gr.Row(elem_classes="acts"):
             repo = gr.Textbox(label="Repository", placeholder="owner/name", scale=3)
-            private = gr.Checkbox(label="Private", value=True, scale=1)
+            private = gr.Checkbox(label="Private", value=True, scale=1, min_width=120)
             publish = gr.Button("Publish its best checkpoint", scale=2)
-        with gr.Row():
+        with gr.Row(elem_classes="acts"):
             space = gr.Textbox(label="Space", placeholder="owner/name", scale=4)
             deploy = gr.Button("Deploy what was published", scale=2)
-        with gr.Row():
+        with gr.Row(elem_classes="acts"):
             more = gr.Number(label="More steps", value=1000, precision=0, scale=4)
             extend = gr.Button("Go on as a new run", scale=2)
         outcome = gr.Markdown("")
@@ -77,7 +78,7 @@ def draw(store: RunStore, chosen: gr.Dropdown) -> None:
         store.annotate(run.run_id, name=name[:200], tags=words[:20], notes=notes[:10_000])
         return "Saved."
 
-    keep.click(save, [chosen, name, tags, notes], outcome, queue=False, **quiet)
+    keep.click(save, [chosen, name, tags, notes], saved, queue=False, **quiet)
     _connect(store, evaluate, chosen, [], outcome, _evaluate)
     _connect(store, publish, chosen, [repo, private], outcome, _publish)
     _connect(store, deploy, chosen, [repo, space], outcome, _deploy)

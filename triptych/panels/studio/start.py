@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from triptych.config import Config, load_config
+from triptych.config.train import TrainConfig
 from triptych.errors import UsageError
 from triptych.hub.pull import is_repository, pull
 from triptych.lm.data.manifest import load_manifest
@@ -21,8 +23,11 @@ from triptych.lm.train.recipe import context_for
 from triptych.panels.studio import corpus
 from triptych.panels.studio.visitor import Visitor
 
-PRESETS = {"quick": 60.0, "medium": 600.0, "extended": 3600.0}
+PRESETS = {"quick": 120.0, "medium": 600.0, "extended": 3600.0}
 ESTIMATE_S = 300.0
+SAMPLE = "train.sample_tokens=48"
+# Kept, so that the Playground can set what a model wrote as a child beside what it writes now.
+EARLY_STEP = 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ def start_run(store: RunStore, config: Config, choice: Choice, visitor: Visitor)
         for a wrong setting, RunError over quota, AccessDenied for who has not signed in.
     """
     resolved = configure(store, config, choice, visitor)
-    started = Request.of(resolved, name=choice.name or "untitled", user=visitor.user)
+    started = Request.of(resolved, name=name_of(choice), user=visitor.user)
     return store.create(replace(started, parent=_parent(choice.start)))
 
 
@@ -64,7 +69,7 @@ def configure(store: RunStore, config: Config, choice: Choice, visitor: Visitor)
     settings = [
         f"model.size={choice.size}",
         *_timing(choice),
-        "train.sample_tokens=48",
+        *_watching(data),
         *_batch(choice, data),
         *choice.settings,
     ]
@@ -112,6 +117,22 @@ def starts(store: RunStore, user: str) -> list[tuple[str, str]]:
 def _timing(choice: Choice) -> list[str]:
     seconds = PRESETS.get(choice.preset)
     return [f"train.budget_s={seconds:g}"] if seconds else []
+
+
+def name_of(choice: Choice) -> str:
+    """Call a run as its maker did, or after what it reads."""
+    opening = re.findall(r"\w+", choice.text[:200])[:4]
+    file = Path(choice.files[0]).stem if choice.files else ""
+    source = choice.dataset.rpartition("/")[2] or file
+    corpus_name = Path(choice.corpus).name if choice.corpus else ""
+    return choice.name.strip() or corpus_name or source or " ".join(opening)[:40] or "a run"
+
+
+def _watching(data: Path) -> list[str]:
+    """Have enough to look at: an early checkpoint, and evaluations as small as the text is."""
+    held_out = load_manifest(data)["counts"]["val"]["tokens"]
+    tokens = max(1, min(TrainConfig().eval_tokens, held_out))
+    return [f"train.milestones=[{EARLY_STEP}]", f"train.eval_tokens={tokens}", SAMPLE]
 
 
 def _batch(choice: Choice, data: Path) -> list[str]:

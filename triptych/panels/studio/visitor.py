@@ -75,9 +75,14 @@ def attach_sign_in(app: FastAPI) -> None:
 
 def who(request: Any) -> Visitor:
     """Say who sent a request, of the page or of the API."""
+    inner = getattr(request, "request", request)
+    if person := inner.scope.get("person"):
+        # An admin of this house speaks for it; everybody else for themselves.
+        if person.role == "admin":
+            return Visitor(LOCAL)
+        return Visitor(f"hub/{person.name}", Secret(person.hub_token))
     if not is_shared():
         return Visitor(LOCAL)
-    inner = getattr(request, "request", request)
     signed = inner.scope.get("session", {}).get("oauth_info") or {}
     name = str(signed.get("userinfo", {}).get("preferred_username") or "")
     # A person may not be called as the machine's own user is.

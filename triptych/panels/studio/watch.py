@@ -11,7 +11,8 @@ import gradio as gr
 from triptych.config import Config
 from triptych.errors import TriptychError
 from triptych.lm.runs import control
-from triptych.lm.runs.store import RunStore
+from triptych.lm.runs.states import ALLOWED, Wish
+from triptych.lm.runs.store import Run, RunStore
 from triptych.panels.studio import drawing, ended
 from triptych.panels.studio.ended import own
 from triptych.panels.studio.visitor import who
@@ -24,6 +25,8 @@ SHOW_RUN = """(run) => {
 }"""
 # A drawing may cost this share of a core, so a long run is drawn less often than a short one.
 DRAWING_FRAC = 0.1
+# What the three buttons wish for, in their order.
+WISHES: tuple[Wish, ...] = ("pause", "run", "cancel")
 
 
 class Drawings:
@@ -101,15 +104,19 @@ class Watch:
 
 def draw(store: RunStore) -> Watch:
     """Draw the place where one run is watched."""
-    with gr.Row():
+    with gr.Row(elem_classes="acts"):
         chosen = gr.Dropdown([], value=None, label="Run", scale=4, min_width=240)
-        pause = gr.Button("Stop (saves)", scale=1, min_width=120)
-        resume = gr.Button("Resume", scale=1, min_width=120)
-        cancel = gr.Button("End for good", scale=1, variant="stop", min_width=120)
+        # What a run's state does not allow cannot be pressed.
+        off: dict[str, Any] = {"scale": 1, "min_width": 120, "interactive": False}
+        pause = gr.Button("Stop (saves)", **off)
+        resume = gr.Button("Resume", **off)
+        cancel = gr.Button("End for good", variant="stop", **off)
     head = gr.HTML()
     with gr.Row():
-        loss = gr.HTML(min_height=0)
-        bpb = gr.HTML(min_height=0)
+        with gr.Column(min_width=300):
+            loss = gr.HTML(min_height=0)
+        with gr.Column(min_width=300):
+            bpb = gr.HTML(min_height=0)
     links = gr.HTML()
     samples = gr.HTML()
     ended.draw(store, chosen)
@@ -132,20 +139,18 @@ def keep_watching(
     chosen, drawings = watch.chosen, Drawings(store, config, playground)
     last = gr.State([])
 
-    def look_at(run_id: str | None, request: gr.Request) -> list[str]:
+    def look_at(run_id: str | None, request: gr.Request) -> list[str | bool]:
         run = own(store, run_id, request)
-        return drawings.of(run.run_id) if run else drawings.nothing()
+        drawn = drawings.of(run.run_id) if run else drawings.nothing()
+        may = [run is not None and run.state in ALLOWED[wish] for wish in WISHES]
+        return [*drawn, *may]
 
-    def look_again(run_id: str | None, before: list[str], request: gr.Request) -> list[Any]:
+    def look_again(run_id: str | None, before: list[Any], request: gr.Request) -> list[Any]:
         parts = look_at(run_id, request)
         if parts == before:
             return [gr.skip()] * (len(parts) + 1)
         # What has not changed is not sent again.
-        sent = [
-            gr.skip() if index < len(before) and before[index] == part else part
-            for index, part in enumerate(parts)
-        ]
-        return [*sent, parts]
+        return [*map(_sent, parts, [*before, *[None] * len(parts)]), parts]
 
     def arrive(request: gr.Request) -> tuple[Any, ...]:
         wanted = dict(request.query_params).get("run") if request else None
@@ -155,12 +160,13 @@ def keep_watching(
         return gr.update(choices=choices, value=known), tab
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    places = [*watch.shown, *watch.buttons, last]
     page.load(arrive, None, [chosen, tabs], **quiet)
-    chosen.change(look_again, [chosen, last], [*watch.shown, last], **quiet)
+    chosen.change(look_again, [chosen, last], places, **quiet)
     chosen.change(None, chosen, None, js=SHOW_RUN)
     _refresh_choices(store, chosen, quiet)
     timer = gr.Timer(config.panels.refresh_s)
-    timer.tick(look_again, [chosen, last], [*watch.shown, last], **quiet)
+    timer.tick(look_again, [chosen, last], places, **quiet)
     acts = (control.pause, control.resume, control.cancel)
     for button, act in zip(watch.buttons, acts, strict=True):
 
@@ -175,7 +181,14 @@ def keep_watching(
             drawings.forget(run.run_id)
 
         pressed = button.click(press, chosen, None, show_progress="hidden", api_name=act.__name__)
-        pressed.then(look_again, [chosen, last], [*watch.shown, last], **quiet)
+        pressed.then(look_again, [chosen, last], places, **quiet)
+
+
+def _sent(part: str | bool, before: str | bool | None) -> Any:
+    """Give what a component is told: a drawing, or whether a button can be pressed."""
+    if part == before:
+        return gr.skip()
+    return gr.update(interactive=part) if isinstance(part, bool) else part
 
 
 def _refresh_choices(store: RunStore, chosen: gr.Dropdown, quiet: dict[str, Any]) -> None:
@@ -190,4 +203,8 @@ def _refresh_choices(store: RunStore, chosen: gr.Dropdown, quiet: dict[str, Any]
 def choices_of(store: RunStore, request: gr.Request) -> list[tuple[str, str]]:
     """List the visitor's runs as a dropdown shows them."""
     runs = store.list(user=who(request).user)
-    return [(f"{run.name} · {run.run_id}", run.run_id) for run in runs]
+    return [(f"{run.name} · {_when(run)} · {run.run_id[-4:]}", run.run_id) for run in runs]
+
+
+def _when(run: Run) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(run.created_s))
