@@ -1,8 +1,10 @@
 """How long a deployment, a rollback and a failed deployment take, with real Space processes.
 
-Claims: a rollback takes under 10 s; a broken model leaves the old one answering without a gap.
-Each Space is deployed to an embedded hub that runs as a process of its own: the minimal Space,
-and the tier Space, which loads the model with torch or llama.cpp and serves a page.
+Claims: a rollback takes under 10 s, to the version the hub still keeps as well as to one that has
+to start; a broken model leaves the old one answering without a gap. "whole command" is `triptych
+spaces rollback` from the shell. Each Space is deployed to an embedded hub that runs as a process
+of its own: the minimal Space, and the tier Space, which loads the model with torch or llama.cpp
+and serves a page.
 `python benchmarks/deployments.py [--rounds 5]` writes results/deployments.json and .md.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+KEYS = ("first", "deploy", "rollback", "command", "late", "failed")
 RESULTS = Path(__file__).parent / "results"
 SHAPE = "hidden_size=64 num_hidden_layers=2 num_attention_heads=2 intermediate_size=128"
 
@@ -78,11 +81,18 @@ def measure(name: str, home: Path, rounds: int) -> dict[str, Any]:
     began = time.perf_counter()
     deployer.deploy(models["first"], space, ROOT / "spaces" / name)
     times: dict[str, list[float]] = {"first": [time.perf_counter() - began]}
-    times |= {"deploy": [], "rollback": [], "failed": []}
+    times |= {"deploy": [], "rollback": [], "command": [], "late": [], "failed": []}
+    command = [sys.executable, "-m", "triptych", "spaces", "rollback", space.repo_id]
     gaps = 0
     for _ in range(rounds):
+        keep_nothing(hub, space)
         times["deploy"].append(timed(lambda: deployer.deploy(models["second"], space)))
         times["rollback"].append(timed(lambda: deployer.roll_back(space)))
+        deployer.deploy(models["second"], space)
+        times["command"].append(timed(lambda: subprocess.run(command, check=True)))
+        deployer.deploy(models["second"], space)
+        keep_nothing(hub, space)
+        times["late"].append(timed(lambda: deployer.roll_back(space)))
         if name == "minimal":
             continue  # it loads no model, so none can break it
         with Watch(hub, space) as watch:
@@ -95,6 +105,14 @@ def measure(name: str, home: Path, rounds: int) -> dict[str, Any]:
         assert watch.revisions == {models["first"].partition("@")[2]}, watch.revisions
     hub.delete(space)
     return {"seconds": times, "unanswered_during_failures": gaps}
+
+
+def keep_nothing(hub: Any, space: Any) -> None:
+    """Let go of the earlier version that the hub keeps, as time does."""
+    hub.pause(space)
+    hub.restart(space)
+    while hub.ask_space(hub.space(space), "/health") is None:
+        time.sleep(0.1)
 
 
 def publish(hub: Any, home: Path) -> dict[str, str]:
@@ -176,12 +194,13 @@ def write(spaces: dict[str, Any], rounds: int) -> None:
         f"{result['date']}, {result['machine']}, load average {result['load_average_1min']}, "
         f"{rounds} rounds. Seconds, median (slowest).",
         "",
-        "| Space | first deployment | deployment | rollback | failed, old one put back |",
-        "|---|---|---|---|---|",
+        "| Space | first deployment | deployment | rollback | rollback, whole command "
+        "| rollback when nothing was kept | failed, old one put back |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, found in spaces.items():
         times = found["seconds"]
-        cells = [shown(times[key]) for key in ("first", "deploy", "rollback", "failed")]
+        cells = [shown(times[key]) for key in KEYS]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     gaps = spaces["tier"]["unanswered_during_failures"]
     lines += ["", f"Requests the old version left unanswered during failed deployments: {gaps}."]

@@ -12,6 +12,7 @@ import pytest
 from triptych.errors import ProcessError
 from triptych.processes import Child, Command, Identity, Limits, start
 from triptych.processes.child import trim
+from triptych.processes.identity import marked
 
 PATIENCE_S = 30.0
 
@@ -80,6 +81,37 @@ def test_stop_kills_what_ignores_it_and_what_ran_away(tmp_path: Path) -> None:
     child.stop(grace_s=0.2)
     assert child.exit_code() == -9
     assert not runaway.alive()
+
+
+def test_a_frozen_child_stands_still_with_its_descendants_and_can_still_be_stopped(
+    tmp_path: Path,
+) -> None:
+    script = tmp_path / "count.py"
+    script.write_text("""
+import subprocess, sys, time
+if len(sys.argv) < 2:
+    subprocess.Popen([sys.executable, __file__, "descendant"], start_new_session=True)
+while True:
+    print(len(sys.argv), flush=True)
+    time.sleep(0.01)
+""")
+    log = tmp_path / "log"
+    child = start(Command("child", [sys.executable, str(script)], log))
+    wait_for(lambda: log.exists() and {"1", "2"} <= set(log.read_text().split()))
+
+    child.freeze()
+    time.sleep(0.05)
+    before = log.stat().st_size
+    time.sleep(0.2)
+    assert log.stat().st_size == before
+    assert child.alive()
+
+    child.thaw()
+    wait_for(lambda: log.stat().st_size > before)
+    child.freeze()
+    child.stop(grace_s=5.0)
+    assert not child.alive()
+    assert marked(child.mark) == []
 
 
 def test_a_child_outlives_its_starter_and_is_found_again(tmp_path: Path) -> None:

@@ -104,6 +104,19 @@ class Child:
         """Send SIGTERM to the process alone, so that what it started is there while it saves."""
         self.identity.signal(signal.SIGTERM)
 
+    def freeze(self) -> None:
+        """Let it and its descendants stand still, keeping their memory, until `thaw`."""
+        frozen: set[Identity] = set()
+        while new := set(family(self.identity)) - frozen:  # what a parent started meanwhile
+            for one in new:
+                one.signal(signal.SIGSTOP)
+            frozen |= new
+
+    def thaw(self) -> None:
+        """Let what stands still go on."""
+        for one in family(self.identity):
+            one.signal(signal.SIGCONT)
+
     def stop(self, grace_s: float = 10.0) -> None:
         """End the whole group: SIGTERM, and SIGKILL to whatever is left after the grace.
 
@@ -113,6 +126,8 @@ class Child:
         """
         known = family(self.identity)
         self.identity.signal_group(signal.SIGTERM)
+        for one in known:  # a frozen one could not hear it
+            one.signal(signal.SIGCONT)
         deadline = time.monotonic() + grace_s
         while time.monotonic() < deadline and (self.alive() or any(one.alive() for one in known)):
             time.sleep(POLL_S)

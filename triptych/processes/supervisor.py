@@ -160,6 +160,14 @@ class Supervisor:
         self._tell(status)
         return status
 
+    def freeze(self, name: str) -> None:
+        """Let a running child and its descendants stand still; `thaw` lets them go on."""
+        self._running(name, Child.freeze)
+
+    def thaw(self, name: str) -> None:
+        """Let a frozen child go on."""
+        self._running(name, Child.thaw)
+
     def status(self, name: str) -> Status | None:
         """Return what a child does now."""
         with self._guard:
@@ -214,6 +222,12 @@ class Supervisor:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _running(self, name: str, act: Callable[[Child], None]) -> None:
+        with self._guard:
+            watched = self._watched.get(name)
+            if watched is not None and watched.state == "running":
+                act(watched.child)
 
     def _spawn(self, command: Command) -> Child:
         mark = secrets.token_hex(16)

@@ -132,10 +132,15 @@ class Gate:
                 asyncio.create_task(_pump_in(receive, connection)),
                 asyncio.create_task(_pump_out(connection, send)),
             ]
+            for pump in pumps:
+                instance.carry(pump)
             _, rest = await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
             for pump in rest:
                 pump.cancel()
             await asyncio.gather(*pumps, return_exceptions=True)
+            if all(pump.cancelled() for pump in pumps):
+                away = {"code": 1012, "reason": "another version serves now"}
+                await send({"type": "websocket.close", **away})
 
     def inward(
         self, scope: Scope, keep_authorization: bool, without: frozenset[bytes] = frozenset()
@@ -196,14 +201,18 @@ class _Exchange:
     async def run(self) -> None:
         """Forward until the answer is complete or the client is gone."""
         forward = asyncio.create_task(self._forward())
+        self.instance.carry(forward)
         gone = asyncio.create_task(self._until_gone())
         try:
             await asyncio.wait([forward, gone], return_when=asyncio.FIRST_COMPLETED)
+            broken_off = forward.cancelled()
         finally:
             for task in (forward, gone):
                 task.cancel()
             await asyncio.gather(forward, gone, return_exceptions=True)
-        if not forward.cancelled() and (error := forward.exception()) is not None:
+        if broken_off:
+            await self._explain(ConnectionResetError("another version serves now"))
+        elif not forward.cancelled() and (error := forward.exception()) is not None:
             await self._explain(error)
 
     async def _forward(self) -> None:

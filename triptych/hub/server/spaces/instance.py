@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 from dataclasses import dataclass, field
@@ -13,7 +14,11 @@ from triptych.hub.server.workloads.logs import LogBook
 
 @dataclass
 class Instance:
-    """Hold what belongs to one attempt; `answering` says that requests may go to it."""
+    """Hold what belongs to one attempt.
+
+    `meaning` names everything it was started from, `answering` says that requests may go to it,
+    `exchanges` are the requests it has begun to answer.
+    """
 
     name: str
     sha: str
@@ -23,10 +28,12 @@ class Instance:
     card: Card = field(default_factory=Card)
     python: Path = Path()
     port: int = 0
+    meaning: str = ""
     answering: bool = False
+    exchanges: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
-    def plan(cls, space_folder: Path, uid: str, sha: str) -> Instance:
+    def plan(cls, space_folder: Path, uid: str, sha: str, meaning: str = "") -> Instance:
         """Name an attempt; nothing is on disk before `make_room`."""
         number = secrets.token_hex(4)
         folder = space_folder / number
@@ -34,6 +41,7 @@ class Instance:
         return cls(
             name=f"space-{uid}-{number}",
             sha=sha,
+            meaning=meaning,
             folder=folder,
             build_log=LogBook(logs / "build.log"),
             run_log=LogBook(logs / "run.log"),
@@ -59,6 +67,21 @@ class Instance:
         """Add a line of the hub's own to the build log."""
         with self.build_log.path.open("a", encoding="utf-8") as file:
             file.write(message.rstrip("\n") + "\n")
+
+    def note(self, message: str) -> None:
+        """Add a line of the hub's own to the run log."""
+        with self.run_log.path.open("a", encoding="utf-8") as file:
+            file.write(message + "\n")
+
+    def carry(self, exchange: asyncio.Task[None]) -> None:
+        """Count a request as begun until it is done."""
+        self.exchanges.add(exchange)
+        exchange.add_done_callback(self.exchanges.discard)
+
+    def break_off(self) -> None:
+        """End the requests it is still answering."""
+        for exchange in self.exchanges:
+            exchange.cancel()
 
     def close_logs(self) -> None:
         """End the logs; what is in memory of them stays readable."""

@@ -217,7 +217,7 @@ async def _set(call: Call, kind: str) -> Response:
         variables.put, call.hub, call.repository, kind, body.get("key", ""),
         body.get("value", ""), str(body.get("description") or ""),
     )  # fmt: skip
-    await call.hub.spaces.refresh(await _space(call), only_if_running=True)
+    await _follow(call, kind)
     return await _settings(call, kind)
 
 
@@ -227,8 +227,15 @@ async def _drop(call: Call, kind: str) -> Response:
         variables.remove, call.hub, call.repository, kind, str(body.get("key", ""))
     )
     if there:
-        await call.hub.spaces.refresh(await _space(call), only_if_running=True)
+        await _follow(call, kind)
     return await _settings(call, kind)
+
+
+async def _follow(call: Call, kind: str) -> None:
+    space = await _space(call)
+    if kind == variables.SECRET:
+        await space.forget_earlier()  # a secret that was withdrawn must be in no process
+    await call.hub.spaces.refresh(space, only_if_running=True)
 
 
 def _remember(call: Call, fields: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.gate import Gate
 from triptych.hub.server.spaces.ground import Ground
 from triptych.hub.server.spaces.origins import Origin, listen
+from triptych.hub.server.spaces.parking import Parking
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.spaces.stages import Stage
 from triptych.hub.server.state import Hub
@@ -57,6 +58,7 @@ class Spaces:
         self._supervisor: Supervisor
         self._ground: Ground
         self._builder: Builder
+        self._parking: Parking
         self._upstream: aiohttp.ClientSession
         self._loop: asyncio.AbstractEventLoop
 
@@ -68,6 +70,7 @@ class Spaces:
             log.warning("ended %s, which a killed hub left running", name)
         self._ground = Ground(self.hub, self._supervisor, self.folder, self.local_address)
         self._builder = Builder(self._ground)
+        self._parking = Parking(self._ground)
         await asyncio.to_thread(self._builder.environments.sweep)
         self._upstream = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
@@ -143,7 +146,7 @@ class Spaces:
 
     async def _admit(self, repository: Repository) -> None:
         """Give a repository its Space and the Space its address."""
-        space = Space(self._ground, self._builder, repository)
+        space = Space(self._ground, self._builder, self._parking, repository)
         gate = Gate(space, repository.uid, self._upstream)
         if self.hub.config.space_domain:
             self._call_it(repository, gate)
@@ -213,12 +216,12 @@ class Spaces:
             records.change(self.hub.database, repository.id, **fields)
 
     async def refresh(self, space: Space, *, only_if_running: bool = False) -> None:
-        """Start a Space anew because something it depends on changed; a paused one stays so."""
+        """Let a Space follow a change of what it depends on; a paused one stays so."""
         with suppress(RepositoryNotFound):
             wanted = (await asyncio.to_thread(space.record)).wanted
             if wanted == "paused" or (only_if_running and wanted != "running"):
                 return
-            await space.bring_up()
+            await space.follow()
 
     async def _dismiss(self, repository: Repository) -> None:
         space = self._spaces.pop(repository.id, None)
@@ -234,6 +237,7 @@ class Spaces:
             self._loop.call_soon_threadsafe(self._heard, status)
 
     def _heard(self, status: Status) -> None:
+        self._parking.heard(status)
         for space in self._spaces.values():
             space.heard(status)
 

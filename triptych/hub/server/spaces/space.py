@@ -2,7 +2,8 @@
 
 A new version is built and started beside the one that serves; requests move over when it
 answers, and stay where they are when it does not. At most one attempt is under way: a newer one
-replaces it. Everything here runs on the hub's event loop.
+replaces it. What was replaced is parked for a while, so that going back to it takes a moment.
+Everything here runs on the hub's event loop.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from triptych.hub.server.spaces import records
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.ground import Ground, to_the_end
 from triptych.hub.server.spaces.instance import Instance
+from triptych.hub.server.spaces.parking import Parking
 from triptych.hub.server.spaces.stages import (
     FAILED,
     WAKES_ON_REQUEST,
@@ -31,7 +33,7 @@ from triptych.hub.server.spaces.stages import (
     Stage,
     while_serving,
 )
-from triptych.hub.server.spaces.starting import start, until_it_answers
+from triptych.hub.server.spaces.starting import end, meaning, start, until_it_answers
 from triptych.hub.server.workloads.logs import LogBook
 from triptych.processes import Status
 
@@ -42,9 +44,12 @@ OUT_OF_SERVICE = frozenset({Stage.PAUSED, Stage.DELETING})
 class Space:
     """Lead one repository's app through its life."""
 
-    def __init__(self, ground: Ground, builder: Builder, repository: Repository) -> None:
+    def __init__(
+        self, ground: Ground, builder: Builder, parking: Parking, repository: Repository
+    ) -> None:
         self.ground = ground
         self.builder = builder
+        self.parking = parking
         self.repository_id = repository.id
         self.folder: Path = ground.folder / repository.uid
         self.host = ""
@@ -90,13 +95,22 @@ class Space:
     async def bring_up(self, *, afresh: bool = False) -> None:
         """Build and start the present head; an attempt under way is given up for this one."""
         async with self._turn:
-            await self._bring_up(afresh)
+            await self._bring_up(lambda: self._try(afresh=afresh))
+
+    async def follow(self) -> None:
+        """Come to what the repository says now; what runs like that already is left running."""
+        async with self._turn:
+            await self._bring_up(self._try_the_shortest_way)
+
+    async def forget_earlier(self) -> None:
+        """End the earlier version that is kept, as when it holds a secret that was withdrawn."""
+        await self.parking.clear(self.repository_id)
 
     async def wake(self) -> None:
         """Start again what sleeps; a Space that does not sleep is left alone."""
         async with self._turn:
             if self.stage in WAKES_ON_REQUEST:
-                await self._bring_up(afresh=False)
+                await self._bring_up(self._try)
 
     async def pause(self) -> None:
         """Stop until somebody who may restarts it."""
@@ -177,11 +191,11 @@ class Space:
                 self._retire(serving)
             self._enter(Stage.RUNTIME_ERROR, f"the app ended: {status.reason}")
 
-    async def _bring_up(self, afresh: bool) -> None:
+    async def _bring_up(self, attempt: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._give_up_attempt()
         await self._remember("running")
         self._enter(Stage.BUILDING)
-        self._attempt = asyncio.create_task(self._try(afresh))
+        self._attempt = asyncio.create_task(attempt())
 
     async def _stop(self, stage: Stage, wanted: str = "") -> None:
         async with self._turn:
@@ -191,7 +205,8 @@ class Space:
             serving, self.serving = self.serving, None
             self._enter(stage)
             if serving is not None:
-                await self._dismiss(serving)
+                await end(self.ground, serving)
+            await self.parking.clear(self.repository_id)
             if self._aside:
                 await asyncio.wait(self._aside)
 
@@ -205,14 +220,37 @@ class Space:
             attempt.cancel()
             await asyncio.wait([attempt])
 
-    async def _try(self, afresh: bool) -> None:
+    async def _try_the_shortest_way(self) -> None:
+        """Go on with what serves, or back to what served before, if that is what is meant."""
+        with suppress(TriptychError, OSError):  # what is wrong, the long way explains
+            repository, _, wanted = await asyncio.to_thread(self._wanted)
+            serving = self.serving
+            if serving and serving.answering and (serving.meaning, serving.sha) == (
+                wanted, repository.head,
+            ):  # fmt: skip
+                self._enter(Stage.RUNNING)
+                return
+            kept = await self.parking.take(self.repository_id, wanted)
+            if kept is not None:
+                kept.sha, self.latest = repository.head, kept
+                kept.note(f"===== Serves again, for {repository.head} =====")
+                self._take_over(kept)
+                return
+        await self._try()
+
+    def _wanted(self) -> tuple[Repository, bool, str]:
+        """Read what is to be started, whether it is approved, and what all of it means."""
+        repository, approved = self.repository(), self.record().approved
+        wanted = meaning(self.ground, repository, self.host, approved=approved)
+        return repository, approved, wanted
+
+    async def _try(self, *, afresh: bool = False) -> None:
         instance: Instance | None = None
         try:
-            repository = await asyncio.to_thread(self.repository)
-            instance = Instance.plan(self.folder, repository.uid, repository.head)
+            repository, approved, wanted = await asyncio.to_thread(self._wanted)
+            instance = Instance.plan(self.folder, repository.uid, repository.head, wanted)
             await to_the_end(instance.make_room)
             self.latest = instance
-            approved = (await asyncio.to_thread(self.record)).approved
             await self.builder.build(instance, repository, approved=approved, afresh=afresh)
             instance.build_log.close()
             self._enter(Stage.APP_STARTING)
@@ -235,7 +273,8 @@ class Space:
         self._last_request = time.monotonic()
         self.restarts = 0
         self._enter(Stage.RUNNING)
-        self._discard(previous)
+        if previous is not None:
+            self.parking.park(self.repository_id, previous)
 
     def _retire(self, instance: Instance) -> None:
         self.serving = None
@@ -243,14 +282,7 @@ class Space:
 
     def _discard(self, instance: Instance | None) -> None:
         if instance is not None:
-            self._meanwhile(self._dismiss(instance))
-
-    async def _dismiss(self, instance: Instance) -> None:
-        instance.answering = False
-        await to_the_end(self.ground.supervisor.stop, instance.name)
-        self.ground.supervisor.forget(instance.name)
-        instance.close_logs()
-        await to_the_end(instance.delete)
+            self._meanwhile(end(self.ground, instance))
 
     async def _welcome_back(self, instance: Instance) -> None:
         """Let requests in again when a restarted process answers."""

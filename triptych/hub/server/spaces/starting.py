@@ -1,13 +1,16 @@
-"""Starting a built instance: its command, its variables, and waiting until it answers."""
+"""Starting a built instance: its command, its variables, waiting until it answers; its end."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 from contextlib import suppress
 
 import aiohttp
 
 from triptych.config import environment
+from triptych.hub.server.git.reading import open_repository, resolve
 from triptych.hub.server.identity.oauth import space_credentials
 from triptych.hub.server.repositories import variables
 from triptych.hub.server.repositories.catalog import Repository
@@ -35,8 +38,30 @@ async def start(ground: Ground, instance: Instance, repository: Repository, host
     await until_it_answers(ground, instance, restarts=0)
 
 
-async def until_it_answers(ground: Ground, instance: Instance, *, restarts: int) -> None:
-    """Wait for the first answer of a process that was restarted this many times.
+async def end(ground: Ground, instance: Instance) -> None:
+    """End an instance's app and everything it left."""
+    instance.answering = False
+    await to_the_end(ground.supervisor.stop, instance.name)
+    ground.supervisor.forget(instance.name)
+    instance.close_logs()
+    await to_the_end(instance.delete)
+
+
+def meaning(ground: Ground, repository: Repository, host: str, *, approved: bool) -> str:
+    """Return what tells two starts of a Space apart; equal ones run the same app the same way."""
+    git = open_repository(ground.hub.layout.repository(repository.uid))
+    tree = resolve(git, repository.head).entry("").oid
+    settings = variables.reveal(ground.hub, repository)
+    said = [tree, repository.repo_id, host, approved, settings]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+async def until_it_answers(
+    ground: Ground, instance: Instance, *, restarts: int, patience_s: float | None = None
+) -> None:
+    """Wait for an answer of a process that was restarted this many times.
+
+    The app itself says how long it may take to start; `patience_s` overrules it.
 
     Raises: SpaceFailed (RUNTIME_ERROR) when it ends or stays silent for too long.
     """
@@ -44,7 +69,7 @@ async def until_it_answers(ground: Ground, instance: Instance, *, restarts: int)
     patience = aiohttp.ClientTimeout(total=PROBE_PATIENCE_S)
     try:
         async with (
-            asyncio.timeout(instance.card.start_timeout_s),
+            asyncio.timeout(patience_s or instance.card.start_timeout_s),
             aiohttp.ClientSession(timeout=patience) as session,
         ):
             while True:
