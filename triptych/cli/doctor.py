@@ -8,6 +8,8 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `triptych doctor`."""
@@ -108,6 +110,7 @@ def _hub() -> Iterator[dict[str, Any]]:
 
 
 def _gateway(config: Any) -> Iterator[dict[str, Any]]:
+    from triptych.cli.house import read_record
     from triptych.config import environment
 
     tiers = environment.home() / "gateway.toml"
@@ -115,6 +118,78 @@ def _gateway(config: Any) -> Iterator[dict[str, Any]]:
         "tiers", ok=True,
         found=f"set up in {tiers}" if tiers.exists() else "not set up; see `triptych tiers --help`",
     )  # fmt: skip
-    url = config.gateway.database_url
+    yield _database(config.gateway.database_url)
+    open_house = config.panels.sign_in != "all" and config.panels.host not in _LOOPBACK
+    yield _finding(
+        "sign-in", ok=not open_house,
+        found="whoever reaches the panels may use Studio and Playground" if open_house
+        else f"asked of those who open {config.panels.sign_in}",
+        remedy="set panels.sign_in=all, or listen on this machine only",
+    )  # fmt: skip
+    up = read_record()
+    if up is not None:
+        yield from _service(next(p["address"] for p in up[1] if p["name"] == "gateway"))
+
+
+def _database(url: str) -> dict[str, Any]:
+    """Open the gateway's database, and see whether this program knows its form."""
+    import asyncio
+
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from triptych.tiers.store import migrations
+    from triptych.tiers.store.database import Database
+
+    async def look() -> str | None:
+        database = Database(url)
+        try:
+            return await migrations.current(database)
+        finally:
+            await database.close()
+
     kind = "PostgreSQL" if url.startswith("postgresql") else "SQLite"
-    yield _finding("gateway database", ok=True, found=f"{kind} by configuration")
+    remedy = (
+        "check gateway.database_url, and that the server runs; triptych gateway serve says more"
+    )
+    try:
+        at = asyncio.run(look())
+    except (SQLAlchemyError, OSError) as error:
+        found = f"{kind} does not answer: {type(error).__name__}"
+        return _finding("gateway database", ok=False, found=found, remedy=remedy)
+    newer = at is not None and at > migrations.newest()
+    return _finding(
+        "gateway database", ok=not newer,
+        found=f"{kind}, " + (f"schema {at}" if at else "empty until the gateway starts"),
+        remedy="it was written by a newer triptych: upgrade this one",
+    )  # fmt: skip
+
+
+def _service(gateway: str) -> Iterator[dict[str, Any]]:
+    """Ask every provider a real question, and look at the flags."""
+    from triptych.cli.house import ask_gateway
+
+    try:
+        flags = ask_gateway(gateway, "/admin/flags")
+        upstreams = ask_gateway(gateway, "/admin/upstreams")["upstreams"]
+    except OSError as error:
+        yield _finding(
+            "gateway", ok=False, found=f"refuses: {error}",
+            remedy="was TRIPTYCH_HOME/gateway/admin-key revoked? put another there",
+        )  # fmt: skip
+        return
+    killed = "; killed by the environment: " + ", ".join(flags["killed"]) if flags["killed"] else ""
+    yield _finding(
+        "flags", ok=not flags["stale"],
+        found="stale: the gateway goes on with the last it read" if flags["stale"]
+        else f"version {flags['version']}{killed}",
+        remedy="check the gateway's database",
+    )  # fmt: skip
+    for upstream in upstreams:
+        name = upstream["name"]
+        probe = ask_gateway(gateway, f"/admin/upstreams/{name}/test", {})
+        said = probe.get("message") or probe.get("error_code") or "no answer"
+        yield _finding(
+            f"provider {name}", ok=probe["ok"],
+            found=f"answers in {probe['latency_s'] * 1000:,.0f} ms" if probe["ok"] else said,
+            remedy=f"look at it in the Console under Spaces: {upstream['address']}",
+        )  # fmt: skip

@@ -7,6 +7,7 @@ Left out: starting and watching, which is the one supervisor's work (`triptych.p
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import tomllib
 import urllib.error
@@ -19,10 +20,13 @@ from typing import Any
 
 from triptych.config import Config, environment
 from triptych.durable import write_atomic
+from triptych.errors import ProcessError
 from triptych.processes import Backoff, Command, Identity
 
 RESTART = Backoff(first_s=0.5, ceiling_s=15.0, attempts=1000, healthy_s=30.0)
 LOG_BYTES = 16 * 2**20
+# The name under which the hub knows the panels.
+PANELS = "triptych-panels"
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ def parts(config: Config, web_port: int, profile: Path | None = None) -> list[Pa
     Where HF_ENDPOINT names a hub elsewhere, the embedded one is not started.
     """
     own = f"http://{config.hub.host}:{config.hub.port}"
-    elsewhere = _hub_elsewhere()
+    elsewhere = hub_elsewhere()
     hub = elsewhere or own
     gateway = f"http://{config.gateway.host}:{config.gateway.port}"
     web = f"http://{config.panels.host}:{web_port}"
@@ -73,7 +77,8 @@ def parts(config: Config, web_port: int, profile: Path | None = None) -> list[Pa
     ]
 
 
-def _hub_elsewhere() -> str | None:
+def hub_elsewhere() -> str | None:
+    """Return the address of a hub that is not the embedded one, where the environment names it."""
     given = environment.get("HF_ENDPOINT") or ""
     host = urllib.parse.urlsplit(given).hostname
     return given if host and host not in ("127.0.0.1", "localhost", "::1") else None
@@ -104,6 +109,64 @@ def variables(config: Config) -> dict[str, str]:
     if "HF_TOKEN" not in values and token.exists():
         values["HF_TOKEN"] = token.read_text(encoding="utf-8").strip()
     return values
+
+
+def introduce(config: Config, web_port: int) -> tuple[dict[str, str], bool]:
+    """Make the panels known to the embedded hub, so that its accounts can sign in there.
+
+    Returns: what the parts have to know of it, and whether it was the first time.
+    """
+    hub, file = f"http://{config.hub.host}:{config.hub.port}", environment.home() / "panels.json"
+    if hub_elsewhere() or config.panels.sign_in_client:
+        return {}, False
+    hosts = dict.fromkeys((config.panels.host, "127.0.0.1", "localhost"))
+    wanted = {"hub": hub, "back": [f"http://{host}:{web_port}/sign-in/back" for host in hosts]}
+    first = not file.exists()
+    known = {} if first else json.loads(file.read_text(encoding="utf-8"))
+    if {name: known.get(name) for name in wanted} != wanted:
+        if not first:
+            _hub_client("remove", PANELS)
+        told = _hub_client("add", PANELS, *wanted["back"], "--public")
+        client = told.partition("OAUTH_CLIENT_ID=")[2].split()[0]
+        known = {"format_version": 1, **wanted, "client": client}
+        write_atomic(file, json.dumps(known, indent=1))
+    return {
+        "TRIPTYCH_PANELS__SIGN_IN_CLIENT": known["client"],
+        "TRIPTYCH_GATEWAY__IDENTITY_ISSUER": hub,
+        "TRIPTYCH_GATEWAY__IDENTITY_CLIENT": known["client"],
+    }, first
+
+
+def _hub_client(*words: str) -> str:
+    command = [sys.executable, "-m", "triptych", "hub", "client", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ProcessError(done.stderr.strip() or f"`{' '.join(command[2:])}` failed")
+    return done.stdout
+
+
+def enter_admin(gateway: str) -> None:
+    """Let the embedded hub's first administrator be an admin of the gateway too."""
+    try:
+        ask_gateway(gateway, "/admin/users", {"user_id": "admin@hub", "role": "admin"})
+    except urllib.error.HTTPError as error:
+        if error.code != 409:  # entered before
+            raise ProcessError(f"the gateway refused admin@hub: {error.code}") from error
+
+
+def ask_gateway(gateway: str, path: str, body: Any = None, timeout_s: float = 70.0) -> Any:
+    """Ask the gateway as its first admin; with a body, to do something.
+
+    Raises: OSError.
+    """
+    key = (environment.home() / "gateway" / "admin-key").read_text(encoding="utf-8").strip()
+    request = urllib.request.Request(  # noqa: S310  # ours
+        gateway + path,
+        None if body is None else json.dumps(body).encode(),
+        {"authorization": f"Bearer {key}", "content-type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+        return json.loads(answer.read())
 
 
 def answers(address: str, timeout_s: float = 2.0) -> bool:

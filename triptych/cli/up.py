@@ -69,7 +69,8 @@ def _stay(args: argparse.Namespace) -> int:
     with Supervisor(home / "up", on_change=_tell) as supervisor:
         if supervisor.reaped:
             print(f"ended what was left: {', '.join(supervisor.reaped)}", file=sys.stderr)
-        carried = house.variables(config) | house.settings(profile, overrides)
+        known, introduced = house.introduce(config, web_port)
+        carried = house.variables(config) | known | house.settings(profile, overrides)
         started = house.parts(config, web_port, profile)
         *hubs, gateway, web = started
         for part in (*hubs, web):
@@ -81,6 +82,8 @@ def _stay(args: argparse.Namespace) -> int:
         supervisor.start(gateway.command(home, carried), backoff=house.RESTART)
         for part in (gateway, web):
             _await(part, supervisor, done)
+        if introduced:
+            house.enter_admin(gateway.address)
         me = Identity.of(_pid())
         assert me is not None
         _welcome(started, home, first=first)

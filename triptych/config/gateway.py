@@ -11,6 +11,8 @@ from pydantic.dataclasses import dataclass
 
 ProviderName = Literal["openai", "hf_spaces", "local", "scripted"]
 
+DataClass = Literal["sensitive", "personal", "pseudonymous", "non_personal"]
+
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -47,6 +49,23 @@ class UpstreamConfig:
 
     first_token_timeout_s: float | None = Field(default=None, gt=0)
     """Overrides the gateway's own for this upstream, in seconds."""
+
+    hardware: str = ""
+    """What it runs on when it is billed by the hour: `t4-small`, or a name of `hour_prices`."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class TokenPriceConfig:
+    """What a model's tokens cost."""
+
+    input_usd_per_mtok: float = Field(ge=0)
+    """US dollars for a million tokens of input."""
+
+    output_usd_per_mtok: float = Field(ge=0)
+    """US dollars for a million tokens of output."""
+
+    since: str = ""
+    """Day from which it holds, as 2026-11-21; empty: always."""
 
 
 @dataclass(frozen=True, config=_STRICT)
@@ -122,6 +141,12 @@ class GatewayConfig:
     allow_private_addresses: bool = False
     """Whether Spaces and base URLs may be plain http or on private networks (development)."""
 
+    identity_issuer: str = ""
+    """Address of the hub whose accounts may sign in to the panels; empty: keys only."""
+
+    identity_client: str = ""
+    """Id under which the panels are known to that hub: `triptych hub client list` shows it."""
+
     anonymous: bool = False
     """Whether callers without a key may use the base tier."""
 
@@ -154,3 +179,22 @@ class GatewayConfig:
 
     poll_interval_s: float = Field(default=0.5, gt=0)
     """Seconds between two looks for changed flags, keys and Spaces."""
+
+    token_prices: Mapping[str, TokenPriceConfig] = field(default_factory=dict)
+    """Model -> its price; adds to the dated table that comes with the gateway, and wins over it."""
+
+    hour_prices: Mapping[str, float] = field(default_factory=dict)
+    """Hardware -> US dollars per hour, for GPUs of your own; wins over the dated table."""
+
+    reference_model: str = "gpt-5-mini"
+    """Model whose price is shown beside every cost; empty: none."""
+
+    budget_reserve_tokens: int = Field(default=1024, ge=1)
+    """Tokens of answer set aside under a budget when a request names no `max_tokens`."""
+
+    retention_days: Mapping[DataClass, float] = field(default_factory=dict)
+    """Days that stored data is kept by its class; what is not named here has the default:
+    sensitive 1, personal 30, pseudonymous 180, non_personal 730."""
+
+    retention_interval_s: float = Field(default=3600.0, gt=0)
+    """Seconds between two looks for data that has been kept long enough."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -55,11 +56,8 @@ def figures(values: Mapping[str, str]) -> str:
     return f'<div class="figures">{cells}</div>'
 
 
-def overview(totals: Sequence[Mapping[str, Any]], buckets: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the last hour: what was asked, what failed, how long it took."""
-    if not totals or not totals[0].get("requests"):
-        return '<p class="quiet">No request in the last hour. Send one to the address above.</p>'
-    row = totals[0]
+def overview(row: Mapping[str, Any]) -> dict[str, str]:
+    """Name the few numbers of a stretch of time in which something was asked."""
     asked, failed = int(row["requests"]), int(row.get("failures") or 0)
     shown = {
         "requests": short(asked),
@@ -71,14 +69,68 @@ def overview(totals: Sequence[Mapping[str, Any]], buckets: Sequence[Mapping[str,
     }
     if row.get("latency_mean_s") is not None:
         shown["mean latency"] = f"{float(row['latency_mean_s']) * 1000:,.0f} ms"
-    now_s = time.time()
-    points = [
-        ((float(bucket["bucket"]) - now_s) / 60, float(bucket["requests"])) for bucket in buckets
+    return shown
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Say where now is on a time axis, and what it counts in.
+
+    Units: `now_s` is Unix time, `unit_s` the seconds of one `unit`.
+    """
+
+    now_s: float
+    unit_s: float
+    unit: str
+
+    def place(self, bucket: Mapping[str, Any]) -> float:
+        """Return how far from now a slice of time begins, counted in units."""
+        return (float(bucket["bucket"]) - self.now_s) / self.unit_s
+
+
+def over_time(buckets: Sequence[Mapping[str, Any]], axis: Axis, bucket_s: int) -> list[str]:
+    """Draw requests and failures, latency, tokens and cost over time."""
+
+    def curve(name: str, scale: float = 1.0) -> list[tuple[float, float]]:
+        return [
+            (axis.place(b), float(b[name] or 0) * scale) for b in buckets if b[name] is not None
+        ]
+
+    drawn: list[tuple[str, dict[str, list[tuple[float, float]]]]] = [
+        (f"Requests in {_span(bucket_s)}",
+         {"requests": curve("requests"), "failed": curve("failures")}),
+        ("Mean latency, ms", {"all": curve("latency_mean_s", 1e3),
+                              "ours of it": curve("overhead_mean_s", 1e3)}),
+        ("Tokens", {"in": curve("input_tokens"), "out": curve("output_tokens")}),
+        ("Cost, $", {"cost": curve("cost_microusd", 1e-6)}),
+    ]  # fmt: skip
+    return [
+        line_chart(title, curves, x_label=axis.unit, y_from_zero=True) for title, curves in drawn
     ]
-    chart = line_chart(
-        "Requests per minute", {"requests": points}, x_label="minutes", y_from_zero=True
-    )
-    return figures(shown) + chart
+
+
+def share_over_time(title: str, rows: Sequence[Mapping[str, Any]], by: str, axis: Axis) -> str:
+    """Draw which share of the requests each one had, in percent, over time."""
+    totals: dict[float, int] = {}
+    for row in rows:
+        totals[row["bucket"]] = totals.get(row["bucket"], 0) + int(row["requests"])
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in rows:
+        share = 100 * int(row["requests"]) / totals[row["bucket"]]
+        curves.setdefault(str(row[by] or "nobody"), []).append((axis.place(row), share))
+    return line_chart(f"{title}, %", curves, x_label=axis.unit, y_from_zero=True)
+
+
+def summed(rows: Sequence[Mapping[str, Any]], by: str) -> list[dict[str, Any]]:
+    """Add up the requests of each one over all slices of time."""
+    found: dict[Any, int] = {}
+    for row in rows:
+        found[row[by]] = found.get(row[by], 0) + int(row["requests"])
+    return [{by: name, "requests": requests} for name, requests in found.items()]
+
+
+def _span(seconds: int) -> str:
+    return {60: "a minute", 3600: "an hour", 86_400: "a day"}.get(seconds, f"{seconds // 3600} h")
 
 
 REQUEST_COLUMNS = {
@@ -156,7 +208,7 @@ def waterfall(request: Mapping[str, Any]) -> str:
         '<p class="quiet">Nobody was asked.</p>'
     )  # fmt: skip
     name = escape(str(request["request_id"]))
-    return f'<section><h3>{name}</h3>{attempts}<dl class="facts">{listed}</dl></section>'
+    return f'<section><h2>{name}</h2>{attempts}<dl class="facts">{listed}</dl></section>'
 
 
 def _attempt(tried: Mapping[str, Any], start: float, whole: float) -> str:
@@ -229,7 +281,7 @@ def beside(example: Mapping[str, Any]) -> str:
     instead = example.get("chosen", example.get("value", example.get("label")))
     columns = {"asked": asked, "answered": example["completion"], "said about it": instead}
     cells = "".join(
-        f'<div><h4>{escape(name)}</h4><div class="sample">{escape(str(text))}</div></div>'
+        f'<div><h3>{escape(name)}</h3><div class="sample">{escape(str(text))}</div></div>'
         for name, text in columns.items()
     )
     return f'<div class="beside">{cells}</div>'
@@ -272,7 +324,13 @@ CSS = """
 table.plain th[scope=row] { font-weight: 400; white-space: nowrap; }
 table.plain td.wide { width: 60%; }
 table.plain caption { text-align: left; font-weight: 600; padding: .3rem 0; }
-table.plain { border: 0 !important; }
+table.plain, table.plain tr { border: 0 !important; }
+.block:has(> .html-container:empty), .block:has(> .html-container > .prose:empty),
+.block:has(> .prose:empty) { display: none; }
+.signed { align-items: center; min-height: 0; }
+.acts { flex-wrap: wrap; gap: .5rem !important; align-items: flex-start; }
+.acts button { min-width: 0 !important; }
+.prose h2 { font-size: 1.1rem; margin: .6rem 0 .2rem; }
 table.plain td { white-space: nowrap; }
 table.plain td.long { min-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
 button.act { width: auto !important; align-self: flex-start; flex-grow: 0 !important; }

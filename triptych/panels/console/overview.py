@@ -1,8 +1,9 @@
-"""The room one looks into first: the last hour, who answered, and what needs attention now."""
+"""The room one looks into first: what happened, who answered, and what needs attention now."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -12,9 +13,16 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import Room, complaint
+from triptych.panels.console.room import QUIET, Room, complaint
 
-PARTS = {"tier_served": "By tier", "provider": "By provider", "outcome": "By outcome"}
+#: How far back one looks, and how finely: seconds in all, seconds a point, what a tick counts.
+STRETCHES = {
+    "last hour": (3600, 60, "minutes"),
+    "last day": (86_400, 3600, "hours"),
+    "last week": (7 * 86_400, 4 * 3600, "hours"),
+    "last month": (30 * 86_400, 86_400, "days"),
+}
+PARTS = {"tier_served": "tier", "provider": "provider"}
 UPSTREAMS = {
     "name": "upstream",
     "provider": "provider",
@@ -28,39 +36,74 @@ UPSTREAMS = {
 
 def draw(client: gr.State) -> Room:
     """Draw the room."""
+    stretch = gr.Radio(list(STRETCHES), value="last hour", label="Looking at the")
     page = gr.HTML()
     probe = gr.Button("Ask every provider now", elem_classes="act")
     health = gr.HTML()
     probe.click(_probe_all, client, health, api_visibility="private")
-    return Room(_load, [client], [page])
+    stretch.change(_load, [client, stretch], page, **QUIET)
+    return Room(_load, [client, stretch], [page])
 
 
-async def _load(who: GatewayClient | None) -> str:
+async def _load(who: GatewayClient | None, stretch: str) -> str:
     if who is None:
         return ""
+    whole_s, bucket_s, _ = STRETCHES[stretch]
+    since = time.time() - whole_s
     try:
-        totals, buckets, *parts = await asyncio.gather(
-            who.ask("GET", "/api/usage"),
-            who.ask("GET", "/api/usage", bucket_s=60),
-            *(who.ask("GET", "/api/usage", group_by=by) for by in PARTS),
+        totals, buckets, outcomes, *parts = await asyncio.gather(
+            who.ask("GET", "/api/usage", since=since),
+            who.ask("GET", "/api/usage", since=since, bucket_s=bucket_s),
+            who.ask("GET", "/api/usage", since=since, group_by="outcome"),
+            *(
+                who.ask("GET", "/api/usage", since=since, bucket_s=bucket_s, group_by=by)
+                for by in PARTS
+            ),
         )
-        listed: dict[str, Any] = {"upstreams": []}
-        flags: dict[str, Any] = {}
-        if who.role == "admin":
-            listed, flags = await asyncio.gather(
-                who.ask("GET", "/admin/upstreams"), who.ask("GET", "/admin/flags")
-            )
+        wrong = await _wrong(who, totals["rows"]) if who.role == "admin" else []
     except TierError as error:
         return complaint(error)
-    wrong = attention(totals["rows"], listed["upstreams"], flags) if who.role == "admin" else []
-    shares = "".join(
-        f"<div>{drawing.shares(title, part['rows'], by)}</div>"
-        for (by, title), part in zip(PARTS.items(), parts, strict=True)
+    shares = {name: part["rows"] for name, part in zip(PARTS, parts, strict=True)}
+    return _attention(wrong) + _happened(
+        stretch, totals["rows"], buckets["rows"], outcomes["rows"], shares
     )
+
+
+async def _wrong(who: GatewayClient, totals: Sequence[Mapping[str, Any]]) -> list[str]:
+    listed, flags = await asyncio.gather(
+        who.ask("GET", "/admin/upstreams"), who.ask("GET", "/admin/flags")
+    )
+    return attention(totals, listed["upstreams"], flags)
+
+
+def _happened(
+    stretch: str,
+    totals: Sequence[Mapping[str, Any]],
+    buckets: Sequence[Mapping[str, Any]],
+    outcomes: Sequence[Mapping[str, Any]],
+    shares: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    if not totals or not totals[0]["requests"]:
+        return (
+            f'<p class="quiet">No request in the {stretch}. Send one to the address above;'
+            " any client of OpenAI's API will do.</p>"
+        )
+    _, bucket_s, unit = STRETCHES[stretch]
+    axis = drawing.Axis(time.time(), {"minutes": 60, "hours": 3600, "days": 86_400}[unit], unit)
+    charts = drawing.over_time(buckets, axis, bucket_s)
+    charts += [
+        drawing.share_over_time(f"Share of each {name}", shares[by], by, axis)
+        for by, name in PARTS.items()
+    ]
+    bars = [drawing.shares("By outcome", outcomes, "outcome")]
+    bars += [
+        drawing.shares(f"By {name}", drawing.summed(shares[by], by), by)
+        for by, name in PARTS.items()
+    ]
     return (
-        _attention(wrong)
-        + drawing.overview(totals["rows"], buckets["rows"])
-        + f'<div class="beside">{shares}</div>'
+        drawing.figures(drawing.overview(totals[0]))
+        + f'<div class="beside">{"".join(f"<div>{part}</div>" for part in charts)}</div>'
+        + f'<div class="beside">{"".join(f"<div>{part}</div>" for part in bars)}</div>'
     )
 
 
@@ -84,8 +127,7 @@ def attention(
         failed, fell = (int(totals[0][name] or 0) for name in ("failures", "fallbacks"))
         if failed / asked > 0.02:
             found.append(
-                f"{failed / asked:.0%} of the last hour's requests failed:"
-                " see Requests, outcome failed"
+                f"{failed / asked:.0%} of the requests failed: see Requests, outcome failed"
             )
         if fell / asked > 0.1:
             found.append(
@@ -101,7 +143,7 @@ def _attention(found: Sequence[str]) -> str:
     if not found:
         return '<p class="quiet">Nothing needs attention.</p>'
     items = "".join(f"<li>{escape(line)}</li>" for line in found)
-    return f'<section class="attention"><h3>Needs attention</h3><ul>{items}</ul></section>'
+    return f'<section class="attention"><h2>Needs attention</h2><ul>{items}</ul></section>'
 
 
 async def _probe_all(who: GatewayClient | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -18,46 +19,36 @@ from triptych.panels.console import (
     steering,
 )
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import QUIET, complaint
+from triptych.panels.console.room import QUIET, Room, complaint
+from triptych.panels.identity import Doors
 
 REFRESH_S = 5.0
+ADMINS = ("Providers and tiers", "Spaces", "Audit")
+REMEMBER = """key => { if (key) fetch('/sign-in', {method: 'POST', body: JSON.stringify({key}),
+  headers: {'content-type': 'application/json'}}).catch(() => {}); }"""
+LEAVE = """() => fetch('/sign-out', {method: 'POST'}).finally(() => location.reload())"""
 
 
-def build_page(address: str, navigation: str = "", hub: str | None = None) -> gr.Blocks:
-    """Draw the Console for the gateway at an address, and the hub that holds its Spaces."""
+def build_page(
+    address: str, navigation: str = "", hub: str | None = None, doors: Doors | None = None
+) -> gr.Blocks:
+    """Draw the Console for the gateway at an address, and the hub that holds its Spaces.
+
+    With `doors`, one sign-in holds for every panel of the address, and across visits.
+    """
     with gr.Blocks(title="Triptych Console", analytics_enabled=False) as page:
         if navigation:
             gr.HTML(navigation)
         gr.Markdown(f"# Console\nThe tiered service at `{address}/v1`.")
         client = gr.State(None)
-        with gr.Row() as door:
-            key = gr.Textbox(
-                label="Admin key", type="password", scale=4,
-                info="the first one lies in TRIPTYCH_HOME/gateway/admin-key",
-            )  # fmt: skip
-            enter = gr.Button("Sign in", variant="primary", scale=1)
+        with gr.Row(elem_classes="signed"):
+            whose = gr.HTML()
+            leave = gr.Button("Sign out", visible=False, size="sm", elem_classes="act")
+        door, key, enter = _door(doors)
         trouble = gr.HTML()
-        with gr.Tabs(visible=False) as tabs:
-            drawn = {
-                "Overview": overview.draw,
-                "Providers and tiers": steering.draw,
-                "Requests": requests.draw,
-                "Feedback": feedback.draw,
-                "Companies, users, keys": people.draw,
-                "Spaces": lambda who: spaces.draw(who, hub),
-                "Models": models.draw,
-                "Audit": audit.draw,
-            }
-            rooms, only_admins = {}, []
-            for name, draw in drawn.items():
-                with gr.Tab(name) as tab:
-                    rooms[name] = draw(client)
-                if name != "Providers and tiers":  # what was chosen there outlives a look elsewhere
-                    room = rooms[name]
-                    tab.select(room.load, room.inputs, room.outputs, **QUIET)
-                if name in ("Providers and tiers", "Spaces", "Audit"):
-                    only_admins.append(tab)
+        tabs, rooms, only_admins = _rooms(client, hub)
         timer = gr.Timer(REFRESH_S, active=False)
+        outputs = [client, whose, leave, door, tabs, timer, *only_admins, trouble]
 
         async def sign_in(typed: str) -> list[Any]:
             candidate = GatewayClient(address, typed)
@@ -66,18 +57,79 @@ def build_page(address: str, navigation: str = "", hub: str | None = None) -> gr
                 if who["role"] not in ("admin", "company_admin"):
                     raise TierError("this key is not an admin's", hint="ask for one that is")
             except TierError as error:
-                return [gr.skip()] * (5 + len(only_admins)) + [complaint(error)]
+                return [*[gr.skip()] * (len(outputs) - 1), complaint(error)]
             everything = gr.update(visible=who["role"] == "admin")
-            return [  # what was typed stays after a mistake, and goes once it has served
-                candidate, gr.update(visible=False), gr.update(visible=True), "",
-                gr.update(active=True), *[everything] * len(only_admins), "",
+            return [
+                candidate, _whose(who), gr.update(visible=doors is not None),
+                gr.update(visible=False), gr.update(visible=True), gr.update(active=True),
+                *[everything] * len(only_admins), "",
             ]  # fmt: skip
 
-        outputs = [client, door, tabs, key, timer, *only_admins, trouble]
+        async def arrive(request: gr.Request) -> list[Any]:
+            person = doors.person(request.cookies) if doors is not None else None
+            return [gr.skip() for _ in outputs] if person is None else await sign_in(person.key)
+
         signed = gr.on([enter.click, key.submit], sign_in, key, outputs, **QUIET)
+        if doors is not None:
+            signed.success(None, key, None, js=REMEMBER, **QUIET)
+            leave.click(None, None, None, js=LEAVE, **QUIET)
+            _enter(page.load(arrive, None, outputs, **QUIET), rooms)
+        # what was typed stays after a mistake, and goes once it has served
+        signed.success(lambda who, typed: "" if who else typed, [client, key], key, **QUIET)
+        _enter(signed, rooms)
         first = rooms["Overview"]
-        signed.success(first.load, first.inputs, first.outputs, **QUIET)
-        steer = rooms["Providers and tiers"]
-        signed.success(steer.load, steer.inputs, steer.outputs, **QUIET)
         timer.tick(first.load, first.inputs, first.outputs, **QUIET)
     return page
+
+
+def _door(doors: Doors | None) -> tuple[gr.Row, gr.Textbox, gr.Button]:
+    """Draw where one signs in."""
+    with gr.Row() as door:
+        key = gr.Textbox(
+            label="Admin key", type="password", scale=4,
+            info="the first one lies in TRIPTYCH_HOME/gateway/admin-key",
+        )  # fmt: skip
+        enter = gr.Button("Sign in", variant="primary", scale=1)
+        if doors is not None and doors.client:
+            gr.HTML(
+                '<a href="/sign-in/hub?then=/console/">Sign in with your account of the hub</a>'
+            )
+    return door, key, enter
+
+
+def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room], list[gr.Tab]]:
+    """Draw the rooms; says how each is read, and which are for admins of everything."""
+    drawn = {
+        "Overview": overview.draw,
+        "Providers and tiers": steering.draw,
+        "Requests": requests.draw,
+        "Feedback": feedback.draw,
+        "Companies, users, keys": people.draw,
+        "Spaces": lambda who: spaces.draw(who, hub),
+        "Models": models.draw,
+        "Audit": audit.draw,
+    }
+    rooms, only_admins = {}, []
+    with gr.Tabs(visible=False) as tabs:
+        for name, draw in drawn.items():
+            with gr.Tab(name) as tab:
+                room = rooms[name] = draw(client)
+            if name != "Providers and tiers":  # what was chosen there outlives a look elsewhere
+                tab.select(room.load, room.inputs, room.outputs, **QUIET)
+            if name in ADMINS:
+                only_admins.append(tab)
+    return tabs, rooms, only_admins
+
+
+def _enter(signed: Any, rooms: dict[str, Room]) -> None:
+    """Fill the first room, and the one that is not read again when one looks elsewhere."""
+    for name in ("Overview", "Providers and tiers"):
+        room = rooms[name]
+        signed.success(room.load, room.inputs, room.outputs, **QUIET)
+
+
+def _whose(who: dict[str, Any]) -> str:
+    name = who["user_id"] or who["key_id"]
+    role = str(who["role"]).replace("_", " ")
+    of = f" of {', '.join(who['companies'])}" if who["role"] == "company_admin" else ""
+    return f'<p class="quiet">Signed in as {escape(f"{name}, {role}{of}")}.</p>'

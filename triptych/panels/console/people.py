@@ -9,12 +9,13 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
-from triptych.panels.console import drawing
+from triptych.panels.console import budgets, drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.room import (
     QUIET,
     Room,
     act_on,
+    acts,
     ask_once,
     complaint,
     picked,
@@ -47,16 +48,19 @@ USERS = {"user_id": "user", "role": "role", "companies": "companies", "created_a
 def draw(client: gr.State) -> Room:
     """Draw the room; a refused form keeps what was typed."""
     said = gr.HTML()
-    gr.Markdown("### Keys")
+    gr.Markdown("## Keys")
     keys = picking_table()
     changed = [*_keys(client, keys, said)]
-    gr.Markdown("### Companies")
+    gr.Markdown("## Companies")
     companies = picking_table()
     changed += _companies(client, companies, said)
-    gr.Markdown("### Users")
+    gr.Markdown("## Users")
     users = gr.HTML()
     changed += _users(client, said)
-    outputs = [keys, companies, users]
+    gr.Markdown("## Budgets")
+    spent, touched = budgets.draw(client, said)
+    changed += touched
+    outputs = [keys, companies, users, spent]
     for event in changed:
         event.then(_load, client, outputs, **QUIET)
     return Room(_load, [client], outputs)
@@ -64,20 +68,23 @@ def draw(client: gr.State) -> Room:
 
 async def _load(who: GatewayClient | None) -> list[str]:
     if who is None:
-        return ["", "", ""]
+        return ["", "", "", ""]
     asked = [_rows(who, "/api/keys", "keys"), _rows(who, "/api/companies", "companies")]
     if who.role == "admin":
         asked.append(_rows(who, "/admin/users", "users"))
     try:
-        keys, companies, *users = await asyncio.gather(*asked)
+        spent, (keys, companies, *users) = await asyncio.gather(
+            budgets.load(who), asyncio.gather(*asked)
+        )
     except TierError as error:
-        return [complaint(error), "", ""]
+        return [complaint(error), "", "", ""]
     return [
         drawing.table(keys, KEYS, "No key yet.", pick="key_id"),
         drawing.table(companies, COMPANIES, "No company yet: enter one below.", pick="company_id"),
         drawing.table(users[0], USERS, "No user yet: enter one below.")
         if users
         else '<p class="quiet">Users are entered by an admin of the whole service.</p>',
+        spent,
     ]
 
 
@@ -91,7 +98,8 @@ def _keys(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
     with gr.Row():
         chosen = gr.Textbox(label="Key id", info="choose a row above, or type it", min_width=180)
         table.click(picked, None, chosen, **QUIET)
-    revoked = ask_once("Revoke key", [client, chosen], warn=_foresee_revoke, act=_revoke, said=said)
+    (revoke,) = acts("Revoke key")
+    revoked = ask_once(revoke, [client, chosen], warn=_foresee_revoke, act=_revoke, said=said)
     with gr.Accordion("Create a key", open=False):
         with gr.Row():
             name = gr.Textbox(label="Name of the key", min_width=150)
@@ -153,14 +161,11 @@ def _companies(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
             name = gr.Textbox(label="Company name", min_width=140)
             industry = gr.Textbox(label="Industry", min_width=140)
             external = gr.Checkbox(label="Its content may leave this machine", min_width=200)
-        with gr.Row():
-            enter = gr.Button("Enter company", elem_classes="act")
-            table.click(picked, None, company, **QUIET)
+        enter, change = acts("Enter company", "Change company")
+        table.click(picked, None, company, **QUIET)
         inputs = [client, company, name, industry, external]
         entered = act_on(enter, inputs, _enter_company, said)
-        altered = ask_once(
-            "Change company", inputs, warn=_foresee_company, act=_change_company, said=said
-        )
+        altered = ask_once(change, inputs, warn=_foresee_company, act=_change_company, said=said)
     return [entered, altered]
 
 
@@ -205,12 +210,12 @@ def _users(client: gr.State, said: gr.HTML) -> list[Any]:
             user = gr.Textbox(label="User id", min_width=140)
             role = gr.Dropdown(ROLES, label="Role", value="user", min_width=140)
             company = gr.Textbox(label="Member of", min_width=140)
-        with gr.Row():
-            enter = gr.Button("Enter user", elem_classes="act")
-            let_in = gr.Button("Let into the company", elem_classes="act")
+        enter, let_in, let_out = acts(
+            "Enter user", "Let into the company", "Let out of the company"
+        )
         entered = act_on(enter, [client, user, role, company], _enter_user, said)
         added = act_on(let_in, [client, user, company], _let_in, said)
-        removed = ask_once("Let out of the company", [client, user, company],
+        removed = ask_once(let_out, [client, user, company],
                            warn=_foresee_out, act=_let_out, said=said)  # fmt: skip
     return [entered, added, removed]
 

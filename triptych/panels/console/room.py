@@ -65,13 +65,13 @@ def picking_table() -> gr.HTML:
 
 
 def ask_once(
-    label: str, inputs: list[Any], *, warn: Act, act: Act, said: gr.HTML, agree: str = ""
+    button: gr.Button, inputs: list[Any], *, warn: Act, act: Act, said: gr.HTML, agree: str = ""
 ) -> Any:
-    """Make a button that says what will happen, and does it when one agrees.
+    """Let a button say what will happen, and do it when one agrees.
 
     Returns: the event after which the room should be read again.
     """
-    button = gr.Button(label, elem_classes="act")
+    label = str(button.value)
     with gr.Column(visible=False, elem_classes="asking") as box:
         warning = gr.HTML()
         with gr.Row():
@@ -95,6 +95,12 @@ def ask_once(
     button.click(show, inputs, [box, warning, said], **QUIET)
     no.click(lambda: gr.update(visible=False), None, box, **QUIET)
     return yes.click(carry_out, inputs, [box, said], **QUIET)
+
+
+def acts(*labels: str) -> list[gr.Button]:
+    """Make buttons in a row."""
+    with gr.Row(elem_classes="acts"):
+        return [gr.Button(label, elem_classes="act") for label in labels]
 
 
 def act_on(button: gr.Button, inputs: list[Any], act: Act, said: gr.HTML) -> Any:

@@ -14,15 +14,16 @@ import gradio as gr
 
 from triptych.errors import TierError, TriptychError
 from triptych.hub.client import Hub
-from triptych.hub.deployments import Deployer
+from triptych.hub.deployments import MODEL, VERSION, Deployer
 from triptych.hub.ledger import Ledger
-from triptych.hub.repository import Repo
+from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.room import (
     QUIET,
     Room,
     act_on,
+    acts,
     ask_once,
     complaint,
     picked,
@@ -47,17 +48,13 @@ def draw(client: gr.State, hub: str | None) -> Room:
     """Draw the room; `hub` is the address of the hub that holds the Spaces."""
     table = picking_table()
     said = gr.HTML()
-    with gr.Row():
-        name = gr.Textbox(label="Name", info="choose one above, or type a new one", min_width=180)
-        test = gr.Button("Test the connection", elem_classes="act")
-        reset = gr.Button("Close its breaker", elem_classes="act")
+    name = gr.Textbox(label="Name", info="choose one above, or type a new one")
+    test, reset, remove = acts("Test the connection", "Close its breaker", "Remove address")
     tested = act_on(test, [client, name], _test, said)
     closed = act_on(reset, [client, name], _reset, said)
-    removed = ask_once(
-        "Remove address", [client, name], warn=_foresee_removal, act=_remove, said=said
-    )
+    removed = ask_once(remove, [client, name], warn=_foresee_removal, act=_remove, said=said)
     form, saved = _form(client, name, said)
-    gr.Markdown("### Deploy a model to a Space")
+    gr.Markdown("## Deploy a model to a Space")
     deployed = _deployments(client, hub)
 
     async def choose(who: GatewayClient | None, event: gr.EventData) -> list[Any]:
@@ -177,14 +174,11 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
                            min_width=180)  # fmt: skip
     state = gr.HTML()
     outcome = gr.HTML()
-    look = gr.Button("Look at the Space", elem_classes="act")
+    look, put, back, wake = acts("Look at the Space", "Deploy", "Roll back", "Restart or wake")
 
     async def foresee(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
-        return (
-            f"<p><b>{escape(where)}</b> will serve <b>{escape(what)}</b> once it says so itself;"
-            " until then, and if it fails, it serves what it serves now.</p>"
-        )
+        return await asyncio.to_thread(_foresee_deployment, address, where.strip(), what.strip())
 
     async def deploy(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
@@ -195,9 +189,7 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
 
     async def foresee_back(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
-        return (
-            f"<p><b>{escape(where)}</b> will serve what it served before its last deployment.</p>"
-        )
+        return await asyncio.to_thread(_foresee_rollback, address, where.strip())
 
     async def roll_back(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
@@ -221,9 +213,9 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
 
     inputs = [client, space, model]
     events = [
-        ask_once("Deploy", inputs, warn=foresee, act=deploy, said=outcome),
-        ask_once("Roll back", inputs, warn=foresee_back, act=roll_back, said=outcome),
-        ask_once("Restart or wake", inputs, warn=foresee_restart, act=restart, said=outcome),
+        ask_once(put, inputs, warn=foresee, act=deploy, said=outcome),
+        ask_once(back, inputs, warn=foresee_back, act=roll_back, said=outcome),
+        ask_once(wake, inputs, warn=foresee_restart, act=restart, said=outcome),
     ]
     looked = act_on(look, [client, space], _nothing, outcome)
     for event in (looked, *events):
@@ -253,14 +245,48 @@ async def _admin(who: GatewayClient | None) -> None:
         raise TierError("only an admin of the whole service steers Spaces", code="forbidden")
 
 
+def _foresee_deployment(address: str | None, where: str, what: str) -> str:
+    """Say what is served now and what would be; what cannot be found is refused here."""
+    hub, space = Hub(address), Repo.parse(where, "space")
+    name, revision = split_revision(what)
+    commit = hub.head(Repo.parse(name), revision)
+    now = _pinned(hub, space)
+    if now == f"{name}@{commit}":
+        return (
+            f"<p><b>{escape(where)}</b> serves <b>{escape(now)}</b> already; it is looked at.</p>"
+        )
+    return (
+        f"<p><b>{escape(where)}</b> serves <b>{escape(now or 'no model')}</b>. It will serve"
+        f" <b>{escape(f'{name}@{commit}')}</b> once it says so itself;"
+        " until then, and if it fails, it serves what it serves now.</p>"
+    )
+
+
+def _foresee_rollback(address: str | None, where: str) -> str:
+    hub, space = Hub(address), Repo.parse(where, "space")
+    live = Ledger().live(hub.endpoint, space)
+    before = (
+        f"<b>{escape(str(live.previous))}</b>" if live and live.previous else "what it did before"
+    )
+    return (
+        f"<p><b>{escape(where)}</b> serves <b>{escape(_pinned(hub, space) or 'no model')}</b>."
+        f" It will serve {before} again.</p>"
+    )
+
+
+def _pinned(hub: Hub, space: Repo) -> str:
+    """Return what a Space was told to serve, as `model@revision`."""
+    variables = hub.variables(space)
+    return "@".join(variables[name][0] for name in (MODEL, VERSION) if name in variables)
+
+
 def _state(address: str | None, where: str) -> str:
     hub, space = Hub(address), Repo.parse(where, "space")
     state = hub.space(space)
     health = hub.ask_space(state, "/health") if state.stage.startswith("RUNNING") else None
-    pinned = {n: v for n, (v, _) in hub.variables(space).items() if n.startswith("MODEL_")}
     facts = {
         "stage": state.stage,
-        "pinned": "@".join(pinned.values()) or "no model",
+        "pinned": _pinned(hub, space) or "no model",
         "answers with": str((health or {}).get("revision", "nothing"))[:12],
     }
     rows = [

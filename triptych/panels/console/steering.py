@@ -15,7 +15,7 @@ from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.effects import effects
-from triptych.panels.console.room import QUIET, Room, act_on, ask_once, complaint, signed_in
+from triptych.panels.console.room import QUIET, Room, act_on, acts, ask_once, complaint, signed_in
 
 PROVIDERS = ["auto", "hf_spaces", "local", "openai"]
 SWITCHES = {
@@ -45,10 +45,10 @@ def draw(client: gr.State) -> Room:
             switches += [gr.Checkbox(label=label, interactive=True) for label in labels]
     said = gr.HTML()
     inputs = [client, seen, provider, *switches]
+    apply, again = acts("Apply", "Read again")
     applied = ask_once(
-        "Apply", inputs, warn=_foresee, act=_apply, said=said, agree="Apply these changes"
+        apply, inputs, warn=_foresee, act=_apply, said=said, agree="Apply these changes"
     )
-    again = gr.Button("Read again", elem_classes="act")
     with gr.Accordion("For some only", open=False):
         rolled, exceptions = _for_some(client, seen, said)
     with gr.Accordion("History", open=True):
@@ -83,7 +83,8 @@ def _for_some(client: gr.State, seen: gr.State, said: gr.HTML) -> tuple[list[Any
                           value="tier.company")  # fmt: skip
         share = gr.Slider(0, 100, value=10, step=1, label="On for this share, in percent")
         by = gr.Radio(["user", "company"], value="company", label="of each")
-    out = ask_once("Roll out", [client, seen, key, share, by], warn=_foresee_rollout,
+    (roll,) = acts("Roll out")
+    out = ask_once(roll, [client, seen, key, share, by], warn=_foresee_rollout,
                    act=_roll_out, said=said)  # fmt: skip
     with gr.Row():
         scope = gr.Radio(["company", "user"], value="company", label="Exception for a")

