@@ -33,7 +33,8 @@
         ├── NotFound               404  no such model, flag, record - or not yours to see
         ├── EditConflict           409  somebody changed it since it was read
         ├── TooLarge               413  the body or the prompt
-        ├── LimitExceeded          429  rate, token or cost limit; carries retry_after_s
+        ├── LimitExceeded          429  too many requests; carries retry_after_s
+        ├── BudgetSpent            429  tokens or cost; 402 where no new period will help
         ├── OutputBlocked          403  the output filter refused the answer
         ├── StructureInvalid       502  no answer matched the JSON Schema
         ├── NoProviderAvailable    503  flags, policy or health left nobody to ask
@@ -303,6 +304,13 @@ class LimitExceeded(TierError):
     """Say which limit is spent and when to come back."""
 
     default_code = "rate_limit_exceeded"
+    status = 429
+
+
+class BudgetSpent(TierError):
+    """Say which budget is spent, and when it begins anew or who can raise it."""
+
+    default_code = "budget_spent"
     status = 429
 
 

@@ -94,6 +94,7 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
         max_connections=config.max_connections,
         first_token_timeout_s=config.first_token_timeout_s,
         private_allowed=trusted,
+        hardware=config.hardware,
     )
 
 

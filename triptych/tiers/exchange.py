@@ -6,12 +6,14 @@ An `Exchange` is finished exactly once, with its outcome, before the caller hear
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from triptych.tiers.accounts import Principal
+from triptych.tiers.pricing import Cost
 from triptych.tiers.query import Outcome, Query, Trace
-from triptych.tiers.redaction import redact, redact_deep
+from triptych.tiers.redaction import classify, label, pseudonym, redact, redact_deep
 from triptych.tiers.store.spool import Spool
 from triptych.tiers.telemetry import Metrics, Tracing
 
@@ -23,6 +25,7 @@ class Watchers:
     spool: Spool
     metrics: Metrics
     tracing: Tracing | None = None
+    price: Callable[[Trace, float], Cost] | None = None
 
 
 class Exchange:
@@ -34,6 +37,7 @@ class Exchange:
         "consent",
         "created_at",
         "finished",
+        "held",
         "principal",
         "query",
         "started_s",
@@ -49,6 +53,8 @@ class Exchange:
         self.finished = False
         self.consent = ""
         """What allows the content to be kept for training; empty: nothing does."""
+        self.held = False
+        """Whether something was set aside for it under a budget."""
         self._watchers = watchers
         watchers.spool.start(self._start())
         self._span = watchers.tracing.start(self) if watchers.tracing else None
@@ -58,17 +64,23 @@ class Exchange:
         return {
             "request_id": query.request_id,
             "created_at": self.created_at,
-            "company_id": query.company_id,
+            "company_id": self._company_id,
             "user_id": query.user_id,
             "key_id": self.principal.key_id,
-            "feature": query.feature,
-            "conversation_id": query.conversation_id,
-            "context_label": query.context_label,
+            "feature": label(query.feature),
+            "conversation_id": pseudonym(query.conversation_id),
+            "context_label": label(query.context_label),
             "kind": query.kind,
             "stream": query.stream,
             "tier_asked": query.tier_asked,
-            "model_asked": query.model_asked,
+            "model_asked": label(query.model_asked),
         }
+
+    @property
+    def _company_id(self) -> str | None:
+        """The company whose record this is: nobody writes into that of a company not theirs."""
+        company_id = self.query.company_id
+        return company_id if self.principal.member_of(company_id) else None
 
     @property
     def latency_s(self) -> float:
@@ -87,8 +99,6 @@ class Exchange:
         *,
         error_code: str | None = None,
         answer: str = "",
-        cost_microusd: int | None = None,
-        reference_microusd: int | None = None,
     ) -> None:
         """Write the record; a second call changes nothing."""
         if self.finished:
@@ -96,6 +106,8 @@ class Exchange:
         self.finished = True
         trace, usage = self.trace, self.trace.usage
         known = usage.source != "unknown"
+        price = self._watchers.price
+        cost = price(trace, self.created_at) if price else Cost(None, None)
         record = self._start()
         record.update(
             tier_served=trace.tier_served or None,
@@ -116,8 +128,9 @@ class Exchange:
             input_tokens=usage.input_tokens if known else None,
             output_tokens=usage.output_tokens if known else None,
             tokens_source=usage.source,
-            cost_microusd=cost_microusd,
-            reference_microusd=reference_microusd,
+            cost_microusd=cost.own,
+            reference_microusd=cost.reference,
+            held=self.held,
             latency_s=self.latency_s,
             ttft_s=trace.ttft_s,
             overhead_s=self.overhead_s,
@@ -144,6 +157,7 @@ class Exchange:
             "messages": redact_deep(query.messages),
             "answer": redact(answer),
             "consent": self.consent,
+            "classification": classify([query.messages, answer]),
         }
 
     def _tries(self) -> list[dict[str, Any]]:
@@ -153,7 +167,7 @@ class Exchange:
                 "request_id": self.query.request_id,
                 "number": number,
                 "created_at": wall + attempt.started_s,
-                "company_id": self.query.company_id,
+                "company_id": self._company_id,
                 "upstream": attempt.upstream,
                 "provider": attempt.provider,
                 "tier": attempt.tier,

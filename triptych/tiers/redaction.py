@@ -7,8 +7,10 @@ keeping content at all needs consent.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 Classification = Literal["non_personal", "personal", "sensitive"]
@@ -138,6 +140,20 @@ def redact(text: str) -> str:
             text,
         )
     return text
+
+
+@lru_cache(maxsize=4096)
+def label(text: str | None) -> str | None:
+    """Clean a short text that is not content: a feature's name, a model's."""
+    return None if text is None else redact(text)
+
+
+@lru_cache(maxsize=4096)
+def pseudonym(text: str | None) -> str | None:
+    """Keep an id that says nothing of a person; give one that does the same other name always."""
+    if text is None or redact(text) == text:
+        return text
+    return "p_" + hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def redact_deep(value: Any) -> Any:

@@ -7,6 +7,7 @@ with the record drained last.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -18,8 +19,10 @@ from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import StorageError, TriptychError
 from triptych.tiers import catalogue as catalogues
 from triptych.tiers.accounts import KeyRing
+from triptych.tiers.budgets import Budgets, Purse
 from triptych.tiers.cache import AnswerCache
 from triptych.tiers.catalogue import Catalogue
+from triptych.tiers.chores import Chores
 from triptych.tiers.classifier import NgramClassifier
 from triptych.tiers.consent import Consents
 from triptych.tiers.dispatch import Dispatcher
@@ -27,10 +30,14 @@ from triptych.tiers.exchange import Watchers
 from triptych.tiers.filters import OutputFilter, PatternFilter
 from triptych.tiers.flags import Flags
 from triptych.tiers.limits import Limiter
+from triptych.tiers.pricing import Cost, PriceList
 from triptych.tiers.providers.base import Provider, Upstream
 from triptych.tiers.providers.factory import Factory
+from triptych.tiers.query import Trace
+from triptych.tiers.secrets import Vault
 from triptych.tiers.selector import Classifier, Route, Selector
 from triptych.tiers.store import migrations, settings
+from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
 from triptych.tiers.telemetry import Metrics
@@ -59,7 +66,7 @@ class Runtime:
             interval_s=config.flush_interval_s,
         )
         self.metrics = Metrics()
-        self.watchers = Watchers(self.recorder.spool, self.metrics)
+        self.watchers = Watchers(self.recorder.spool, self.metrics, price=self._price)
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
@@ -69,18 +76,23 @@ class Runtime:
         )
         self.prompts: dict[str, str] = {}
         self.consents: Consents = {}
+        self.prices = PriceList.load(config)
+        self.budgets = Budgets()
+        self.purse = Purse(functools.partial(reserve, self.database))
         self.selector = Selector(
             Catalogue([]), config.provider_order, classifier or NgramClassifier.load()
         )
         self.dispatcher = Dispatcher(config, _no_call)
         self.factory = Factory(config)
+        self.vault = Vault(self.home)
+        self.privacy = Chores(self.database, self.recorder, config)
         self.ready = False
         self._versions: dict[str, int] = {}
         self._rows: settings.Rows = {}
         self._last_good = self.home / "gateway" / "settings.json"
         self._migrated = False
         self.declared = catalogues.from_config(config)
-        self._installed: dict[str, Upstream] = {}
+        self._installed: dict[str, Upstream | None] = {}
         self._task: asyncio.Task[None] | None = None
         self.polled_at = 0.0
 
@@ -97,6 +109,7 @@ class Runtime:
                 await self._load_upstreams([])
             self.flags.stale = True
         self._task = asyncio.create_task(self._poll(), name="settings")
+        self.privacy.start()
         self.ready = True
 
     async def _begin(self) -> None:
@@ -139,10 +152,36 @@ class Runtime:
             elif topic == "accounts":
                 self.keys.replace(settings.principals(self._rows))
                 self.consents = settings.consents(self._rows)
+            elif topic == "budgets":
+                self.budgets = settings.budgets(self._rows)
             elif topic == "prompts":
                 self.prompts = settings.active_prompts(self._rows)
+            elif topic == "secrets":
+                await self._load_secrets()
             elif topic == "upstreams":
                 await self._load_upstreams(settings.entered_upstreams(self._rows))
+            elif topic == "privacy":
+                self._forget()
+
+    async def _load_secrets(self) -> None:
+        """Open the entered secrets, and build anew whoever sends one that changed."""
+        before, now = (
+            self.factory.entered_keys,
+            self.vault.open_all(settings.sealed_secrets(self._rows)),
+        )
+        self.factory.entered_keys = now
+        changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+        for name, upstream in self._installed.items():
+            if upstream is not None and upstream.key_name in changed:
+                self._installed[name] = None
+        if changed:
+            await self._load_upstreams(settings.entered_upstreams(self._rows))
+
+    def _forget(self) -> None:
+        """Somebody was or is to be erased: let go of what memory and the spool still hold."""
+        self.cache.clear()
+        self.recorder.spool.roll()
+        self.privacy.wake()
 
     async def _load_upstreams(self, rows: Iterable[Mapping[str, Any]]) -> None:
         version = self._versions.get("upstreams", 0)
@@ -161,10 +200,13 @@ class Runtime:
         for name, upstream in found.items():
             if self._installed.get(name) != upstream:
                 self.dispatcher.install(name, self.factory.build(upstream))
-        self._installed = found
+        self._installed = dict(found)
         self.selector.replace(Catalogue(found.values(), version))
         for provider in retired:
             await _retire(provider)
+
+    def _price(self, trace: Trace, at: float) -> Cost:
+        return self.prices.cost(trace, self.selector.catalogue.upstreams, at)
 
     @property
     def versions(self) -> tuple[int, ...]:
@@ -187,6 +229,7 @@ class Runtime:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.privacy.close()
         await self.dispatcher.close()
         await self.recorder.close()
         await self.database.close()
@@ -207,6 +250,7 @@ def entered(row: Mapping[str, Any], *, private_allowed: bool) -> Upstream:
         key_name=row["key_name"],
         external=row["external"],
         revision=row["revision"],
+        hardware=row.get("hardware") or "",
     )
     upstream = catalogues.build(row["name"], config, trusted=private_allowed)
     return catalogues.owned(upstream, row["company_id"])

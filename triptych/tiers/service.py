@@ -17,6 +17,7 @@ from triptych.errors import Forbidden, OutputBlocked, TierError
 from triptych.tiers import prompts, structure
 from triptych.tiers.accounts import Principal
 from triptych.tiers.bodies import original_tier
+from triptych.tiers.budgets import Need, subjects
 from triptych.tiers.cache import Hit
 from triptych.tiers.consent import granted, refuses_service
 from triptych.tiers.dispatch import Opened
@@ -28,7 +29,7 @@ from triptych.tiers.query import Answer, Outcome, Query, QueryContext, Trace
 from triptych.tiers.runtime import Runtime
 from triptych.tiers.selector import Route, Selection
 from triptych.tiers.structure import Structured, Variations
-from triptych.tiers.tokens import estimate, note_chunk, note_completion
+from triptych.tiers.tokens import estimate, expected, note_chunk, note_completion
 from triptych.wire import openai as shapes
 from triptych.wire.openai import answer_text, delta_text
 
@@ -167,6 +168,7 @@ class LLMService:
 
     async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
         trace, query = exchange.trace, exchange.query
+        await self._hold(exchange, selection)
         completion = await self.runtime.dispatcher.complete(query, selection, trace)
         note_completion(completion, trace, query)
         if self.runtime.output_filter is not None:
@@ -205,6 +207,7 @@ class LLMService:
             if key is not None and (hit := self.runtime.cache.get(key)) is not None:
                 _serve_hit(trace, hit)
                 return Opened.finished(exchange.query, hit.body, hit.revision)
+            await self._hold(exchange, selection)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
             opened.cache_key = key
             first = opened.frames[-1].chunk
@@ -256,6 +259,23 @@ class LLMService:
         usage = shapes.usage(trace.usage.input_tokens, trace.usage.output_tokens)
         body = shapes.completion(query.kind, trace.model, [make(text, finish)], usage)
         self.runtime.cache.put(key, body, trace.revision, _route(trace), trace.usage.source)
+
+    async def _hold(self, exchange: Exchange, selection: Selection) -> None:
+        """Set aside what the request may use, where a budget covers it.
+
+        Raises: BudgetSpent.
+        """
+        runtime, query = self.runtime, exchange.query
+        if not runtime.budgets:
+            return
+        who = subjects(exchange.principal.key_id, query.company_id, query.user_id)
+        if covering := runtime.budgets.covering(who):
+            exchange.held = True
+            usage = expected(query, runtime.config.budget_reserve_tokens)
+            routes = [(route.upstream, route.model) for route in selection.routes]
+            cost_microusd = runtime.prices.estimate(routes, usage)
+            tokens = usage.input_tokens + usage.output_tokens
+            await runtime.purse.hold(Need(query.request_id, covering, tokens, cost_microusd))
 
     def _cache_key(self, exchange: Exchange, selection: Selection) -> bytes | None:
         flags = self._flags(exchange.query)

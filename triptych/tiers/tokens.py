@@ -66,3 +66,14 @@ def estimate(trace: Trace, query: Query, characters: int) -> None:
         -(-characters // _CHARACTERS_PER_TOKEN),
         "estimated",
     )
+
+
+def expected(query: Query, default_output_tokens: int) -> Usage:
+    """Say the most that a question may use, before it is asked."""
+    params = query.params
+    most = params.get("max_tokens") or params.get("max_completion_tokens") or default_output_tokens
+    return Usage(
+        sum(prompts.estimate_tokens(message) for message in query.messages),
+        int(most) * int(params.get("n") or 1),
+        "estimated",
+    )

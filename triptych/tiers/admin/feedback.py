@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 
 from triptych.errors import InvalidQuery, NotFound
 from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.consent import granted
 from triptych.tiers.store import feedback as store
 
 routes = Routes()
@@ -74,7 +75,12 @@ async def look(call: Call) -> Any:
 @routes.add("GET", "/api/feedback/export", "company_admin", query=("company_id",))
 async def export(call: Call) -> Any:
     """Export training examples as JSON lines, where consent allowed their content to be kept."""
-    examples = store.export(call.runtime.database, call.scope(reason="an admin exports feedback"))
+    now = call.runtime.consents
+    examples = store.export(
+        call.runtime.database,
+        call.scope(reason="an admin exports feedback"),
+        lambda company_id, user_id: bool(granted(now, company_id, user_id, "improve")),
+    )
 
     async def lines() -> AsyncIterator[bytes]:
         async for example in examples:

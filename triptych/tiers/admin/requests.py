@@ -8,7 +8,9 @@ from typing import Any
 from triptych.errors import InvalidQuery
 from triptych.tiers.admin.feedback import seconds
 from triptych.tiers.admin.routing import Call, Routes
+from triptych.tiers.redaction import pseudonym
 from triptych.tiers.store import audit, interactions
+from triptych.tiers.store import usage as sums
 from triptych.tiers.store.database import across
 
 routes = Routes()
@@ -24,6 +26,8 @@ _HOUR_S = 3600.0
 async def list_requests(call: Call) -> Any:
     """List requests, newest first; `next` is the `after` of the following page."""
     filters = {k: v for k, v in call.query.items() if k in interactions.FILTERS}
+    if "conversation_id" in filters:
+        filters["conversation_id"] = pseudonym(filters["conversation_id"]) or ""
     limit = call.number("limit", 50, 1, 500)
     rows = await interactions.page(
         call.runtime.database,
@@ -68,24 +72,27 @@ async def show_request(call: Call) -> Any:
     query=("company_id", "since", "until", "group_by", "bucket_s"),
 )
 async def usage(call: Call) -> Any:
-    """Sum requests, failures, tokens, cost and time."""
-    group_by = call.query.get("group_by")
-    if group_by is not None and group_by not in interactions.GROUPS:
-        raise InvalidQuery(f"group_by is one of {', '.join(interactions.GROUPS)}", param="group_by")
+    """Sum requests, failures, tokens, cost and time, by the minute or the hour."""
+    names = tuple(filter(None, call.query.get("group_by", "").split(",")))
+    if not set(names) <= set(sums.GROUPS):
+        raise InvalidQuery(f"group_by is one of {', '.join(sums.GROUPS)}", param="group_by")
     until = seconds(call, "until") or time.time()
     since = seconds(call, "since") or until - _HOUR_S
     bucket = call.number("bucket_s", 0, 0, 31_536_000)
+    if bucket % sums.SPANS_S[0]:
+        raise InvalidQuery("bucket_s must be of whole minutes", param="bucket_s")
     if bucket and (until - since) / bucket > 2000:
         raise InvalidQuery("more than 2000 buckets", param="bucket_s", hint="choose larger ones")
-    rows = await interactions.summary(
+    rows = await sums.summary(
         call.runtime.database,
         call.scope(),
         since=since,
         until=until,
-        group_by=group_by,
+        group_by=names,
         bucket_s=bucket or None,
     )
-    return {"since": since, "until": until, "rows": rows}
+    span_s = sums.span_of(since, until, bucket or None)
+    return {"since": since // span_s * span_s, "until": until, "rows": rows}
 
 
 @routes.add("GET", "/admin/audit", "admin", query=("subject", "before", "limit", "company_id"))

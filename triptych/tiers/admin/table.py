@@ -6,7 +6,18 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from triptych.tiers.admin import accounts, feedback, flags, generation, requests, upstreams
+from triptych.tiers.admin import (
+    accounts,
+    budgets,
+    feedback,
+    flags,
+    generation,
+    privacy,
+    requests,
+    secrets,
+    session,
+    upstreams,
+)
 from triptych.tiers.admin.openapi import describe
 from triptych.tiers.admin.routing import Body, Call, Route, Routes
 
@@ -45,4 +56,8 @@ TABLE: tuple[Route, ...] = (
     *flags.routes.table,
     *upstreams.routes.table,
     *accounts.routes.table,
+    *session.routes.table,
+    *budgets.routes.table,
+    *secrets.routes.table,
+    *privacy.routes.table,
 )

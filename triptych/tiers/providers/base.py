@@ -32,6 +32,8 @@ class Upstream:
     first_token_timeout_s: float | None = None
     private_allowed: bool = False
     """Whether plain http and private addresses are allowed."""
+    hardware: str = ""
+    """What it is billed for by the hour; empty: by tokens, or not at all."""
 
 
 def _no_clock(_: bool) -> None:

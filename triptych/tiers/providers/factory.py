@@ -44,6 +44,10 @@ class Factory:
             return LocalProvider(upstream, transport)
         return OpenAIProvider(upstream, transport)
 
+    def has_key(self, name: str) -> bool:
+        """Tell whether there is a key under this name, without saying which."""
+        return bool(self._key(name))
+
     def _key(self, name: str) -> str:
         if not name:
             return ""

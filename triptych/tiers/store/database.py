@@ -1,8 +1,9 @@
 """The database behind the gateway: SQLite in one file, or PostgreSQL by address.
 
 Every statement goes through a `Scope`: rows of companies are only touched by a statement that is
-limited to one company, or by one that says it works across all of them. Left out: what is stored
-(`tables`) and how a database gets there (`migrations`).
+limited to one company, or by one that says it works across all of them; PostgreSQL holds the same
+line beneath it with row-level security. Left out: what is stored (`tables`) and how a database
+gets there (`migrations`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from sqlalchemy import Table, event
+from sqlalchemy import Table, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -101,6 +102,8 @@ class Database:
             if self.is_sqlite:
                 # Taking the write lock first: a reader that turns writer later may be refused.
                 await raw.exec_driver_sql("BEGIN IMMEDIATE")
+            else:
+                await _confine(raw, scope)
             yield Connection(raw, scope)
             await raw.commit()
 
@@ -113,6 +116,8 @@ class Database:
         async with self._connect() as raw:
             if self.is_sqlite:
                 await raw.exec_driver_sql("BEGIN")
+            else:
+                await _confine(raw, scope)
             yield Connection(raw, scope)
 
     @asynccontextmanager
@@ -130,6 +135,12 @@ class Database:
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+async def _confine(raw: AsyncConnection, scope: Scope) -> None:
+    """Tell PostgreSQL whose rows this transaction may touch, beneath what `scoped` does."""
+    whose = "*" if scope.across else scope.company_id or ""
+    await raw.execute(text("SELECT set_config('triptych.company', :whose, true)"), {"whose": whose})
 
 
 def default_url() -> str:

@@ -7,9 +7,10 @@ may change it.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,12 +18,15 @@ from sqlalchemy import or_, select, update
 
 from triptych.errors import Forbidden, InvalidQuery, NotFound
 from triptych.tiers.accounts import Principal
+from triptych.tiers.redaction import pseudonym, redact_deep
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across
 
 Kind = Literal["rating", "thumb", "correction", "comment", "preference", "automatic"]
 Label = Literal["positive", "negative", "neutral", "modified"]
 _MAX_TEXT = 20_000
+_MAX_ABOUT = 4_000
+_PAIR = frozenset(("chosen", "rejected", "prompt", "models", "revisions", "parameters"))
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def check(feedback: Feedback) -> None:
         expected = {
             "rating": "a number from 1 to 5",
             "thumb": "true or false",
-            "preference": "{chosen, rejected}",
+            "preference": "{chosen, rejected} with prompt, models, revisions, parameters if known",
             "automatic": "an object",
         }.get(kind, f"a text of at most {_MAX_TEXT} characters")
         raise InvalidQuery(f"a {kind} is {expected}", param="value")
@@ -63,15 +67,20 @@ def _fits(kind: str, value: Any) -> bool:
     if kind == "thumb":
         return type(value) is bool
     if kind == "preference":
-        texts = value.values() if isinstance(value, dict) else ()
-        return (
-            isinstance(value, dict)
-            and set(value) == {"chosen", "rejected"}
-            and all(_is_text(text) for text in texts)
-        )
+        return _is_pair(value)
     if kind == "automatic":
         return isinstance(value, dict) and len(str(value)) <= _MAX_TEXT
     return _is_text(value)
+
+
+def _is_pair(value: Any) -> bool:
+    """A pair of answers, and where each came from: by model, revision and parameters."""
+    if not isinstance(value, dict) or not {"chosen", "rejected"} <= set(value) <= _PAIR:
+        return False
+    if not all(_is_text(value[name]) for name in value.keys() & {"chosen", "rejected", "prompt"}):
+        return False
+    about = [value[name] for name in value.keys() & {"models", "revisions", "parameters"}]
+    return all(isinstance(item, dict) and len(str(item)) <= _MAX_ABOUT for item in about)
 
 
 def _is_text(value: Any) -> bool:
@@ -96,6 +105,11 @@ async def give(database: Database, feedback: Feedback, principal: Principal) -> 
     Raises: InvalidQuery, NotFound for what is not the caller's, Forbidden for another's feedback.
     """
     check(feedback)
+    feedback = dataclasses.replace(
+        feedback,
+        value=redact_deep(feedback.value),
+        conversation_id=pseudonym(feedback.conversation_id),
+    )
     author = principal.user_id or principal.key_id
     async with database.write(across("feedback looks for the request it is about")) as connection:
         about = await _about(connection, feedback)
@@ -200,18 +214,23 @@ async def listed(
 
 
 async def export(
-    database: Database, scope: Scope, *, page: int = 500
+    database: Database,
+    scope: Scope,
+    allowed: Callable[[str | None, str | None], bool],
+    *,
+    page: int = 500,
 ) -> AsyncIterator[dict[str, Any]]:
     """Yield training examples: only where the content was kept, which needed consent.
 
-    Corrections become `(prompt, rejected, chosen)`. Automatic feedback never outranks what a
-    person said: it is left out where a person spoke.
+    `allowed` says whether the consent of a company and a user still holds; where it was withdrawn
+    since, nothing is given out. Corrections become `(prompt, rejected, chosen)`. Automatic feedback
+    never outranks what a person said: it is left out where a person spoke.
     """
     f, c = t.feedback.c, t.contents.c
     after = ""
     while True:
         statement = (
-            select(t.feedback, c.messages, c.answer, c.consent)
+            select(t.feedback, c.messages, c.answer, c.consent, c.user_id.label("speaker"))
             .join_from(t.feedback, t.contents, f.request_id == c.request_id)
             .where(f.is_latest, f.feedback_id > after)
             .where(or_(f.company_id == c.company_id, f.company_id.is_(None)))
@@ -223,6 +242,8 @@ async def export(
             spoken = await _spoken_of(connection, [row["request_id"] for row in rows])
         for row in rows:
             if row["kind"] == "automatic" and row["request_id"] in spoken:
+                continue
+            if not allowed(row["company_id"], row["speaker"]):
                 continue
             yield _example(row)
         if len(rows) < page:
@@ -262,6 +283,8 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
         example |= {"chosen": value, "rejected": row["answer"]}
     elif kind == "preference":
         example |= {"chosen": value["chosen"], "rejected": value["rejected"]}
+        about = {n: value[n] for n in ("prompt", "models", "revisions", "parameters") if n in value}
+        example["provenance"] |= {"pair": about} if about else {}
     elif kind in ("rating", "comment", "automatic"):
         example["value"] = value
     return example

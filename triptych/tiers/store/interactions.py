@@ -1,11 +1,14 @@
-"""Read the record of requests: pages, one request with its attempts, sums over time."""
+"""Read the record of requests: pages of it, and one request with its attempts.
+
+Left out: sums over time (`usage`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Integer, and_, case, cast, func, or_, select
+from sqlalchemy import and_, or_, select
 
 from triptych.errors import NotFound
 from triptych.tiers.store import tables as t
@@ -21,7 +24,6 @@ FILTERS = (
     "company_id", "user_id", "key_id", "tier_asked", "tier_served", "provider", "upstream",
     "outcome", "error_code", "conversation_id", "feature",
 )  # fmt: skip
-GROUPS = ("tier_served", "provider", "upstream", "outcome", "company_id", "key_id", "feature")
 
 
 async def page(
@@ -79,54 +81,6 @@ async def one(database: Database, scope: Scope, request_id: str) -> dict[str, An
             .order_by(t.attempts.c.number)
         )
     return {**row, "tries": tries}
-
-
-async def summary(
-    database: Database,
-    scope: Scope,
-    *,
-    since: float,
-    until: float,
-    group_by: str | None = None,
-    bucket_s: int | None = None,
-) -> list[dict[str, Any]]:
-    """Sum requests, failures, tokens, cost and time, by a column and by slices of time."""
-    r = t.requests.c
-    groups: list[Any] = []
-    if bucket_s is not None:
-        slice_start = cast(r.created_at / bucket_s, Integer) * bucket_s
-        groups.append(slice_start.label("bucket"))
-    if group_by is not None:
-        groups.append(r[group_by])
-    failed = case((r.outcome.in_(("failed", "interrupted")), 1), else_=0)
-    fell_back = case((func.coalesce(r.fallback_reason, "") != "", 1), else_=0)
-    statement: Any = select(
-        *groups,
-        func.count().label("requests"),
-        func.sum(failed).label("failures"),
-        func.sum(fell_back).label("fallbacks"),
-        func.sum(cast(r.cached, Integer)).label("cached"),
-        func.sum(r.input_tokens).label("input_tokens"),
-        func.sum(r.output_tokens).label("output_tokens"),
-        func.sum(r.cost_microusd).label("cost_microusd"),
-        func.sum(r.reference_microusd).label("reference_microusd"),
-        func.avg(r.latency_s).label("latency_mean_s"),
-        func.max(r.latency_s).label("latency_max_s"),
-        func.avg(r.overhead_s).label("overhead_mean_s"),
-    ).select_from(t.requests)
-    statement = _filtered(statement, {}, since, until)
-    if groups:
-        statement = statement.group_by(*groups).order_by(groups[0])
-    async with database.read(scope) as connection:
-        rows = await connection.all(statement)
-    return [{name: _plain(value) for name, value in row.items()} for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    """Sums of whole numbers arrive as decimals from PostgreSQL."""
-    if hasattr(value, "as_integer_ratio") and not isinstance(value, (int, float)):
-        return int(value) if value == int(value) else float(value)
-    return value
 
 
 def _filtered(

@@ -2,7 +2,8 @@
 
 Batches of at most `_BATCH` records, one transaction each, rows in the order of their ids so that
 several writers never wait for each other in a circle. Inserting the same record twice changes
-nothing, which makes replay after a crash a repetition of the same step.
+nothing, which makes replay after a crash a repetition of the same step; what was used is counted
+in the transaction that inserts its record.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from sqlalchemy import JSON, Table
+from sqlalchemy import JSON, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triptych.errors import StorageError
-from triptych.tiers.store import spool, tables
+from triptych.tiers.budgets import subjects
+from triptych.tiers.store import refused, spool, tables, usage
+from triptych.tiers.store.budgets import usage_of
 from triptych.tiers.store.database import Connection, Database, across
 
 logger = logging.getLogger("triptych.gateway.record")
@@ -60,6 +63,9 @@ class Recorder:
         self.failing_since: float | None = None
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._one_at_a_time = asyncio.Lock()
+        self._unsure = False
+        """Whether the batch that failed last may be in the database all the same."""
 
     async def open(self) -> None:
         """Bring in what dead workers left, then start writing batches."""
@@ -87,16 +93,43 @@ class Recorder:
         Returns: how many records it held.
         Raises: StorageError; nothing is lost then.
         """
-        records, cursor = self.spool.read(_BATCH)
-        if records:
+        async with self._one_at_a_time:
+            records, cursor = self.spool.read(_BATCH)
+            if records:
+                again, self._unsure = self._unsure, True
+                await self._store(records, again=again)
+                self._unsure = False
+                self.stored += len(records)
+                if self.failing_since is not None:
+                    logger.warning("records flow into the database again")
+                    self.failing_since = None
+            self.spool.advance(cursor)
+            return len(records)
+
+    async def _store(self, records: Sequence[dict[str, Any]], *, again: bool) -> None:
+        """Write one batch; when the database refuses it, one by one, trimmed.
+
+        Raises: StorageError when the database is away.
+        """
+        try:
             async with self.database.write(_SCOPE) as connection:
-                await insert(connection, records)
-            self.stored += len(records)
-            if self.failing_since is not None:
-                logger.warning("records flow into the database again")
-                self.failing_since = None
-        self.spool.advance(cursor)
-        return len(records)
+                await insert(connection, records, again=again)
+        except refused.ERRORS as error:
+            if not refused.is_refusal(error):
+                raise
+            logger.warning("a batch is refused and goes in record by record: %s", error)
+        else:
+            return
+        for record in records:
+            fitting = refused.trimmed(record)
+            try:
+                async with self.database.write(_SCOPE) as connection:
+                    await insert(connection, [fitting], again=True)
+            except refused.ERRORS as error:
+                if not refused.is_refusal(error):
+                    raise
+                self.spool.lost += 1
+                logger.error("a record is set aside in %s", refused.set_aside(self.root, record))
 
     async def replay(self) -> tuple[int, int]:
         """Bring in what dead workers left in their spools.
@@ -109,8 +142,7 @@ class Recorder:
             records = [*ends, *({**INTERRUPTED, **start} for start in open_starts)]
             try:
                 for first in range(0, len(records), _BATCH):
-                    async with self.database.write(_SCOPE) as connection:
-                        await insert(connection, records[first : first + _BATCH])
+                    await self._store(records[first : first + _BATCH], again=True)
             except StorageError as error:
                 logger.warning("a spool waits for the database: %s", error.message)
                 continue
@@ -137,14 +169,66 @@ class Recorder:
         self.spool.close(drained=drained)
 
 
-async def insert(connection: Connection, records: Sequence[dict[str, Any]]) -> None:
-    """Insert records and their attempts; those already there are left as they are."""
+async def insert(
+    connection: Connection, records: Sequence[dict[str, Any]], *, again: bool = False
+) -> None:
+    """Insert records and their attempts, and settle what was set aside for them.
+
+    Records already there are left as they are; with `again` it is looked up which, so that what
+    they used is not counted twice.
+    """
     ordered = sorted(records, key=_request_id)
+    known = await _known(connection, ordered) if again else frozenset()
+    fresh = [record for record in ordered if record["request_id"] not in known]
+    await _settle(connection, fresh)
+    await usage.count(connection, fresh)
     await _insert(connection, tables.requests, ordered)
     tries = [attempt for record in ordered for attempt in record.get("tries", ())]
     await _insert(connection, tables.attempts, tries)
     contents = [record["content"] for record in ordered if record.get("content")]
     await _insert(connection, tables.contents, contents)
+
+
+async def _known(connection: Connection, records: Sequence[dict[str, Any]]) -> frozenset[str]:
+    column = tables.requests.c.request_id
+    ids = [record["request_id"] for record in records]
+    rows = await connection.all(select(column).where(column.in_(ids)))
+    return frozenset(row["request_id"] for row in rows)
+
+
+async def _settle(connection: Connection, records: Sequence[dict[str, Any]]) -> None:
+    """Count what was used in the place of what was set aside."""
+    used: dict[tuple[str, int], list[int]] = {}
+    held = []
+    for record in records:
+        if record.get("held") or record["outcome"] == "interrupted":
+            held.append(record["request_id"])
+        tokens, cost_microusd = usage_of(record)
+        day = int(record["created_at"] // 86_400)
+        for name in subjects(record["key_id"], record["company_id"], record["user_id"]):
+            sums = used.setdefault((name, day), [0, 0, 0])
+            for place, amount in enumerate((1, tokens, cost_microusd)):
+                sums[place] += amount
+    rows = [dict(zip(_SPENT, (*key, *sums), strict=True)) for key, sums in sorted(used.items())]
+    if rows:
+        await connection.execute(_add_up(connection), rows)
+    if held:
+        holds = tables.holds
+        await connection.execute(delete(holds).where(holds.c.request_id.in_(held)))
+
+
+def _add_up(connection: Connection) -> Any:
+    spend = tables.spend
+    sqlite_here = connection.raw.dialect.name == "sqlite"
+    statement: Any = sqlite.insert(spend) if sqlite_here else postgresql.insert(spend)
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=[spend.c.subject, spend.c.day],
+        set_={name: spend.c[name] + new[name] for name in _SPENT[2:]},
+    )
+
+
+_SPENT = ("subject", "day", "requests", "tokens", "cost_microusd")
 
 
 async def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -8,6 +8,7 @@ starts then, and says that they are stale.
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from sqlalchemy import Table, func, select, update
 
 from triptych.durable import write_atomic
 from triptych.tiers.accounts import Company, Principal
+from triptych.tiers.budgets import Budget, Budgets
 from triptych.tiers.consent import Consent, Subject
 from triptych.tiers.flags import FlagSet, default_definitions
 from triptych.tiers.store import tables as t
@@ -28,8 +30,11 @@ _SCOPE = across("workers keep the keys and flags of everybody in memory")
 _TABLES: Mapping[str, tuple[Table, ...]] = {
     "flags": (t.flags, t.flag_overrides),
     "accounts": (t.companies, t.users, t.memberships, t.api_keys, t.consents),
+    "secrets": (t.sealed_secrets,),
     "upstreams": (t.spaces,),
     "prompts": (t.prompts,),
+    "budgets": (t.budgets,),
+    "privacy": (),
 }
 TOPICS = tuple(_TABLES)
 
@@ -63,11 +68,19 @@ async def read(database: Database, topic: str) -> Rows:
     """
     async with database.read(_SCOPE) as connection:
         return {
-            str(table.name): await connection.all(
-                _newest(table) if table is t.consents else select(table)
-            )
+            str(table.name): [
+                {name: _text(value) for name, value in row.items()}
+                for row in await connection.all(
+                    _newest(table) if table is t.consents else select(table)
+                )
+            ]
             for table in _TABLES[topic]
         }
+
+
+def _text(value: Any) -> Any:
+    """Write bytes as base64, so that the rows can be kept in a file."""
+    return base64.b64encode(value).decode() if isinstance(value, bytes) else value
 
 
 def _newest(consents: Table) -> Any:
@@ -173,11 +186,24 @@ def consents(rows: Rows) -> dict[Subject, Consent]:
     }
 
 
+def budgets(rows: Rows) -> Budgets:
+    """Build the budgets of every key, company and user."""
+    return Budgets(
+        Budget(row["subject"], row["period"], row["max_tokens"], row["max_cost_microusd"])
+        for row in rows.get("budgets", ())
+    )
+
+
 def active_prompts(rows: Rows) -> dict[str, str]:
     """Build the active system prompt of each tier."""
     return {row["tier"]: row["text"] for row in rows["prompts"] if row["active"]}
 
 
+def sealed_secrets(rows: Rows) -> dict[str, bytes]:
+    """Return the secrets that admins entered, still sealed."""
+    return {row["name"]: base64.b64decode(row["sealed"]) for row in rows.get("sealed_secrets", ())}
+
+
 def entered_upstreams(rows: Rows) -> list[dict[str, Any]]:
     """Return the upstreams that admins entered and left active."""
-    return [row for row in rows["spaces"] if row["is_active"]]
+    return [row for row in rows.get("spaces", ()) if row["is_active"]]

@@ -15,6 +15,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,9 @@ FORMAT_VERSION = 1
 SEGMENT_BYTES = 8 * 1024 * 1024
 _HELD_LINES = 10_000
 _ENDED = b'{"k":"e"'
+
+Cursor = tuple[int, int, int]
+"""Segment, offset in it, and how many lines of those held in memory were taken."""
 
 
 class Spool:
@@ -42,6 +46,7 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._open_starts: dict[str, bytes] = {}
         self._held: deque[bytes] = deque()
+        self._held_before = 0
         self.lost = 0
         """End records that found no room on disk nor in memory."""
         self._written = 0
@@ -88,12 +93,16 @@ class Spool:
     def _hold(self, line: bytes) -> None:
         """Keep a line in memory while the disk is full; the oldest go first, counted."""
         self._held.append(line)
-        if len(self._held) > _HELD_LINES and self._held.popleft().startswith(_ENDED):
+        if len(self._held) > _HELD_LINES and self._let_go().startswith(_ENDED):
             self.lost += 1
+
+    def _let_go(self) -> bytes:
+        self._held_before += 1
+        return self._held.popleft()
 
     def _release_held(self) -> None:
         while self._held and self._write(self._held[0]):
-            self._held.popleft()
+            self._let_go()
 
     def _next_segment(self) -> None:
         previous = self._handle
@@ -119,8 +128,14 @@ class Spool:
         self._sealed_bytes += self._written
         self._number, self._handle, self._written = number, handle, len(carried)
 
-    def read(self, limit: int) -> tuple[list[dict[str, Any]], tuple[int, int]]:
+    def roll(self) -> None:
+        """Begin a new segment, so that the present one is deleted once it has been read."""
+        self._next_segment()
+
+    def read(self, limit: int) -> tuple[list[dict[str, Any]], Cursor]:
         """Read the next end records, at most `limit` lines on from the cursor.
+
+        What a full disk left in memory comes after what is on disk.
 
         Returns: the records and the cursor to hand to `advance` once they are safe.
         """
@@ -136,11 +151,16 @@ class Spool:
             if number >= self._number:
                 break
             number, offset = number + 1, 0
-        return records, (number, offset)
+        held = 0
+        if not records and self._held:
+            lines = list(islice(self._held, limit))
+            records = [orjson.loads(line) for line in lines if line.startswith(_ENDED)]
+            held = self._held_before + len(lines)
+        return records, (number, offset, held)
 
-    def advance(self, cursor: tuple[int, int]) -> None:
+    def advance(self, cursor: Cursor) -> None:
         """Forget everything before the cursor."""
-        number, offset = cursor
+        number, offset, held = cursor
         while self._read_number < number:
             path = self.folder / f"{self._read_number:08d}.log"
             if path.exists():
@@ -148,6 +168,8 @@ class Spool:
                 path.unlink()
             self._read_number += 1
         self._read_offset = offset
+        while self._held_before < held and self._held:
+            self._let_go()
 
     @property
     def backlog_bytes(self) -> int:

@@ -185,9 +185,11 @@ contents = Table(
     Column("messages", JSON, nullable=False),
     Column("answer", Text, nullable=False),
     Column("consent", String(64), nullable=False),
+    Column("classification", String(16), nullable=False, server_default="personal"),
     info=TENANT,
 )
-"""Redacted texts kept for training, with the consent that allowed it pinned to the row."""
+"""Redacted texts kept for training, with the consent that allowed it pinned to the row, and how
+personal they were before: that decides how long they stay."""
 
 feedback = Table(
     "feedback",
@@ -255,6 +257,7 @@ spaces = Table(
     Column("revision", String(64), nullable=False),
     Column("is_active", Boolean, nullable=False),
     Column("version", Integer, nullable=False),
+    Column("hardware", String(64), nullable=False, server_default=""),
     Column("updated_at", Float, nullable=False),
     Column("updated_by", String(64), nullable=False),
 )
@@ -271,7 +274,12 @@ deployments = Table(
     Column("log", Text, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
+    Column("model", String(200), nullable=False, server_default=""),
+    Column("actor", String(64), nullable=False, server_default=""),
+    Index("ix_deployments_space", "space", "created_at"),
 )
+"""What became of every deployment; the originals' `hf_deployments`. A row says `live` only after
+the Space itself answered with the revision."""
 
 model_registry = Table(
     "model_registry",
@@ -328,8 +336,74 @@ spend = Table(
     "spend",
     metadata,
     Column("subject", String(96), primary_key=True),
-    Column("window_start", Integer, primary_key=True),
+    Column("day", Integer, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("cost_microusd", BigInteger, nullable=False),
 )
-"""Tokens and cost per key or company and window; written by the record's batches."""
+"""What a key, a company or a user used on a day since 1970 (UTC), written with the records."""
+
+budgets = Table(
+    "budgets",
+    metadata,
+    Column("subject", String(96), primary_key=True),
+    Column("period", String(8), primary_key=True),
+    Column("company_id", String(64), index=True),
+    Column("max_tokens", BigInteger),
+    Column("max_cost_microusd", BigInteger),
+    Column("version", Integer, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("updated_by", String(64), nullable=False),
+    info=TENANT,
+)
+"""How much a subject may use in a day, a month, or at all; null: without a limit."""
+
+holds = Table(
+    "holds",
+    metadata,
+    Column("request_id", String(64), primary_key=True),
+    Column("subject", String(96), primary_key=True),
+    Column("created_at", Float, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("cost_microusd", BigInteger, nullable=False),
+    Index("ix_holds_subject", "subject"),
+)
+"""What requests in flight have set aside under a budget; gone with their record."""
+
+privacy_requests = Table(
+    "privacy_requests",
+    metadata,
+    Column("privacy_id", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("company_id", String(64), index=True),
+    Column("user_id", String(64), index=True),
+    Column("state", String(16), nullable=False),
+    Column("details", JSON, nullable=False),
+    Column("result", JSON),
+    Column("asked_by", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("updated_at", Float, nullable=False),
+    Column("finished_at", Float),
+    info=TENANT,
+)
+"""Requests to export, erase, restrict or correct what is stored of a user or a company."""
+
+legal_holds = Table(
+    "legal_holds",
+    metadata,
+    Column("subject", String(96), primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String(64), nullable=False),
+)
+"""Whose records may not be erased nor run out, for a reason outside this program."""
+
+chores = Table(
+    "chores",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Column("report", JSON),
+)
+"""What one worker does for all of them now and then, and what it found."""

@@ -55,6 +55,8 @@ async def upgrade(database: Database, revision: str = "head") -> bool:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7870)")
+            # a migration of data works on everybody's rows
+            await connection.exec_driver_sql("SELECT set_config('triptych.company', '*', true)")
         await connection.run_sync(_upgrade, revision)
         await connection.commit()
     return True

@@ -1,0 +1,70 @@
+"""Routes over secrets: written, replaced, removed; no route gives one back."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic import Field, SecretStr
+
+from triptych.errors import InvalidQuery
+from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.secrets import hint_of
+from triptych.tiers.store import secrets as store
+
+routes = Routes()
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")
+
+
+class NewSecret(Body):
+    """A Space's token or a provider's key; surrounding blanks do not belong to it."""
+
+    value: SecretStr = Field(min_length=1, max_length=4096)
+
+
+@routes.add("GET", "/admin/secrets", "admin")
+async def list_secrets(call: Call) -> Any:
+    """List secrets by name, with the end of each and who needs it."""
+    needed: dict[str, list[str]] = {}
+    for upstream in call.runtime.selector.catalogue.upstreams.values():
+        if upstream.key_name:
+            needed.setdefault(upstream.key_name, []).append(upstream.name)
+    rows = await store.listed(call.runtime.database)
+    entered = {row["name"] for row in rows}
+    return {
+        "secrets": [{**row, "used_by": needed.get(row["name"], [])} for row in rows],
+        "from_environment": [
+            {"name": name, "is_set": call.runtime.factory.has_key(name), "used_by": users}
+            for name, users in sorted(needed.items())
+            if name not in entered
+        ],
+    }
+
+
+@routes.add("PUT", "/admin/secrets/{name}", "admin", body=NewSecret)
+async def save_secret(call: Call) -> Any:
+    """Enter a secret; upstreams that name it use it from the next request on."""
+    name = _name(call)
+    value = call.body.value.get_secret_value().strip()
+    if not value or not value.isascii() or not value.isprintable():
+        raise InvalidQuery("a secret is printable ASCII without line breaks", param="value")
+    sealed = call.runtime.vault.seal(name, value)
+    await store.save(call.runtime.database, name, sealed, hint_of(value), actor=call.actor)
+    await call.runtime.refresh()
+    return {"name": name, "hint": hint_of(value)}
+
+
+@routes.add("DELETE", "/admin/secrets/{name}", "admin")
+async def remove_secret(call: Call) -> Any:
+    """Remove a secret; entered upstreams that need it are out of use with the same act."""
+    name = _name(call)
+    stopped = await store.remove(call.runtime.database, name, actor=call.actor)
+    await call.runtime.refresh()
+    return {"name": name, "upstreams_stopped": stopped}
+
+
+def _name(call: Call) -> str:
+    name = call.path["name"]
+    if not _NAME.fullmatch(name):
+        raise InvalidQuery("a name is of letters, digits, _ . and -", param="name")
+    return name

@@ -1,0 +1,178 @@
+"""What a worker does beside answering: requests over personal data, and what has run out.
+
+Every worker wakes when somebody asks and now and then; the database lets one of them take each
+thing. A request that its worker did not finish is taken up by another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+
+from triptych.config.gateway import GatewayConfig
+from triptych.errors import StorageError
+from triptych.tiers.consent import PURPOSES
+from triptych.tiers.store import audit, consents, personal, privacy, retention
+from triptych.tiers.store import tables as t
+from triptych.tiers.store.database import Database, across
+from triptych.tiers.store.recorder import Recorder
+
+logger = logging.getLogger("triptych.gateway")
+
+_ACTOR = "the gateway"
+_SCOPE = across("chores are done for everybody")
+#: Records that were on their way while somebody was erased arrive within this.
+_LATE_S = 86_400.0
+
+
+class Chores:
+    """Work on privacy requests and on retention, one thing at a time."""
+
+    def __init__(self, database: Database, recorder: Recorder, config: GatewayConfig) -> None:
+        self._database = database
+        self._recorder = recorder
+        self._config = config
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def wake(self) -> None:
+        """Look for something to do, now."""
+        self._woken.set()
+
+    def start(self) -> None:
+        """Begin to look now and then."""
+        self._task = asyncio.create_task(self._run(), name="chores")
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(min(60.0, self._config.retention_interval_s)):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+            try:
+                while await self.work_once():
+                    pass
+                await self.tidy()
+            except (StorageError, OSError) as error:
+                logger.warning("chores wait: %s", error)
+
+    async def close(self) -> None:
+        """Stop; what is half done is taken up again later."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def work_once(self) -> bool:
+        """Work on one request.
+
+        Returns: whether there was one.
+        """
+        row = await privacy.claim(self._database)
+        if row is None:
+            return False
+        try:
+            state, result = await self._carry_out(row)
+        except StorageError:
+            raise  # it stays `running` and is taken up again
+        await privacy.finish(self._database, row, state, result, actor=_ACTOR)
+        return True
+
+    async def _carry_out(self, row: Mapping[str, Any]) -> tuple[privacy.State, dict[str, Any]]:
+        subject = personal.Subject(row["company_id"], row["user_id"])
+        categories = row["details"].get("categories") or personal.CATEGORIES
+        if row["kind"] == "export":
+            counts: dict[str, int] = {}
+            async for one in personal.export(self._database, subject, categories):
+                counts[one["table"]] = counts.get(one["table"], 0) + 1
+            return "done", {"rows": counts}
+        if row["kind"] == "restriction":
+            return "done", await self._restrict(subject)
+        if (reason := await privacy.held(self._database, subject)) is not None:
+            return "refused", {"reason": f"under a legal hold: {reason}"}
+        before = row["details"].get("before")
+        counts = await personal.erase(self._database, subject, categories, before=before)
+        # Keys are refused by every worker within two looks; what was in flight is then on record.
+        await asyncio.sleep(2 * self._config.poll_interval_s + self._config.flush_interval_s)
+        await self._recorder.flush()
+        late = await personal.erase(self._database, subject, categories, before=before)
+        return "done", {"erased": {n: counts.get(n, 0) + late.get(n, 0) for n in counts | late}}
+
+    async def _restrict(self, subject: personal.Subject) -> dict[str, Any]:
+        for purpose in PURPOSES:
+            if purpose == "serve":
+                continue
+            user_id = subject.user_id
+            await consents.set_consent(
+                self._database,
+                purpose,
+                False,
+                company_id=None if user_id else subject.company_id,
+                user_id=user_id,
+                actor=_ACTOR,
+            )
+        return {"withdrawn": [purpose for purpose in PURPOSES if purpose != "serve"]}
+
+    async def tidy(self, now: float | None = None) -> dict[str, int] | None:
+        """Let run out what was kept long enough, if it is time and no other worker is at it.
+
+        Returns: the report; None when it was not this worker's turn.
+        """
+        if now is None:
+            now = time.time()
+            if not await self._turn(now):
+                return None
+        report = await retention.run(self._database, self._config.retention_days, now)
+        report["late_arrivals"] = await self._sweep(now)
+        async with self._database.write(_SCOPE) as connection:
+            await connection.execute(
+                update(t.chores)
+                .where(t.chores.c.name == "retention")
+                .values(finished_at=time.time(), report=report)
+            )
+            if any(report.values()):
+                await audit.append(
+                    connection,
+                    actor=_ACTOR,
+                    action="retention.run",
+                    subject="retention",
+                    after=report,
+                )
+        return report
+
+    async def _turn(self, now: float) -> bool:
+        """Take the chore for this interval."""
+        c = t.chores.c
+        due = now - self._config.retention_interval_s
+        try:
+            async with self._database.write(_SCOPE) as connection:
+                taken = await connection.execute(
+                    update(t.chores)
+                    .where(c.name == "retention", c.started_at <= due)
+                    .values(started_at=now)
+                )
+                if taken.rowcount == 0:
+                    row = {"name": "retention", "started_at": now}
+                    await connection.execute(t.chores.insert(), row)
+        except IntegrityError:
+            return False  # there is a row, and it is not due: somebody did it
+        return True
+
+    async def _sweep(self, now: float) -> int:
+        """Erase again whoever was erased lately: a record may have been on its way."""
+        done = 0
+        for row in await privacy.lately_erased(self._database, now - _LATE_S):
+            subject = personal.Subject(row["company_id"], row["user_id"])
+            chosen = set(row["details"].get("categories") or personal.CATEGORIES) - {"account"}
+            counts = await personal.erase(
+                self._database, subject, chosen, before=row["details"].get("before")
+            )
+            done += sum(counts.values())
+        return done
