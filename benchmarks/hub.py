@@ -3,8 +3,13 @@
 `python benchmarks/hub.py [--gigabytes 1] [--rounds 3]` starts a hub in a process of its own and
 drives it with the unmodified client, each call in a fresh process so that no cache helps: one
 large file over LFS and over Xet, a thousand small files in one commit, sixteen clients pulling
-one model at once, the list of ten thousand repositories, and the server's peak of memory. The
-copies are taken in turn with the transfers. Writes results/hub.json and results/hub.md.
+one model at once, the list of ten thousand repositories, and the server's peak of memory.
+
+The measure is `cp` of the same file, read from the disk (its pages are dropped first, as they are
+before every transfer) and synced to it. The client costs time of its own, most of all when it
+downloads: what it reaches against a server that neither hashes nor writes (`Ceiling`, which sends
+with the kernel's sendfile and throws away what it gets) bounds every hub on this machine. All of
+it is taken by turns. Writes results/hub.json and results/hub.md.
 """
 
 from __future__ import annotations
@@ -46,6 +51,49 @@ from huggingface_hub import hf_hub_download
 start = time.perf_counter()
 hf_hub_download(sys.argv[1], "big.bin", cache_dir=sys.argv[2])
 print(time.perf_counter() - start)
+"""
+CEILING_UPLOAD = """
+import sys, time
+from huggingface_hub import CommitOperationAdd
+from huggingface_hub.utils import http_backoff
+start = time.perf_counter()
+work = CommitOperationAdd("big.bin", sys.argv[1])
+work.upload_info.sha256
+with work.as_file(with_tqdm=True) as file:
+    http_backoff("PUT", sys.argv[2], data=file).raise_for_status()
+print(time.perf_counter() - start)
+"""
+CEILING_DOWNLOAD = """
+import sys, time
+from huggingface_hub.file_download import http_get
+start = time.perf_counter()
+with open(sys.argv[2], "wb") as file:
+    http_get(sys.argv[1], file)
+print(time.perf_counter() - start)
+"""
+CEILING = """
+import os, socket, sys
+size, path = int(sys.argv[1]), sys.argv[2]
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+block = bytearray(2**20)
+while True:
+    client, _ = listener.accept()
+    head = b""
+    while b"\\r\\n\\r\\n" not in head:
+        head += client.recv(65536)
+    head, _, body = head.partition(b"\\r\\n\\r\\n")
+    answer = b"HTTP/1.1 200 OK\\r\\nConnection: close\\r\\nContent-Length: %d\\r\\n\\r\\n"
+    if head.startswith(b"PUT"):
+        left = size - len(body)
+        while left:
+            left -= client.recv_into(block, min(left, len(block)))
+        client.sendall(answer % 0)
+    else:
+        client.sendall(answer % size)
+        with open(path, "rb") as file:
+            client.sendfile(file)
+    client.close()
 """
 COMMIT = """
 import sys, time
@@ -90,19 +138,13 @@ class Server:
 
     def client(self, script: str, *arguments: str, xet: bool = True) -> list[float]:
         """Run a script with the unmodified client and return the figures it prints."""
-        with tempfile.TemporaryDirectory(dir=self.root.parent) as home:
-            variables = {
-                "PATH": os.environ["PATH"], "HOME": home, "HF_HOME": home,
-                "HF_ENDPOINT": self.url, "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-                "HF_TOKEN": (self.root / "admin_token").read_text().strip(),
-            }  # fmt: skip
-            if not xet:
-                variables["HF_HUB_DISABLE_XET"] = "1"
-            done = subprocess.run(
-                [sys.executable, "-c", script, *arguments],
-                env=variables, capture_output=True, text=True, check=True,
-            )  # fmt: skip
-        return [float(word) for word in done.stdout.split()]
+        variables = {
+            "HF_ENDPOINT": self.url,
+            "HF_TOKEN": (self.root / "admin_token").read_text().strip(),
+        }
+        if not xet:
+            variables["HF_HUB_DISABLE_XET"] = "1"
+        return run_client(script, *arguments, folder=self.root.parent, **variables)
 
     def collect(self) -> None:
         """Remove what was deleted."""
@@ -118,6 +160,64 @@ class Server:
         self.process.wait(timeout=60)
 
 
+class Ceiling:
+    """A server that costs next to nothing, to see what the client alone costs."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CEILING, str(size), str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.url = f"http://127.0.0.1:{self.process.stdout.readline().strip()}/big.bin"
+
+    def upload_s(self) -> float:
+        """Time what an upload costs the client: hash and send."""
+        drop(self.path)
+        return run_client(CEILING_UPLOAD, str(self.path), self.url, folder=self.path.parent)[0]
+
+    def download_s(self) -> float:
+        """Time what a download costs the client: receive and write."""
+        drop(self.path)
+        target = self.path.with_name("received.bin")
+        found = run_client(CEILING_DOWNLOAD, self.url, str(target), folder=self.path.parent)
+        target.unlink()
+        return found[0]
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+
+
+def run_client(script: str, *arguments: str, folder: Path, **variables: str) -> list[float]:
+    """Run a script in a fresh process and a fresh home; return the figures it prints."""
+    with tempfile.TemporaryDirectory(dir=folder) as home:
+        base = {"PATH": os.environ["PATH"], "HOME": home, "HF_HOME": home}
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments],
+            env={**base, "HF_HUB_DISABLE_PROGRESS_BARS": "1", **variables},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return [float(word) for word in done.stdout.split()]
+
+
+def drop(path: Path) -> None:
+    """Forget the pages of a file, so that whoever reads it next reads from the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def drop_large(root: Path, size: int) -> None:
+    """Forget the pages of every large file a hub keeps."""
+    for path in root.rglob("*"):
+        if path.is_file() and path.stat().st_size > min(size // 2, 2**22):
+            drop(path)
+
+
 def write_random(path: Path, size: int) -> None:
     """Write bytes that nothing can compress."""
     with path.open("wb") as file:
@@ -126,29 +226,24 @@ def write_random(path: Path, size: int) -> None:
         os.fsync(file.fileno())
 
 
-def copy_s(source: Path, folder: Path, *, durable: bool) -> float:
-    """Time a plain copy; with `durable`, until the disk has it, as the hub waits too."""
+def copy_s(source: Path, folder: Path, *, durable: bool = True, verified: bool = False) -> float:
+    """Time a plain copy from the disk.
+
+    `durable` waits until the disk has it, as the hub does; `verified` hashes both ends, as LFS
+    asks for.
+    """
+    drop(source)
     target = folder / "copy.bin"
     start = time.perf_counter()
-    shutil.copyfile(source, target)
-    if durable:
-        with target.open("rb") as file:
-            os.fsync(file.fileno())
-    elapsed_s = time.perf_counter() - start
-    target.unlink()
-    return elapsed_s
-
-
-def verified_copy_s(source: Path, folder: Path) -> float:
-    """Time what LFS asks for without a network: hash, copy, sync, hash again."""
-    start = time.perf_counter()
-    with source.open("rb") as file:
-        hashlib.file_digest(file, "sha256")
-    target = folder / "copy.bin"
-    shutil.copyfile(source, target)
+    if verified:
+        with source.open("rb") as file:
+            hashlib.file_digest(file, "sha256")
+    subprocess.run(["cp", str(source), str(target)], check=True)
     with target.open("rb") as file:
-        os.fsync(file.fileno())
-        hashlib.file_digest(file, "sha256")
+        if durable:
+            os.fsync(file.fileno())
+        if verified:
+            hashlib.file_digest(file, "sha256")
     elapsed_s = time.perf_counter() - start
     target.unlink()
     return elapsed_s
@@ -177,30 +272,40 @@ def transfers(server: Server, folder: Path, size: int, rounds: int) -> dict[str,
     for number in range(rounds):
         source = folder / f"big-{number}.bin"
         write_random(source, size)
+        ceiling = Ceiling(source, size)
+        note(UNSYNCED, copy_s(source, folder, durable=False))
+        note(COPY, copy_s(source, folder))
+        note(VERIFIED, copy_s(source, folder, verified=True))
+        note("client alone, upload", ceiling.upload_s())
+        note("client alone, download", ceiling.download_s())
+        ceiling.stop()
         for way in ("LFS", "Xet"):
             repo_id = f"admin/{way.lower()}-{number}"
             xet = way == "Xet"
-            note("copy", copy_s(source, folder, durable=False))
-            note("copy, synced", copy_s(source, folder, durable=True))
-            note("copy, synced, hashed at both ends", verified_copy_s(source, folder))
+            drop(source)
             note(f"{way} upload", server.client(UPLOAD, str(source), repo_id, xet=xet)[0])
+            drop_large(server.root, size)
             with tempfile.TemporaryDirectory(dir=folder) as cache:
                 note(f"{way} download", server.client(DOWNLOAD, repo_id, cache, xet=xet)[0])
             server.client(_DELETE, repo_id)
             server.collect()
         source.unlink()
     speeds = {name: size / 1e6 / statistics.median(taken) for name, taken in times.items()}
-    found = {f"{name}, MB/s": round(speed) for name, speed in speeds.items()}
-    verified = speeds["copy, synced, hashed at both ends"]
-    found["LFS upload, share of a verified copy"] = round(speeds["LFS upload"] / verified, 2)
+    found: dict[str, Any] = {f"{name}, MB/s": round(speed) for name, speed in speeds.items()}
     for way in ("LFS", "Xet"):
-        up = speeds[f"{way} upload"] / speeds["copy, synced"]
-        down = speeds[f"{way} download"] / speeds["copy"]
-        down_synced = speeds[f"{way} download"] / speeds["copy, synced"]
-        found[f"{way} upload, share of a synced copy"] = round(up, 2)
-        found[f"{way} download, share of a copy"] = round(down, 2)
-        found[f"{way} download, share of a synced copy"] = round(down_synced, 2)
+        for direction, measure in (("upload", COPY), ("download", UNSYNCED)):
+            speed, name = speeds[f"{way} {direction}"], f"{way} {direction}, share of"
+            found[f"{name} a {measure}"] = round(speed / speeds[measure], 2)
+            if way == "LFS":
+                alone = speeds[f"client alone, {direction}"]
+                found[f"{name} what the client alone can do"] = round(speed / alone, 2)
+    verified = speeds["LFS upload"] / speeds[VERIFIED]
+    found[f"LFS upload, share of a {VERIFIED}"] = round(verified, 2)
     return found
+
+
+UNSYNCED, COPY = "plain copy", "plain copy, synced"
+VERIFIED = "plain copy, synced, hashed at both ends"
 
 
 _DELETE = "import sys; from huggingface_hub import HfApi; HfApi().delete_repo(sys.argv[1])"

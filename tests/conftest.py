@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -56,3 +59,19 @@ def shared_data() -> Path:
 def repository() -> Path:
     """Return the checkout's root."""
     return REPOSITORY
+
+
+@pytest.fixture
+def proven(repository: Path) -> Callable[..., None]:
+    """Hand out the function that writes what a long proof found into benchmarks/results."""
+    spec = importlib.util.spec_from_file_location("report", repository / "benchmarks/report.py")
+    assert spec is not None and spec.loader is not None
+    report: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+
+    def write(name: str, part: str, found: dict[str, Any]) -> None:
+        file = report.RESULTS / f"{name}.json"
+        before = json.loads(file.read_text()) if file.exists() else {}
+        report.write_results(name, before | {"machine": report.environment(), part: found})
+
+    return write

@@ -5,11 +5,8 @@ Random weights are enough for parity: the same numbers must come out wherever th
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -73,19 +70,3 @@ def qwen3_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def write_model() -> Callable[..., Path]:
     """Hand out the function that writes a random model, for other shapes."""
     return write_random_model
-
-
-@pytest.fixture
-def proven(repository: Path) -> Callable[..., None]:
-    """Hand out the function that writes what a long proof found into benchmarks/results."""
-    spec = importlib.util.spec_from_file_location("report", repository / "benchmarks/report.py")
-    assert spec is not None and spec.loader is not None
-    report: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(report)
-
-    def write(name: str, part: str, found: dict[str, Any]) -> None:
-        file = report.RESULTS / f"{name}.json"
-        before = json.loads(file.read_text()) if file.exists() else {}
-        report.write_results(name, before | {"machine": report.environment(), part: found})
-
-    return write

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from triptych.config.hub import HubConfig
 from triptych.errors import UsageError
 from triptych.hub.server.app import create_app
+from triptych.hub.server.connection import Lending
 from triptych.hub.server.layout import Layout
 
 
@@ -52,6 +53,7 @@ def settings(app: ASGIApp, log_level: str = "warning") -> uvicorn.Config:
         access.addFilter(WithoutQueries())
     return uvicorn.Config(
         app,
+        http=Lending,
         log_level=log_level,
         access_log=log_level in ("info", "debug"),
         server_header=False,

@@ -5,16 +5,33 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import anyio.to_thread
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from triptych.hub.server.connection import borrow
 
 BLOCK_BYTES = 2**20
 
 
 async def stream_into(request: Request, write: Callable[[memoryview], None]) -> None:
-    """Pass a request's body on, block by block.
+    """Pass a request's body on, block by block, past the event loop where that can be had."""
+    announced = request.headers.get("content-length", "")
+    length = int(announced) if announced.isdecimal() else 0
+    connection = borrow(request.scope, length)
+    if connection is not None:
+        await connection.receive(length, write)
+    else:
+        await _stream_into(request, write)
+
+
+async def _stream_into(request: Request, write: Callable[[memoryview], None]) -> None:
+    """Pass a body on as the event loop gets it.
 
     Two blocks take turns: while one is hashed and written in a thread, the next one fills. They
     are kept, because getting memory anew for each costs more than the copying.
@@ -51,6 +68,27 @@ async def threaded(blocks: Iterator[bytes]) -> AsyncIterator[bytes]:
         if block is None:
             return
         yield block
+
+
+class FileResponse(StreamingResponse):
+    """Send a range of a file, by the kernel alone where the connection can be had."""
+
+    def __init__(self, path: Path, start: int, length: int, **more: Any) -> None:
+        super().__init__(threaded(read_file(path, start, length)), **more)
+        self.headers["Content-Length"] = str(length)
+        self._range = path, start, length
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        connection = borrow(scope, self._range[2])
+        if connection is None:
+            await super().__call__(scope, receive, send)
+            return
+        head = {"status": self.status_code, "headers": self.raw_headers}
+        await send({"type": "http.response.start", **head})
+        with suppress(ClientDisconnect):
+            await connection.send(*self._range)
+            await send({"type": "http.response.body", "body": b""})
 
 
 def read_file(path: Path, start: int, length: int) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from triptych.errors import EntryNotFound, HubRefused
 from triptych.hub.server import failures
-from triptych.hub.server.content.blocks import threaded
+from triptych.hub.server.content.blocks import FileResponse, threaded
 from triptych.hub.server.git.pointers import Pointer
 from triptych.hub.server.git.reading import Entry, Snapshot, open_repository, resolve
 from triptych.hub.server.routing import Access, Call, Router, in_thread
@@ -94,6 +94,12 @@ def send_bytes(
         body = content[part.start : part.start + part.length]
         return Response(body, status_code=status, headers=headers, media_type=media_type)
     assert entry.pointer is not None
+    path = call.hub.objects.path(entry.pointer.sha256)
+    if path is not None:
+        return FileResponse(
+            path, part.start, part.length, status_code=status, headers=headers,
+            media_type=media_type,
+        )  # fmt: skip
     blocks = call.hub.objects.read(entry.pointer.sha256, part.start, part.length)
     return StreamingResponse(
         threaded(blocks), status_code=status, headers=headers,

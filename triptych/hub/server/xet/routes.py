@@ -6,11 +6,11 @@ import re
 import time
 from typing import Any
 
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound, HubRefused
 from triptych.hub.server import tickets
-from triptych.hub.server.content.blocks import read_file, stream_into, threaded
+from triptych.hub.server.content.blocks import FileResponse, stream_into
 from triptych.hub.server.routing import Access, Call, Router, in_thread
 from triptych.hub.server.tickets import Ticket
 from triptych.hub.server.xet import hashes
@@ -141,11 +141,8 @@ async def give_block(call: Call) -> Response:
         raise HubRefused(403, "This address is for another part of the block")
     path = call.hub.layout.xorb(xorb)
     total = await in_thread(lambda: path.stat().st_size)
-    headers = {
-        "Content-Length": str(end - start + 1),
-        "Content-Range": f"bytes {start}-{end}/{total}",
-    }
-    return StreamingResponse(
-        threaded(read_file(path, start, end - start + 1)),
-        status_code=206, headers=headers, media_type="application/octet-stream",
+    return FileResponse(
+        path, start, end - start + 1,
+        status_code=206, headers={"Content-Range": f"bytes {start}-{end}/{total}"},
+        media_type="application/octet-stream",
     )  # fmt: skip
