@@ -14,7 +14,7 @@ from sqlalchemy import func, select, text
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import EditConflict
-from triptych.tiers.store import audit, feedback, interactions, migrations, tables
+from triptych.tiers.store import audit, feedback, interactions, migrations, tables, usage
 from triptych.tiers.store import flags as store
 from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.recorder import Recorder
@@ -82,10 +82,10 @@ async def test_the_gateway_answers_records_and_steers_on_postgresql(url, worksho
     after = (page[-1]["created_at"], page[-1]["request_id"])
     rest = await interactions.page(one.database, ALL, after=after, limit=100)
     assert len(page) + len(rest) == 40
-    (row,) = await interactions.summary(one.database, ALL, since=0, until=1e11)
+    (row,) = await usage.summary(one.database, ALL, since=0, until=1e11)
     assert (row["requests"], row["failures"], type(row["input_tokens"])) == (40, 0, int)
-    buckets = await interactions.summary(
-        one.database, ALL, since=0, until=1e11, bucket_s=3600, group_by="provider"
+    buckets = await usage.summary(
+        one.database, ALL, since=0, until=1e11, bucket_s=3600, group_by=["provider"]
     )
     assert sum(bucket["requests"] for bucket in buckets) == 40
 

@@ -287,6 +287,16 @@ def beside(example: Mapping[str, Any]) -> str:
     return f'<div class="beside">{cells}</div>'
 
 
+def conversation(kept: Mapping[str, Any]) -> str:
+    """Draw what was asked and answered, as text."""
+    said = [(str(m.get("role", "")), m.get("content")) for m in kept["messages"]]
+    said.append(("answer", kept["answer"]))
+    return "".join(
+        f'<section><h2>{escape(role)}</h2><div class="sample">{escape(str(text))}</div></section>'
+        for role, text in said
+    )
+
+
 def _cell(name: str, value: Any) -> str:
     if value is None or value == "":
         return "–"

@@ -107,6 +107,7 @@ def _keys(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
             company = gr.Textbox(label="For company", min_width=120)
             user = gr.Textbox(label="For user", info="empty: for an application", min_width=120)
             days = gr.Number(label="Expires after days", value=90, minimum=1, precision=0)
+        content = gr.Checkbox(label="May read what people wrote; every look is audited")
         create = gr.Button("Create key", elem_classes="act")
         fresh = gr.HTML()
 
@@ -116,13 +117,15 @@ def _keys(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
         except TierError as error:
             return complaint(error)
 
-    made = create.click(make, [client, name, role, company, user, days], fresh, **QUIET)
+    form = [name, role, company, user, days, content]
+    made = create.click(make, [client, *form], fresh, **QUIET)
     return [revoked, made]
 
 
 async def _create_key(
-    who: GatewayClient | None, name: str, role: str, company: str, user: str, days: float | None
-) -> str:
+    who: GatewayClient | None, name: str, role: str, company: str, user: str, days: float | None,
+    content: bool = False,
+) -> str:  # fmt: skip
     body = {
         "name": name.strip(),
         "kind": "user" if user.strip() else "service",
@@ -130,6 +133,7 @@ async def _create_key(
         "user_id": user.strip() or None,
         "company_id": company.strip() or None,
         "expires_in_days": float(days) if days else None,
+        "scopes": ["content"] if content else [],
     }
     answer = await signed_in(who).ask("POST", "/api/keys", body)
     return (

@@ -9,8 +9,8 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import QUIET, Room, complaint, picked, picking_table
+from triptych.panels.console.client import GatewayClient, segment
+from triptych.panels.console.room import QUIET, Room, acts, complaint, picked, picking_table
 
 PAGE = 50
 TIERS = ["", "base", "company", "abstraction"]
@@ -39,6 +39,12 @@ def draw(client: gr.State) -> Room:
         older = gr.Button("Older", interactive=False)
     rows = picking_table()
     one = gr.HTML()
+    (reveal,) = acts("Show what was written")
+    gr.Markdown(
+        "Content is there only where consent allowed keeping it, needs a key that may read it, and"
+        " every look is audited."
+    )
+    content = gr.HTML()
     pages = gr.State([None])
     filters = [tier, served, provider, outcome, since, company, user, key, error_code]
     outputs = [rows, pages, newer, older]
@@ -72,6 +78,8 @@ def draw(client: gr.State) -> Room:
     older.click(forward, [client, pages, *filters], outputs, **QUIET)
     newer.click(back, [client, pages, *filters], outputs, **QUIET)
     request_id.submit(show, [client, request_id], one, **QUIET)
+    reveal.click(_content, [client, request_id], content, **QUIET)
+    gr.on([request_id.change], lambda: "", None, content, **QUIET)
     rows.click(choose, client, [request_id, one], **QUIET)
     return Room(load, [client, *filters], outputs)
 
@@ -113,3 +121,16 @@ async def _one(who: GatewayClient | None, request_id: str) -> str:
     except TierError as error:
         return complaint(error)
     return drawing.waterfall(found)
+
+
+async def _content(who: GatewayClient | None, request_id: str) -> str:
+    """Show the kept texts of a request to whoever may read them."""
+    if who is None:
+        return ""
+    if not request_id.strip():
+        return complaint(TierError("which request?", hint="choose one above"))
+    try:
+        kept = await who.ask("GET", f"/api/requests/{segment(request_id)}/content")
+    except TierError as error:
+        return complaint(error)
+    return drawing.conversation(kept)

@@ -17,7 +17,7 @@ from triptych.hub.client import Hub
 from triptych.hub.deployments import MODEL, VERSION, Deployer
 from triptych.hub.ledger import Ledger
 from triptych.hub.repository import Repo, split_revision
-from triptych.panels.console import drawing
+from triptych.panels.console import drawing, secrets
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.room import (
     QUIET,
@@ -54,6 +54,8 @@ def draw(client: gr.State, hub: str | None) -> Room:
     closed = act_on(reset, [client, name], _reset, said)
     removed = ask_once(remove, [client, name], warn=_foresee_removal, act=_remove, said=said)
     form, saved = _form(client, name, said)
+    gr.Markdown("## Secrets that addresses need")
+    kept, entered = secrets.draw(client, said)
     gr.Markdown("## Deploy a model to a Space")
     deployed = _deployments(client, hub)
 
@@ -61,24 +63,27 @@ def draw(client: gr.State, hub: str | None) -> Room:
         return await _chosen(who, picked(event))
 
     table.click(choose, client, [name, *form], **QUIET)
-    for event in (tested, closed, removed, saved, *deployed):
-        event.then(_load, client, table, **QUIET)
-    return Room(_load, [client], [table])
+    for event in (tested, closed, removed, saved, *entered, *deployed):
+        event.then(_load, client, [table, kept], **QUIET)
+    return Room(_load, [client], [table, kept])
 
 
-async def _load(who: GatewayClient | None) -> str:
+async def _load(who: GatewayClient | None) -> tuple[str, str]:
     if who is None:
-        return ""
+        return "", ""
     try:
         answer = await who.ask("GET", "/admin/upstreams")
+        kept = await secrets.load(who)
     except TierError as error:
-        return complaint(error)
+        return complaint(error), ""
     rows = [{**row, "serves": ", ".join(row["models"])} for row in answer["upstreams"]]
     rows += [
         {**row, "serves": ", ".join(row["models"]), "breaker": "off", "source": "entered"}
         for row in answer["inactive"]
     ]
-    return drawing.table(rows, UPSTREAMS, "Nobody answers yet: enter an address.", pick="name")
+    return drawing.table(
+        rows, UPSTREAMS, "Nobody answers yet: enter an address.", pick="name"
+    ), kept
 
 
 def _form(client: gr.State, name: gr.Textbox, said: gr.HTML) -> tuple[list[Any], Any]:
@@ -90,7 +95,9 @@ def _form(client: gr.State, name: gr.Textbox, said: gr.HTML) -> tuple[list[Any],
         with gr.Row():
             company = gr.Textbox(label="Only for company", min_width=120)
             key_name = gr.Textbox(
-                label="Name of its secret", info="the gateway's environment holds it", min_width=160
+                label="Name of its secret",
+                info="entered below, or in the environment",
+                min_width=160,
             )
             active = gr.Checkbox(label="In use", value=True)
         version = gr.State(None)

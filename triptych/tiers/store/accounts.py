@@ -265,6 +265,16 @@ async def list_users(database: Database) -> list[dict[str, Any]]:
     return [{**user, "companies": companies.get(user["user_id"], [])} for user in users]
 
 
+async def role_of(database: Database, user_id: str) -> str | None:
+    """Return a user's role, or None for one who was never entered."""
+    u = t.users.c
+    async with database.read(_SCOPE) as connection:
+        row = await connection.first(
+            select(u.role).where(u.user_id == user_id, u.deleted_at.is_(None))
+        )
+    return str(row["role"]) if row else None
+
+
 async def set_membership(
     database: Database, user_id: str, company_id: str, *, member: bool, scope: Scope, actor: str
 ) -> None:
