@@ -66,8 +66,19 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "serve":
         from triptych.tiers.server import serve
 
+        _lend_hub_token()
         return serve(config, args.config, args.set)
     verb = getattr(commands, args.verb)
     result = commands.run(verb(config, args))
     commands.show(result, as_json=args.json, out=sys.stdout)
     return 0
+
+
+def _lend_hub_token() -> None:
+    """Give the gateway the token that this home's own hub wants for private Spaces."""
+    from triptych.config import environment
+    from triptych.hub.credentials import find_token
+
+    token = find_token(environment.hub_endpoint(), lambda: None)
+    if token is not None:
+        environment.suggest("HF_TOKEN", token)

@@ -75,5 +75,5 @@ def snapshot() -> dict[str, str]:
 
 
 def suggest(name: str, value: str) -> None:
-    """Set a variable that a native library reads when it loads, unless the user has set it."""
+    """Set a variable for what loads or starts later in this process, unless the user has set it."""
     os.environ.setdefault(name, value)
