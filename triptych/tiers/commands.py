@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections.abc import Awaitable, Coroutine
+from datetime import datetime
 from typing import IO, Any
 
 import orjson
@@ -126,11 +127,27 @@ async def users(config: GatewayConfig, args: argparse.Namespace) -> list[dict[st
 
 
 async def log(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Show the latest requests."""
+    """Show the latest requests: all that is known for a program, what matters for a person."""
     found: list[dict[str, Any]] = await _with_database(
         config, lambda database: interactions.latest(database, args.n)
     )
-    return found
+    return found if args.json else [_line(row) for row in found]
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+    asked, served = row["tier_asked"], row["tier_served"]
+    tokens = None if row["output_tokens"] is None else row["input_tokens"] + row["output_tokens"]
+    return {
+        "time": datetime.fromtimestamp(row["created_at"]).astimezone().strftime("%H:%M:%S"),
+        "request": row["request_id"],
+        "tier": asked if served in (asked, None) else f"{asked} -> {served}",
+        "upstream": row["upstream"],
+        "model": row["model"],
+        "outcome": row["error_code"] or row["outcome"],
+        "attempts": row["attempts"],
+        "tokens": tokens,
+        "seconds": None if row["latency_s"] is None else round(row["latency_s"], 3),
+    }
 
 
 async def probe(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
