@@ -50,6 +50,18 @@ FAULTS = {
         "self.learner.step(self._begun_at(step), stop_vote=self._stop)",
         "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",
     ),
+    "the optimizer after a resume": (
+        "lm/train/learner.py",
+        "self.optimizers.load_state_tensors(rest)",
+        "del rest",
+        "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",
+    ),
+    "the numbers of events after a resume": (
+        "lm/train/trainer.py",
+        'self._seq = state["seq"]',
+        "self._seq = 0",
+        "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """Start, watch, stop, resume, branch and compare training runs.
 
   triptych runs start configs/tiny.toml train.data=corpus     queue a run; it trains by itself
+  triptych runs start configs/tiny.toml train.data=corpus --on jobs      in a job on the hub
   triptych runs list                                          what there is
   triptych runs logs RUN --follow                             watch one
   triptych runs stop RUN      triptych runs resume RUN        rest, and go on to the bit
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.config import Config
+    from triptych.hub.jobs import JobPlace
     from triptych.lm.runs.store import Run, RunStore
 
 
@@ -35,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument("settings", nargs="*", help="a TOML file, and section.field=value")
     start.add_argument("--name", default="", help="what to call it")
     start.add_argument("--key", default="", help="the same key never starts a second run")
-    start.add_argument("--backend", default="local", help="local, or torchrun for several devices")
+    start.add_argument(
+        "--on", choices=("local", "torchrun", "jobs"), help="a process here, several, or a hub job"
+    )
     start.add_argument("--json", action="store_true")
     _add_sweep_arguments(verbs)
     listing = verbs.add_parser("list", help="all runs, newest first")
@@ -72,7 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     supervise = verbs.add_parser("supervise", help="train what is queued, in this process")
     supervise.add_argument("--until-idle", action="store_true", help="end when nothing is left")
     work = verbs.add_parser("work", help="the worker of one run; started by the supervisor")
-    work.add_argument("folder", type=Path)
+    where = work.add_mutually_exclusive_group(required=True)
+    where.add_argument("folder", type=Path, nargs="?")
+    where.add_argument("--sent", metavar="RUN", help="inside a job: the run that was sent to it")
+    carry = verbs.add_parser("carry", help="look after a run that trains in a job on the hub")
+    carry.add_argument("folder", type=Path)
+    join = verbs.add_parser("join", help="be one more machine of a run that torchrun spreads")
+    join.add_argument("run_id")
 
 
 def _add_sweep_arguments(verbs: argparse._SubParsersAction) -> None:  # type: ignore[type-arg]
@@ -110,6 +120,8 @@ def run(args: argparse.Namespace) -> int:
         "compare": _compare,
         "supervise": _supervise,
         "work": _work,
+        "carry": _carry,
+        "join": _join,
     }
     return actions.get(args.verb, _control)(args)
 
@@ -136,7 +148,8 @@ def _start(args: argparse.Namespace) -> int:
     config, name = _configured(args.settings)
     store = _store()
     check_quota(store, config.runs, "local", config.train.steps)
-    request = Request.of(config, name=args.name or name, key=args.key, backend=args.backend)
+    where = args.on or config.runs.backend
+    request = Request.of(config, name=args.name or name, key=args.key, backend=where)
     return _queued(args, store.create(request))
 
 
@@ -355,6 +368,38 @@ def _supervise(args: argparse.Namespace) -> int:
 
 def _work(args: argparse.Namespace) -> int:
     from triptych.cli.resolve import resolve
+    from triptych.config import environment
+    from triptych.errors import UsageError
     from triptych.lm.runs.worker import work
 
-    return work(args.folder, resolve)
+    if args.folder:
+        return work(args.folder, resolve)
+    from triptych.lm.runs.outpost import train_here
+
+    job = environment.get("JOB_ID")
+    if not job:
+        raise UsageError(
+            "--sent belongs inside a job of the hub", hint="triptych runs start --on jobs"
+        )
+    return train_here(_place(), args.sent, job, environment.home(), resolve)
+
+
+def _carry(args: argparse.Namespace) -> int:
+    from triptych.lm.runs.courier import carry
+
+    return carry(args.folder, _place())
+
+
+def _place() -> JobPlace:
+    from triptych.config import load_config
+    from triptych.hub.client import Hub
+    from triptych.hub.jobs import JobPlace
+
+    return JobPlace(Hub(), load_config().runs)
+
+
+def _join(args: argparse.Namespace) -> int:
+    from triptych.config import load_config
+    from triptych.lm.runs.node import join
+
+    return join(_store(), args.run_id, load_config().runs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
@@ -17,8 +17,33 @@ class RunsConfig:
     devices: tuple[str, ...] = ("cpu",)
     """Devices that train, one run each at a time, such as `cpu` or `cuda:0`."""
 
+    backend: Literal["local", "torchrun", "jobs"] = "local"
+    """Where a run trains that says nothing else: a process here, several, or a job on the hub."""
+
     processes: Annotated[int, Field(ge=1)] = 2
-    """Processes that a run of the back end `torchrun` is spread over."""
+    """Processes on each machine that a run of the back end `torchrun` is spread over."""
+
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Machines of the back end `torchrun`; the others join with `triptych runs join`."""
+
+    rendezvous: str = "127.0.0.1:29400"
+    """Where the machines of a run meet: an address of the supervisor's machine and a port."""
+
+    jobs_at_once: Annotated[int, Field(ge=1)] = 4
+    """Runs of the back end `jobs` that are under way at the same time."""
+
+    jobs_namespace: str = ""
+    """Account on the hub whose jobs and private repositories are used; empty is the token's."""
+
+    jobs_image: str = "local"
+    """What a job runs in. `local` is the embedded hub's own Python; on huggingface.co, an image
+    or a Space (`hf.co/spaces/ORG/NAME`) in which triptych is installed."""
+
+    jobs_flavor: str = "cpu-basic"
+    """Hardware of a job; `hf jobs hardware` lists what the hub has."""
+
+    jobs_timeout_s: Annotated[int, Field(ge=60)] = 86400
+    """Seconds after which the hub ends a job; the run is then interrupted, and resumes."""
 
     grace_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds a worker has, after it was asked to stop, to finish its step and save."""
@@ -42,7 +67,7 @@ class RunsConfig:
     """Most steps one run may ask for; empty means any."""
 
     max_disk_bytes: Annotated[int, Field(ge=1)] | None = None
-    """Disk that one user's runs may take together; empty means any."""
+    """Disk that one user's runs and corpora may take together; empty means any."""
 
     expire_days: Annotated[int, Field(ge=1)] | None = None
     """Ended runs older than this are deleted; empty keeps them."""

@@ -48,7 +48,10 @@ _LOG_READ_S = 10.0
 
 
 class Hub:
-    """Speak to one hub with one token: the one given, else the one `credentials` finds."""
+    """Speak to one hub with one token: the one given, else the one `credentials` finds.
+
+    An empty token speaks for nobody, and sees what everybody may see.
+    """
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
         self.endpoint = (endpoint or environment.hub_endpoint()).rstrip("/")
@@ -62,12 +65,20 @@ class Hub:
     def _api(self) -> HfApi:
         if self._api_or_none is None:
             with translated("authentication", self.endpoint):
-                token = self._given_token or find_token(self.endpoint, get_token)
+                token = self._given_token
+                if token is None:
+                    token = find_token(self.endpoint, get_token)
             if not sys.stderr.isatty():
                 disable_progress_bars()
             # False, not None: None would send whatever login is stored to whatever endpoint.
             self._api_or_none = HfApi(endpoint=self.endpoint, token=token or False)
         return self._api_or_none
+
+    @contextmanager
+    def speaking(self, subject: object) -> Iterator[HfApi]:
+        """Give the library to another room of this wing, its exceptions translated."""
+        with translated(subject, self.endpoint):
+            yield self._api
 
     def whoami(self) -> str:
         """Return the name this token belongs to.
@@ -106,6 +117,11 @@ class Hub:
         """Tell whether the repository exists and this token may see it."""
         with translated(repo, self.endpoint):
             return self._api.repo_exists(repo.repo_id, repo_type=repo.repo_type)
+
+    def models(self, words: str = "", *, limit: int = 20) -> list[str]:
+        """List the model repositories whose names hold some words, the newest first."""
+        with translated("models", self.endpoint):
+            return [found.id for found in self._api.list_models(search=words or None, limit=limit)]
 
     def is_private(self, repo: Repo) -> bool:
         """Tell whether only its owners may see the repository."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from triptych.config import load_config
 from triptych.lm.data.build import build_corpus
-from triptych.lm.runs.store import Request, RunStore
+from triptych.lm.runs.store import Request, Run, RunStore
+from triptych.lm.runs.worker import work
 
 SMALL = (
     "model.size=nano",
@@ -46,14 +48,33 @@ def store(own_home: Path) -> RunStore:
     return RunStore(own_home / "runs")
 
 
+def request_of(corpus: Path, steps: int, settings: tuple[str, ...], **fields: object) -> Request:
+    chosen = [*SMALL, f"train.data={corpus}", f"train.steps={steps}", *settings]
+    return Request.of(load_config(None, chosen), **fields)
+
+
 @pytest.fixture
-def request_for(corpus: Path):
+def request_for(corpus: Path) -> Callable[..., Request]:
     """Make requests for tiny runs of a given number of steps."""
 
     def make(steps: int = 20, *settings: str, **fields: object) -> Request:
-        config = load_config(
-            None, [*SMALL, f"train.data={corpus}", f"train.steps={steps}", *settings]
-        )
-        return Request.of(config, **fields)
+        return request_of(corpus, steps, settings, **fields)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def calm(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """Give the undisturbed run of these settings; each is trained once, in this process."""
+    store = RunStore(tmp_path_factory.mktemp("calm") / "runs")
+    made: dict[tuple[object, ...], str] = {}
+
+    def find(steps: int, *settings: str) -> Run:
+        key = (steps, *settings)
+        if key not in made:
+            run = store.create(request_of(corpus, steps, settings, name="calm"))
+            assert work(run.path, Path) == 0
+            made[key] = run.run_id
+        return store.get(made[key])
+
+    return find

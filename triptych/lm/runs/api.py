@@ -12,7 +12,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, StreamingResponse
@@ -67,11 +67,13 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
         settings: Annotated[list[str], Body()],
         name: Annotated[str, Body()] = "",
         key: Annotated[str, Body()] = "",
+        backend: Annotated[Literal["", "local", "torchrun", "jobs"], Body()] = "",
         user: str = caller,
     ) -> dict[str, Any]:
         resolved = load_config(None, settings)
         check_request(runs, config, resolved, user)
-        request = store.Request.of(resolved, user=user, name=name, key=key)
+        where = backend or config.backend
+        request = store.Request.of(resolved, user=user, name=name, key=key, backend=where)
         return _shown(await asyncio.to_thread(runs.create, request), config)
 
     @routes.get("/runs/compare")

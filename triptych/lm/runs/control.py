@@ -58,9 +58,13 @@ def branch(
     train = {**config.get("train", {}), "init_from": str(folder)}
     merged = apply_settings({**config, "train": train}, settings)
     check(read_config(merged))
-    parent = {"run_id": run_id, "checkpoint": folder.name}
     request = Request(
-        config=merged, user=user, name=name or f"{run.name}-branch", key=key, parent=parent
+        config=merged,
+        user=user,
+        name=name or f"{run.name}-branch",
+        key=key,
+        backend=run.request.get("backend", "local"),
+        parent={"run_id": run_id, "checkpoint": folder.name},
     )
     return store.create(request)
 

@@ -15,6 +15,8 @@
 
 Three files decide: `control.json` holds what is wanted and a ticket that counts the asking,
 `worker.json` the process that was started for a ticket, and `run.json` what the trainer says.
+A run that trains elsewhere has a fourth, `job.json`: as long as its job is not known to be over,
+a run that shall rest is stopping, whatever became of the process that looks after it.
 Left out: writing them (`control`, `supervisor`, the trainer).
 """
 
@@ -51,11 +53,14 @@ ALLOWED: Mapping[Wish, frozenset[RunState]] = {
 Files = Mapping[str, Any] | None
 
 
-def derive(control: Files, worker: Files, record: Files, *, alive: bool) -> RunState:
+def derive(
+    control: Files, worker: Files, record: Files, *, alive: bool, job_open: bool = False
+) -> RunState:
     """Say in which state a run is.
 
     `control`, `worker` and `record` are the three files, None where there is none; `alive` says
-    whether the worker's process runs. A run without `control` was started by `triptych train`.
+    whether the worker's process runs, `job_open` whether a job elsewhere may still train. A run
+    without `control` was started by `triptych train`.
     """
     wanted: Wish = control["wanted"] if control else "run"
     trainer = record.get("state") if record else None
@@ -65,6 +70,8 @@ def derive(control: Files, worker: Files, record: Files, *, alive: bool) -> RunS
         return "running" if trainer in ("running", "finished") else "starting"
     if trainer == "finished":
         return "succeeded"
+    if job_open and wanted != "run":
+        return "stopping"
     if control and control["ticket"] > (worker["ticket"] if worker else 0) and wanted == "run":
         return "queued"
     if trainer == "failed":

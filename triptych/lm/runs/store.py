@@ -26,6 +26,7 @@ from triptych.config import Config
 from triptych.config.loader import to_dict
 from triptych.durable import FolderLock, atomic_folder, write_atomic
 from triptych.errors import RunError
+from triptych.lm.runs.elsewhere import Job
 from triptych.lm.runs.states import ENDED, LIVE, RunState, derive
 from triptych.lm.train.folder import new_run_id
 from triptych.processes import Child
@@ -56,6 +57,7 @@ class Request:
     @classmethod
     def of(cls, config: Config, **fields: Any) -> Request:
         """Ask for a run with this configuration."""
+        fields.setdefault("backend", config.runs.backend)
         return cls(config=shaping(config), **fields)
 
 
@@ -86,6 +88,12 @@ class Run:
     def child(self) -> Child | None:
         """Return the worker's process, if one was ever started."""
         return Child.from_dict(dict(self.worker)) if "pid" in self.worker else None
+
+    @property
+    def job_open(self) -> bool:
+        """Tell whether a job elsewhere may still train this run."""
+        job = Job.of(self.path)
+        return job is not None and not job.over
 
     @property
     def newest_checkpoint(self) -> str:
@@ -209,8 +217,13 @@ def _read_run(path: Path) -> Run:
     request, record = _load(path / "request.json"), _load(path / "run.json")
     control, worker = _load(path / "control.json"), _load(path / "worker.json")
     notes = _load(path / "notes.json")
+    job = Job.of(path)
     state = derive(
-        control or None, worker or None, record or None, alive=_alive(path, worker, record)
+        control or None,
+        worker or None,
+        record or None,
+        alive=_alive(path, worker, record),
+        job_open=job is not None and not job.over,
     )
     created_s = request.get("created_s") or path.stat().st_ctime
     return Run(
@@ -235,7 +248,7 @@ def _read_run(path: Path) -> Run:
 def _alive(path: Path, worker: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
     if "pid" in worker and Child.from_dict(dict(worker)).alive():
         return True
-    # Started by `triptych train`, or by a Job: only the lock tells whether somebody writes here.
+    # Started by `triptych train`: only the lock tells whether somebody writes here.
     return record.get("state") in ("created", "running") and _locked(path / "run.lock")
 
 

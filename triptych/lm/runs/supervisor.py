@@ -12,18 +12,24 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from triptych.config import environment
 from triptych.config.runs import RunsConfig
 from triptych.durable import FolderLock
-from triptych.errors import ProcessError, RunError
+from triptych.errors import ProcessError, RunError, StorageError
 from triptych.lm.runs import control
 from triptych.lm.runs.rights import LOCAL, without_tokens
 from triptych.lm.runs.states import ENDED, LIVE, RESUMABLE
 from triptych.lm.runs.store import Run, RunStore, write_worker
+from triptych.lm.train.folder import RunFolder
 from triptych.processes import Child, Command, start
 
 TICK_S = 0.3
+ELSEWHERE = "jobs"
+# A wall clock that gained or lost this much against the steady one was set by somebody.
+_CLOCK_SET_S = 60.0
+_STORAGE_PAUSE_S = 5.0
 Launcher = Callable[[Run, str], Sequence[str]]
 """Give the command of a worker for a run and a device."""
 
@@ -34,19 +40,35 @@ def local_worker(run: Run, device: str) -> Sequence[str]:
 
 
 def torchrun(config: RunsConfig) -> Launcher:
-    """Train in several processes on this machine, one for each GPU or share of the batch."""
+    """Train in several processes, one for each GPU or share of the batch, here or on more nodes."""
 
     def worker(run: Run, device: str) -> Sequence[str]:
-        spread = ["--standalone", f"--nproc-per-node={config.processes}"]
-        program = ["-m", "triptych", "runs", "work", str(run.path)]
-        return [sys.executable, "-m", "torch.distributed.run", *spread, *program]
+        return node_command(run.path, config, int(run.control["ticket"]))
 
     return worker
 
 
+def node_command(path: Path, config: RunsConfig, ticket: int) -> list[str]:
+    """Give the command of one machine of a spread run; all machines see the same run folder."""
+    spread = [f"--nproc-per-node={config.processes}"]
+    if config.nodes == 1:
+        spread.append("--standalone")
+    else:
+        # A ticket is asked for once, so nodes of an earlier try never meet those of a later one.
+        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={config.rendezvous}"]
+        spread += [f"--nnodes={config.nodes}", *meeting, f"--rdzv-id={path.name}-{ticket}"]
+    program = ["-m", "triptych", "runs", "work", str(path)]
+    return [sys.executable, "-m", "torch.distributed.run", *spread, *program]
+
+
+def courier(run: Run, device: str) -> Sequence[str]:
+    """Train in a job on the hub; the process here only looks after it."""
+    return [sys.executable, "-m", "triptych", "runs", "carry", str(run.path)]
+
+
 def launchers_of(config: RunsConfig) -> dict[str, Launcher]:
     """Name the back ends a run can ask for."""
-    return {"local": local_worker, "torchrun": torchrun(config)}
+    return {"local": local_worker, "torchrun": torchrun(config), ELSEWHERE: courier}
 
 
 class RunSupervisor:
@@ -61,9 +83,13 @@ class RunSupervisor:
         config: RunsConfig,
         *,
         launchers: Mapping[str, Launcher] | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.config = config
+        self._clock = clock
+        self._begun_s = clock() - time.monotonic()
+        self._asked_s: dict[str, float] = {}
         self._launchers = launchers or launchers_of(config)
         self._lock = FolderLock(store.root / "supervisor.lock").acquire()
         self._children: dict[str, Child] = {}
@@ -78,8 +104,7 @@ class RunSupervisor:
 
     def run_until_idle(self) -> None:
         """Look after the runs until none is queued or alive."""
-        while self.tick():
-            time.sleep(TICK_S)
+        self._loop(until_idle=True)
 
     def close(self) -> None:
         """Let the store go. Workers live on; the next supervisor finds them."""
@@ -108,15 +133,30 @@ class RunSupervisor:
         self._start_queued(self.store.list())
         return any(run.state == "queued" or run.state in LIVE for run in self.store.list())
 
-    def _loop(self) -> None:
+    def _loop(self, *, until_idle: bool = False) -> None:
         while not self._closing.wait(TICK_S):
-            self.tick()
+            try:
+                if not self.tick() and until_idle:
+                    return
+            except StorageError as error:
+                # Workers go on by themselves; a disk that is full now may not be in a moment.
+                print(f"runs: {error}; trying again", file=sys.stderr, flush=True)
+                self._closing.wait(_STORAGE_PAUSE_S)
 
     def _start_queued(self, runs: Sequence[Run]) -> None:
-        busy = {run.worker.get("device") for run in runs if run.state in LIVE}
         running = Counter(run.user for run in runs if run.state in LIVE)
         queued = [run for run in runs if run.state == "queued"]
-        for device in self.config.devices:
+        away = [run for run in queued if _is_elsewhere(run)]
+        slots = [f"job:{number}" for number in range(self.config.jobs_at_once)]
+        self._fill(self.config.devices, [r for r in queued if r not in away], runs, running)
+        self._fill(slots, away, runs, running)
+
+    def _fill(
+        self, devices: Sequence[str], queued: list[Run], runs: Sequence[Run], running: Counter[str]
+    ) -> None:
+        """Give each free device the run of the user who has the fewest, then the longest wait."""
+        busy = {run.worker.get("device") for run in runs if run.state in LIVE}
+        for device in devices:
             if device in busy:
                 continue
             allowed = [r for r in queued if running[r.user] < self.config.max_running_per_user]
@@ -129,7 +169,19 @@ class RunSupervisor:
 
     def _start(self, run: Run, device: str) -> None:
         launcher = self._launchers.get(run.request.get("backend", "local"))
-        ticket = {"ticket": run.control["ticket"], "device": device, "started_s": time.time()}
+        newest = run.newest_checkpoint
+        stuck = "ticket" in run.worker and run.worker.get("checkpoint_at_start") == newest
+        worker = {
+            "ticket": run.control["ticket"],
+            "device": device,
+            "started_s": self._clock(),
+            "checkpoint_at_start": newest,
+            "attempts": int(run.worker.get("attempts", 0)) + 1 if stuck else 1,
+        }
+        # Before the worker exists: on a full disk it is better not started than not known.
+        write_worker(run.path, worker)
+        if run.record:
+            RunFolder(run.path).update_record(state="created", state_message="")
         try:
             if launcher is None:
                 raise RunError(f"no back end {run.request['backend']!r}")
@@ -141,27 +193,31 @@ class RunSupervisor:
             )
             child = start(command)
         except (ProcessError, RunError) as error:
-            write_worker(run.path, ticket)
-            _fail(run, error.message)
+            RunFolder(run.path).update_record(state="failed", state_message=error.message)
             return
+        try:
+            write_worker(run.path, {**worker, **child.to_dict()})
+        except StorageError:
+            child.stop(grace_s=0.0)
+            raise
         self._children[run.run_id] = child
-        newest = run.newest_checkpoint
-        stuck = "pid" in run.worker and run.worker.get("checkpoint_at_start") == newest
-        attempts = int(run.worker.get("attempts", 0)) + 1 if stuck else 1
-        progress = {"checkpoint_at_start": newest, "attempts": attempts}
-        write_worker(run.path, {**ticket, **child.to_dict(), **progress})
+        self._asked_s.pop(run.run_id, None)
 
     def _stop(self, run: Run) -> None:
         """Ask once; after the grace, end what is left."""
         child = self._children.get(run.run_id) or run.child
-        if child is None:
+        if child is None or not child.alive():
+            if run.job_open:
+                # Whoever looked after the job is gone; another one sees it to its end.
+                self._start(run, str(run.worker.get("device")))
             return
-        asked_s = run.worker.get("asked_s")
-        if asked_s is None:
+        if "asked_s" not in run.worker:
             # The worker alone is asked, so that helpers it needs to save are still there.
             child.ask_to_stop()
-            write_worker(run.path, {**run.worker, "asked_s": time.time()})
-        elif time.time() - asked_s > self.config.grace_s:
+            write_worker(run.path, {**run.worker, "asked_s": self._clock()})
+        # The grace is counted by a clock that nobody sets, from when this supervisor saw it begin.
+        since_s = self._asked_s.setdefault(run.run_id, time.monotonic())
+        if time.monotonic() - since_s > self.config.grace_s:
             child.stop(grace_s=2.0)
 
     def _bury(self, run: Run) -> None:
@@ -181,7 +237,9 @@ class RunSupervisor:
 
     def _expired(self, run: Run) -> bool:
         days = self.config.expire_days
-        return days is not None and time.time() - run.updated_s > days * 86400
+        if days is None or abs(self._clock() - time.monotonic() - self._begun_s) > _CLOCK_SET_S:
+            return False  # nothing is deleted on the word of a clock that was set meanwhile
+        return self._clock() - run.updated_s > days * 86400
 
 
 def is_stalled(run: Run, stalled_s: float) -> bool:
@@ -192,7 +250,5 @@ def is_stalled(run: Run, stalled_s: float) -> bool:
     return time.time() - events.stat().st_mtime > stalled_s
 
 
-def _fail(run: Run, message: str) -> None:
-    from triptych.lm.train.folder import RunFolder
-
-    RunFolder(run.path).update_record(state="failed", state_message=message)
+def _is_elsewhere(run: Run) -> bool:
+    return bool(run.request.get("backend") == ELSEWHERE)

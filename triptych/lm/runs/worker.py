@@ -9,32 +9,43 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triptych.errors import RunError, TriptychError
+from triptych.errors import RunError, StorageError, TriptychError
 from triptych.lm.runs.control import read_config
 from triptych.lm.train.folder import RunFolder
 
+if TYPE_CHECKING:
+    from triptych.lm.train.events import Event
+    from triptych.lm.train.trainer import Trainer
 
-def work(path: Path, resolve: Callable[[str], Path]) -> int:
+Readers = Callable[["Trainer"], Sequence[Callable[["Event"], None]]]
+"""Give those who hear the events of a trainer beside the log and the console."""
+
+
+def work(path: Path, resolve: Callable[[str], Path], readers: Readers = lambda trainer: ()) -> int:
     """Train the run in `path` to its end, or go on where it stopped; give the exit code."""
     folder = RunFolder(path)
+    begun = folder.config.exists()
     try:
-        ended = _train(folder, resolve)
+        ended = _train(folder, resolve, readers)
     except TriptychError as error:
         print(error, file=sys.stderr, flush=True)
-        _note_failure(folder, str(error))
+        if error.code != "in_use":  # another worker is at it, and its run is well
+            _note(folder, error, begun=begun)
         return error.exit_code
     except Exception:  # boundary: run worker
         traceback.print_exc()
-        _note_failure(folder, traceback.format_exc().strip().splitlines()[-1])
+        last_line = traceback.format_exc().strip().splitlines()[-1]
+        folder.update_record(state="failed", state_message=last_line)
         return 1
     return 0 if ended in ("finished", "stopped") else 1
 
 
-def _train(folder: RunFolder, resolve: Callable[[str], Path]) -> str:
+def _train(folder: RunFolder, resolve: Callable[[str], Path], readers: Readers) -> str:
     from triptych.lm.train.console import Console
     from triptych.lm.train.follow import follow
     from triptych.lm.train.trainer import Trainer
@@ -49,7 +60,7 @@ def _train(folder: RunFolder, resolve: Callable[[str], Path]) -> str:
             resolve=resolve,
             parent=request.get("parent"),
         )
-    return follow(trainer, [Console()])
+    return follow(trainer, [Console(), *readers(trainer)])
 
 
 def _request(folder: RunFolder) -> dict[str, Any]:
@@ -62,5 +73,9 @@ def _request(folder: RunFolder) -> dict[str, Any]:
     return request
 
 
-def _note_failure(folder: RunFolder, message: str) -> None:
-    folder.update_record(state="failed", state_message=message)
+def _note(folder: RunFolder, error: TriptychError, *, begun: bool) -> None:
+    """Say why the run is over; it rests instead where nothing but the machine is in its way."""
+    failed = folder.record.exists() and folder.read_record().get("state") == "failed"
+    rests = error.code == "disk_full" or (begun and not failed)
+    with suppress(StorageError):  # on a full disk not even this can be written
+        folder.update_record(state="stopped" if rests else "failed", state_message=str(error))

@@ -102,7 +102,9 @@ class Trainer:
             yield from self._after_step(step, scheduled)
             yield from self._loop(step)
         except TriptychError as error:
-            yield self._state("failed", self._step, error.message)
+            # What a full disk cut off goes on from its last checkpoint as soon as there is room.
+            state: RunState = "stopped" if error.code == "disk_full" else "failed"
+            yield self._state(state, self._step, error.message)
             raise
 
     def _set_up(self) -> Setup:
