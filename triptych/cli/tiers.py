@@ -6,7 +6,8 @@
 
 Works on the embedded hub and, unchanged, on huggingface.co. The Spaces are private unless
 --public is given; setting up again changes only what differs. The gateway's configuration is
-written to TRIPTYCH_HOME/gateway.toml and holds no secret: the hub token stays in HF_TOKEN.
+written to TRIPTYCH_HOME/gateway.toml and holds no secret: the hub token stays in HF_TOKEN. What
+was deployed enters the gateway's registry once the Space itself answers with it.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
+    from functools import partial
+
+    from triptych.cli.deployed import write_down
     from triptych.config import environment
     from triptych.durable import write_atomic
     from triptych.hub.deployments import Deployer, app_files
@@ -71,7 +75,7 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
 
     app = args.app or _tier_app()
     token = environment.secret("HF_TOKEN")
-    done = {}
+    done, hardware = {}, {}
     for tier, space_id in names.items():
         space = Repo.parse(space_id, "space")
         model = getattr(args, tier, None) or args.model
@@ -79,9 +83,13 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
         put_files(hub, space, app_files(app), "Set up the tier", private=not args.public)
         if token is not None and "HF_TOKEN" not in hub.secrets(space):
             hub.set_secret(space, "HF_TOKEN", token)
-        done[tier] = Deployer(hub).deploy(model, space).record()
+        deployer = Deployer(hub, on_state=partial(write_down, hub, tier))
+        deployment = deployer.deploy(model, space)
+        write_down(hub, tier, deployment)
+        done[tier] = deployment.record()
+        hardware[tier] = hub.space(space).hardware or ""
     path = environment.home() / "gateway.toml"
-    write_atomic(path, gateway_config(names, private=not args.public))
+    write_atomic(path, gateway_config(names, hardware, private=not args.public))
     if args.json:
         print(json.dumps({"config": str(path), "tiers": done}))
     else:
@@ -89,7 +97,7 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
     return 0
 
 
-def gateway_config(names: dict[str, str], *, private: bool) -> str:
+def gateway_config(names: dict[str, str], hardware: dict[str, str], *, private: bool) -> str:
     """Write the gateway's configuration for three Spaces."""
     lines = ["# Written by `triptych tiers setup`.", "[gateway]"]
     for tier, space_id in names.items():
@@ -102,6 +110,8 @@ def gateway_config(names: dict[str, str], *, private: bool) -> str:
         ]
         if private:
             lines.append('key_name = "HF_TOKEN"')
+        if hardware.get(tier):
+            lines.append(f'hardware = "{hardware[tier]}"')
     return "\n".join([*lines, ""])
 
 

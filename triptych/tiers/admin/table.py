@@ -9,6 +9,7 @@ from pydantic import ConfigDict
 from triptych.tiers.admin import (
     accounts,
     budgets,
+    deployments,
     feedback,
     flags,
     generation,
@@ -60,4 +61,5 @@ TABLE: tuple[Route, ...] = (
     *budgets.routes.table,
     *secrets.routes.table,
     *privacy.routes.table,
+    *deployments.routes.table,
 )
