@@ -46,28 +46,23 @@ def test_a_second_worker_is_refused_a_still_one_noticed_and_lost_text_waited_for
     with RunSupervisor(store, QUIET) as supervisor:
         drive(supervisor, lambda: store.get(run_id).step > 20)
         run = store.get(run_id)
-        command = [sys.executable, "-m", "triptych", "runs", "work", str(run.path)]
-        second = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert second.returncode == 1 and "in use by process" in second.stderr
-        assert store.get(run_id).state in ("running", "succeeded")
-
         assert run.child is not None
         os.kill(run.child.pid, signal.SIGSTOP)
-        time.sleep(0.6)
-        assert is_stalled(store.get(run_id), 0.5) and not is_stalled(store.get(run_id), 60.0)
+        assert work(run.path, Path) == 1, "somebody else is at it"
+        time.sleep(0.3)
+        assert store.get(run_id).state == "running", "and the record says nothing of it"
+        assert is_stalled(store.get(run_id), 0.2) and not is_stalled(store.get(run_id), 60.0)
         os.kill(run.child.pid, signal.SIGCONT)
 
         control.pause(store, run_id)
         text.rename(tmp_path / "elsewhere")
         drive(supervisor, lambda: store.get(run_id).state == "paused")
-        control.resume(store, run_id)
-        drive(supervisor, lambda: store.get(run_id).worker["ticket"] == 2)
-        drive(supervisor, lambda: store.get(run_id).state == "paused")
-        assert str(text) in store.get(run_id).message, "it says what is missing, and rests"
-
-        (tmp_path / "elsewhere").rename(text)
-        control.resume(store, run_id)
-        drive(supervisor, lambda: store.get(run_id).state == "succeeded")
+    assert work(run.path, Path) == 1
+    assert store.get(run_id).state == "paused"
+    assert str(text) in store.get(run_id).message, "it says what is missing, and rests"
+    (tmp_path / "elsewhere").rename(text)
+    assert work(run.path, Path) == 0
+    assert store.get(run_id).state == "succeeded"
     assert said(store.get(run_id)) == said(expected)
     assert kept(store.get(run_id)) == kept(expected)
 

@@ -153,7 +153,7 @@ def test_a_storm_over_jobs_and_their_hub_changes_nothing(
     config = RunsConfig(resume_interrupted=False, grace_s=20.0)
     storm = Storm(store, config, seed=12, acts=acts)
     assert storm.weather([run_id], 20) == 20, "the run was over too soon"
-    storm.calm_down([run_id], seconds=900)
+    storm.calm_down([run_id], seconds=3600)
     storm.supervisor.close()
     assert said(store.get(run_id)) == said(expected), storm.done
     assert kept(store.get(run_id)) == kept(expected), storm.done

@@ -13,14 +13,16 @@ from pathlib import Path
 import pytest
 
 from triptych.config.runs import RunsConfig
-from triptych.durable import sha256_file
 from triptych.errors import RunError, StorageError
 from triptych.lm.runs import control
 from triptych.lm.runs.metrics import downsample
 from triptych.lm.runs.rights import check_quota
 from triptych.lm.runs.states import LIVE
-from triptych.lm.runs.store import RunStore
+from triptych.lm.runs.store import Run, RunStore, write_worker
 from triptych.lm.runs.supervisor import RunSupervisor
+from triptych.lm.runs.worker import work
+
+from .storm import kept, said
 
 
 def until(condition: Callable[[], object], seconds: float = 90.0) -> None:
@@ -44,22 +46,22 @@ def kill(store: RunStore, run_id: str) -> None:
     os.kill(child.pid, signal.SIGKILL)
 
 
-def weights(store: RunStore, run_id: str) -> str:
-    run = store.get(run_id)
-    return sha256_file(control.checkpoint_folder(run) / "model.safetensors")
-
-
-def test_a_killed_run_is_resumed_by_policy_and_ends_bit_identical_to_an_undisturbed_one(
-    store: RunStore, request_for
+def test_a_worker_outlives_its_supervisor_and_one_that_is_killed_is_resumed_to_the_bit(
+    store: RunStore, request_for, calm: Callable[..., Run]
 ) -> None:
-    calm, stormy = store.create(request_for(60)), store.create(request_for(60))
-    with RunSupervisor(store, RunsConfig(devices=("cpu", "cpu:1"))) as supervisor:
-        drive(supervisor, lambda: store.get(stormy.run_id).step > 5)
-        kill(store, stormy.run_id)
-        drive(supervisor, lambda: all(run.state == "succeeded" for run in store.list()))
-    assert store.get(stormy.run_id).worker["ticket"] == 2
-    assert store.get(calm.run_id).worker["ticket"] == 1
-    assert weights(store, calm.run_id) == weights(store, stormy.run_id)
+    expected = calm(400, "train.checkpoint_every=20")
+    run_id = store.create(request_for(400, "train.checkpoint_every=20")).run_id
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        drive(supervisor, lambda: store.get(run_id).state == "running")
+    assert store.get(run_id).state == "running", "nobody looks after it, and it trains"
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        supervisor.tick()
+        assert store.get(run_id).worker["ticket"] == 1, "it was not started a second time"
+        kill(store, run_id)
+        drive(supervisor, lambda: store.get(run_id).state == "succeeded")
+    assert store.get(run_id).worker["ticket"] == 2, "resumed by policy"
+    assert said(store.get(run_id)) == said(expected)
+    assert kept(store.get(run_id)) == kept(expected)
 
 
 @pytest.mark.prove
@@ -82,19 +84,7 @@ def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
         control.resume(store, stormy.run_id)
         drive(supervisor, lambda: store.get(stormy.run_id).state == "succeeded")
         drive(supervisor, lambda: store.get(calm.run_id).state == "succeeded")
-    assert weights(store, calm.run_id) == weights(store, stormy.run_id)
-
-
-def test_a_worker_outlives_its_supervisor_and_the_next_one_finds_it(
-    store: RunStore, request_for
-) -> None:
-    run = store.create(request_for(150))
-    with RunSupervisor(store, RunsConfig()) as supervisor:
-        drive(supervisor, lambda: store.get(run.run_id).state == "running")
-    assert store.get(run.run_id).state == "running"
-    with RunSupervisor(store, RunsConfig()) as supervisor:
-        drive(supervisor, lambda: store.get(run.run_id).state == "succeeded")
-    assert store.get(run.run_id).worker["ticket"] == 1, "it was never started a second time"
+    assert kept(store.get(calm.run_id)) == kept(store.get(stormy.run_id))
 
 
 def test_two_supervisors_never_share_one_store(store: RunStore) -> None:
@@ -104,8 +94,9 @@ def test_two_supervisors_never_share_one_store(store: RunStore) -> None:
 
 def test_a_run_that_cannot_start_fails_with_its_reason(store: RunStore, request_for) -> None:
     run = store.create(request_for(10, "train.data=/nowhere/at/all"))
-    with RunSupervisor(store, RunsConfig()) as supervisor:
-        drive(supervisor, lambda: store.get(run.run_id).state == "failed")
+    write_worker(run.path, {"ticket": 1})
+    assert work(run.path, Path) == 1
+    assert store.get(run.run_id).state == "failed"
     assert "/nowhere/at/all" in store.get(run.run_id).message
     with pytest.raises(RunError, match="failed; it cannot be resumed") as caught:
         control.resume(store, run.run_id)
@@ -144,18 +135,16 @@ def test_a_device_trains_one_run_at_a_time_and_users_take_turns(
 
 
 def test_a_branch_starts_from_a_checkpoint_and_remembers_its_parent(
-    store: RunStore, request_for
+    calm: Callable[..., Run],
 ) -> None:
-    parent = store.create(request_for(10))
-    with RunSupervisor(store, RunsConfig()) as supervisor:
-        drive(supervisor, lambda: store.get(parent.run_id).state == "succeeded")
-        child = control.branch(store, parent.run_id, ["train.steps=6", "train.seed=9"])
-        drive(supervisor, lambda: store.get(child.run_id).state == "succeeded")
-    ended = store.get(parent.run_id)
-    assert (ended.step, ended.steps) == (10, 10)
+    parent = calm(10)
+    store = RunStore(parent.path.parent)
+    child = control.branch(store, parent.run_id, ["train.steps=6", "train.seed=9"])
+    assert work(child.path, Path) == 0
+    assert (parent.step, parent.steps) == (10, 10)
     branched = store.get(child.run_id)
     assert branched.record["parent"] == {"run_id": parent.run_id, "checkpoint": "step-00000010"}
-    assert branched.steps == 6
+    assert (branched.state, branched.steps) == ("succeeded", 6)
 
 
 def test_a_queued_run_can_be_cancelled_and_deleted(store: RunStore, request_for) -> None:
