@@ -197,7 +197,7 @@ def _recipe(
     alone = replace(recipe, batch_size=max(1, recipe.batch_size // world.size))
     learner = Learner(deepcopy(model), corpus.train, train, alone, World())
     learner.step(0)
-    step_s = min(probe.seconds(lambda: learner.step(1), recipe.device) for _ in range(3))
+    step_s = min(probe.seconds(lambda: learner.step(1), recipe.device) for _ in range(6))
     choice = replace(choice, tok_per_s=recipe.batch_tokens / step_s)
     return derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
 
