@@ -90,6 +90,20 @@ def test_wrong_settings_are_refused_with_the_nearest_name(store: RunStore) -> No
     assert store.list() == []
 
 
+def test_only_the_owner_of_the_place_trains_with_its_token(store: RunStore, request_for) -> None:
+    client = TestClient(app_of(store))
+    body = {"settings": ["train.steps=5"], "backend": "jobs"}
+    refused = client.post("/runs", json=body, headers={"x-user": "ann"})
+    assert refused.status_code == 422 and "only the owner" in refused.json()["error"]["message"]
+    assert client.post("/runs", json={**body, "backend": "moon"}).status_code == 422
+    assert store.list() == []
+    smuggled = store.create(request_for(5, user="ann", backend="jobs"))
+    with RunSupervisor(store, RunsConfig()) as supervisor:
+        supervisor.tick()
+    assert store.get(smuggled.run_id).state == "failed"
+    assert not (smuggled.path / "worker.log").exists(), "nothing was started"
+
+
 def test_events_stream_to_the_end_and_a_reader_that_returns_misses_nothing(
     store: RunStore, request_for
 ) -> None:

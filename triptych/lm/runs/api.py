@@ -24,7 +24,7 @@ from triptych.lm.runs import control, store
 from triptych.lm.runs.comparison import compare
 from triptych.lm.runs.metrics import MAX_POINTS, series
 from triptych.lm.runs.reproduce import config_toml
-from triptych.lm.runs.rights import check_request
+from triptych.lm.runs.rights import check_backend, check_request
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import is_stalled
@@ -73,6 +73,7 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
         resolved = load_config(None, settings)
         check_request(runs, config, resolved, user)
         where = backend or config.backend
+        check_backend(where, user)
         request = store.Request.of(resolved, user=user, name=name, key=key, backend=where)
         return _shown(await asyncio.to_thread(runs.create, request), config)
 

@@ -52,6 +52,19 @@ def check_request(store: RunStore, limits: RunsConfig, config: Config, user: str
         )
 
 
+def check_backend(backend: str, user: str) -> None:
+    """Refuse a place that acts with the token of whoever owns this machine.
+
+    Raises: RunError.
+    """
+    if backend == "jobs" and user != LOCAL:
+        raise RunError(
+            "only the owner of this place may train in jobs of the hub",
+            hint="leave the back end out; the run trains here",
+            code="not_yours",
+        )
+
+
 def without_tokens() -> dict[str, str]:
     """Return the environment without anything that opens a door, for a stranger's processes."""
     kept = {
@@ -83,10 +96,11 @@ def check_quota(store: RunStore, config: RunsConfig, user: str, steps: int | Non
             code="quota",
         )
     if config.max_disk_bytes is not None:
-        used_bytes = sum(_size_bytes(run.path) for run in runs)
+        places = [corpora_of(store, user), *(run.path for run in runs)]
+        used_bytes = sum(map(_size_bytes, places))
         if used_bytes > config.max_disk_bytes:
             raise RunError(
-                f"{user}'s runs take {used_bytes / 1e9:.2f} GB, "
+                f"{user}'s runs and corpora take {used_bytes / 1e9:.2f} GB, "
                 f"{config.max_disk_bytes / 1e9:.2f} GB are allowed",
                 hint="delete a run you no longer need",
                 code="quota",

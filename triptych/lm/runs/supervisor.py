@@ -19,7 +19,7 @@ from triptych.config.runs import RunsConfig
 from triptych.durable import FolderLock
 from triptych.errors import ProcessError, RunError, StorageError
 from triptych.lm.runs import control
-from triptych.lm.runs.rights import LOCAL, without_tokens
+from triptych.lm.runs.rights import LOCAL, check_backend, without_tokens
 from triptych.lm.runs.states import ENDED, LIVE, RESUMABLE
 from triptych.lm.runs.store import Run, RunStore, write_worker
 from triptych.lm.train.folder import RunFolder
@@ -185,6 +185,7 @@ class RunSupervisor:
         try:
             if launcher is None:
                 raise RunError(f"no back end {run.request['backend']!r}")
+            check_backend(run.request.get("backend", "local"), run.user)
             command = Command(
                 run.run_id,
                 launcher(run, device),
