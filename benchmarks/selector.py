@@ -1,9 +1,9 @@
 """Train the tier classifier and judge it on sources it never saw.
 
 Needs the real text beside the checkout (`../shared/data`). `--write` replaces the weights that
-ship with the package. Claims: macro-F1 at least 0.90, calibration error at most 0.05, flip rate
-under typos at most 5 %, a decision under 1 ms at p99, better than the majority class and than
-keyword rules.
+ship with the package (those of seed 1) and adds to the results. Claims: macro-F1 at least 0.90,
+calibration error at most 0.05, flip rate under typos at most 5 %, a decision under 1 ms at p99,
+better than the majority class and than keyword rules.
 
 Where the labels come from: `base` are CLINC-150 requests to an assistant and general questions
 about the same topics; `company` are the questions that organisations' handbooks ask or answer,
@@ -19,10 +19,12 @@ import json
 import random
 import re
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from report import environment, write_results
+from report import RESULTS, environment, write_results
 
 from triptych.tiers.classifier import BUCKETS, MODEL_FILE, NgramClassifier, features, pack
 
@@ -32,8 +34,8 @@ DATA = ROOT.parent / "shared" / "data"
 TEST_ORGANISATIONS = ("18f", "giantswarm", "civicactions", "home-office")
 # CLINC intents that an employer's own model would answer: neither base nor fair
 LEFT_OUT = ("pto_balance", "pto_request", "pto_request_status", "pto_used", "payday")
-APART_ORGANISATIONS = ("microsoft-playbook", "defra", "cfpb")
-FIT, APART, TEST = 8000, 1000, 400  # prompts per label
+FOLDS = 4
+FIT, APART, TEST = 8000, 500, 400  # prompts per label
 THRESHOLD = 0.6
 
 OURS = (
@@ -106,6 +108,8 @@ BASE_TEST = (
     "how would you say {h} in german", "give an example of {h}", "teach me {h}",
     "fix the grammar of this sentence: {h}", "what is the difference between {h} and its opposite",
 )  # fmt: skip
+TRAIN = {"base": BASE_TRAIN, "company": COMPANY_TRAIN, "abstraction": ABSTRACTION_TRAIN}
+HELD_OUT = {"base": BASE_TEST, "company": COMPANY_TEST, "abstraction": ABSTRACTION_TEST}
 # A member's question speaks of the asker or of the organisation; the rest could be anybody's.
 MEMBER = re.compile(
     r"\b(I|my|me|we|our|us|team\w*|employee\w*|manager\w*|office|polic\w+|staff|project\w*|client\w*"
@@ -184,38 +188,42 @@ def typos(text: str, dice: random.Random, amount: int = 1) -> str:
 
 
 Rows = list[tuple[str, int]]
+Wordings = dict[str, tuple[str, ...]]
 
 
-def data(seed: int) -> tuple[Rows, Rows, Rows]:
-    """Build rows for fitting, calibrating and testing, whose sources do not meet."""
-    dice = random.Random(seed)
-    questions, headings = handbooks()
-    clinc = json.loads((DATA / "intents.json").read_text())
-    intents = sorted({label for _, label in clinc["train"]} - set(LEFT_OUT))
-    dice.shuffle(intents)
-    third, fifth = len(intents) // 3, len(intents) // 5
-    test_intents, apart_intents = intents[:third], intents[third : third + fifth]
-    rest = [org for org in headings if org not in (*TEST_ORGANISATIONS, *APART_ORGANISATIONS)]
-    templates = {"base": BASE_TRAIN, "company": COMPANY_TRAIN, "abstraction": ABSTRACTION_TRAIN}
-    apart = {name: part[::5] for name, part in templates.items()}
-    fit = {name: tuple(x for x in part if x not in apart[name]) for name, part in templates.items()}
-    test = {"base": BASE_TEST, "company": COMPANY_TEST, "abstraction": ABSTRACTION_TEST}
-    plans = (
-        (rest, fit, clinc["train"] + clinc["oos_train"], {*intents[third + fifth :], "oos"}, FIT),
-        (APART_ORGANISATIONS, apart, clinc["val"], set(apart_intents), APART),
-        (TEST_ORGANISATIONS, test, clinc["test"] + clinc["oos_test"], {*test_intents, "oos"}, TEST),
-    )
-    sets: list[Rows] = []
-    for orgs, wordings, requests, allowed, amount in plans:
-        topics = [h for org in orgs for h in headings[org]]
-        asked = [q for org in orgs for q in questions[org]]
+class Sources:
+    """The real text, split so that what is held out has no sibling in what is fitted."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.questions, self.headings = handbooks()
+        clinc = json.loads((DATA / "intents.json").read_text())
+        intents = sorted({label for _, label in clinc["train"]} - set(LEFT_OUT))
+        self.dice.shuffle(intents)
+        third = len(intents) // 3
+        self.test_intents, self.intents = intents[:third], intents[third:]
+        self.fitted = clinc["train"] + clinc["oos_train"]
+        self.tested = clinc["test"] + clinc["oos_test"]
+        self.organisations = [org for org in self.headings if org not in TEST_ORGANISATIONS]
+        self.dice.shuffle(self.organisations)
+
+    def rows(
+        self, organisations: list[str], wordings: Wordings, requests: list[list[str]],
+        intents: list[str], amount: int,
+    ) -> Rows:  # fmt: skip
+        """Make `amount` rows of each label from some of the sources."""
+        dice = self.dice
+        topics = [h for org in organisations for h in self.headings[org]]
+        asked = [q for org in organisations for q in self.questions[org]]
+        allowed = {*intents, "oos"}
         wanted = [text for text, label in requests if label in allowed]
         base = dice.sample(wanted, min(len(wanted), amount * 3 // 4))
         base += fill(wordings["base"], topics, amount - len(base), dice)
+        half = amount // 2
         company = (
-            dice.choices(asked, k=amount // 2)
+            dice.choices(asked, k=half)
             if amount == FIT
-            else dice.sample(asked, min(len(asked), amount // 2))
+            else dice.sample(asked, min(len(asked), half))
         )
         company += fill(wordings["company"], topics, amount - len(company), dice)
         abstraction = fill(wordings["abstraction"], topics, amount, dice)
@@ -225,8 +233,35 @@ def data(seed: int) -> tuple[Rows, Rows, Rows]:
             for text in texts
         ]
         dice.shuffle(rows)
-        sets.append(rows)
-    return sets[0], sets[1], sets[2]
+        return rows
+
+    def train(self) -> Rows:
+        """Make the rows the shipped weights are fitted on."""
+        return self.rows(self.organisations, TRAIN, self.fitted, self.intents, FIT)
+
+    def test(self) -> Rows:
+        """Make the rows that judge: organisations, intents and wordings of their own."""
+        return self.rows(list(TEST_ORGANISATIONS), HELD_OUT, self.tested, self.test_intents, TEST)
+
+    def folds(self) -> Iterator[tuple[Rows, Rows]]:
+        """Yield rows for fitting and rows apart from them: each source is apart once."""
+        for fold in range(FOLDS):
+            parts = [
+                {name: pick(texts, fold, apart) for name, texts in TRAIN.items()}
+                for apart in (False, True)
+            ]
+            yield tuple(  # type: ignore[misc]
+                self.rows(
+                    pick(self.organisations, fold, apart), parts[apart], self.fitted,
+                    pick(self.intents, fold, apart), APART if apart else FIT,
+                )
+                for apart in (False, True)
+            )  # fmt: skip
+
+
+def pick(things: Sequence[Any], fold: int, apart: bool) -> Any:
+    """Take the things of one fold, or all others."""
+    return type(things)(x for n, x in enumerate(things) if (n % FOLDS == fold) == apart)
 
 
 def matrix(texts: list[str]) -> list[np.ndarray]:
@@ -269,19 +304,30 @@ def train(rows: list[tuple[str, int]], seed: int, epochs: int = 8, decay: float 
     return weights, bias
 
 
-def calibrate(weights, bias, rows) -> float:
-    """Find the temperature with the best likelihood on rows from other sources."""
-    grams = matrix([text for text, _ in rows])
-    labels = np.array([label for _, label in rows])
-    scores = np.stack([bias + weights[:, g].sum(1) / np.sqrt(len(g)) for g in grams])
+def scores(weights, bias, texts: list[str]) -> np.ndarray:
+    return np.stack([bias + weights[:, g].sum(1) / np.sqrt(len(g)) for g in matrix(texts)])
+
+
+def calibrate(seed: int, sources: Sources) -> float:
+    """Find the temperature with the best likelihood on sources that each fold never saw.
+
+    One held-out group is easier or harder than the rest by accident; over all of them this
+    evens out.
+    """
+    found, labels = [], []
+    for fitting, apart in sources.folds():
+        weights, bias = train(fitting, seed)
+        found.append(scores(weights, bias, [text for text, _ in apart]))
+        labels += [label for _, label in apart]
+    pooled, truth = np.concatenate(found), np.array(labels)
 
     def loss(temperature: float) -> float:
-        s = scores / temperature
+        s = pooled / temperature
         s = s - s.max(1, keepdims=True)
         log = s - np.log(np.exp(s).sum(1, keepdims=True))
-        return float(-log[np.arange(len(labels)), labels].mean())
+        return float(-log[np.arange(len(truth)), truth].mean())
 
-    return float(min(np.arange(0.3, 6.0, 0.05), key=loss))
+    return float(min(np.arange(0.2, 6.0, 0.05), key=loss))
 
 
 def macro_f1(truth: list[int], guess: list[int]) -> float:
@@ -381,35 +427,56 @@ def build(seed: int) -> tuple[dict[str, object], dict[str, object]]:
 
     Returns: the file's content and the figures.
     """
-    # The temperature is found on sources that fitting never saw; the test's sources stay unseen.
-    fitting, apart, test = data(seed)
-    temperature = calibrate(*train(fitting, seed), apart)
-    weights, bias = train([*fitting, *apart], seed)
+    sources = Sources(seed)
+    test = sources.test()
+    temperature = calibrate(seed, sources)
+    fitting = sources.train()
+    weights, bias = train(fitting, seed)
     packed = pack(
         weights.tolist(),
         bias.tolist(),
         LABELS,
         temperature=temperature,
         threshold=THRESHOLD,
-        about={"trained_on": len(fitting) + len(apart), "seed": seed},
+        about={"trained_on": len(fitting), "seed": seed},
     )
-    return packed, judge(NgramClassifier(packed), test, seed)
+    return packed, {"temperature": round(temperature, 2)} | judge(
+        NgramClassifier(packed), test, seed
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", action="store_true", help="replace the weights that ship")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5, 6])
     args = parser.parse_args()
-    found: dict[str, dict[str, object]] = {}
-    shipped: dict[str, object] = {}
+    path = RESULTS / "selector.json"
+    kept = json.loads(path.read_text()) if args.write and path.exists() else {}
+    found: dict[str, Any] = {k: v for k, v in kept.items() if k.startswith("seed ")}
     for seed in args.seeds:
-        packed, found[f"seed {seed}"] = build(seed)
-        shipped = shipped or packed
-        print(json.dumps({seed: found[f"seed {seed}"]}, indent=2))
-    if args.write:
-        MODEL_FILE.write_text(json.dumps(shipped) + "\n")
-        write_results("selector", {"environment": environment(), **found})
+        packed, figures = build(seed)
+        found[f"seed {seed}"] = figures
+        print(json.dumps({seed: figures}, indent=2), flush=True)
+        if args.write:
+            if seed == 1:
+                MODEL_FILE.write_text(json.dumps(packed) + "\n")
+            ordered = {name: found[name] for name in sorted(found)}
+            write_results("selector", {"environment": environment(), **worst(found), **ordered})
+
+
+def worst(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Set each claim beside the worst figure of all seeds."""
+    each = list(found.values())
+    return {
+        "worst of all seeds": {
+            "seeds": len(each),
+            "macro_f1": min(f["macro_f1"] for f in each),
+            "calibration_error": max(f["calibration_error"] for f in each),
+            "flip_rate_one_typo": max(f["flip_rate_one_typo"] for f in each),
+            "gain_over_keywords": min(f["gain_over_keywords_95"][0] for f in each),
+            "decision_p99_us": max(f["decision_p99_us"] for f in each),
+        }
+    }
 
 
 if __name__ == "__main__":

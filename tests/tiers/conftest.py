@@ -16,6 +16,7 @@ import pytest
 import uvicorn
 from aiohttp import web
 from openai import AsyncOpenAI
+from people import People
 from sqlalchemy import select
 
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
@@ -285,3 +286,12 @@ def openai_and_space() -> Iterator[Callable[[FakeUpstream, FakeUpstream], dict[s
         }
 
     yield declare
+
+
+@pytest.fixture
+async def people(workshop) -> People:
+    gateway = await workshop.gateway(
+        {"script": UpstreamConfig("scripted", "", {"base": "echo", "company": "say-company"})}
+    )
+    await gateway.set(provider__scripted=True, real_ai_only=False, tier__company=True)
+    return await People(gateway).settle()

@@ -10,68 +10,14 @@ import aiohttp
 import orjson
 import pytest
 from jsonschema import Draft202012Validator
+from people import People
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.store import accounts
+from triptych.tiers.store import consents
 
 KEYS = ("none", "bad", "revoked", "expired", "user", "company_admin", "admin")
 RANK = {"user": 0, "company_admin": 1, "admin": 2}
-
-
-class People:
-    """A gateway with two companies and a key of every kind."""
-
-    def __init__(self, gateway: Any) -> None:
-        self.gateway = gateway
-        self.keys: dict[str, str] = {"none": "", "bad": "tri_nobody"}
-
-    async def settle(self) -> People:
-        database = self.gateway.database
-        for company in ("acme", "globex"):
-            await accounts.create_company(database, company, company.title(), actor="t")
-        for user, company in (("ann", "acme"), ("gus", "globex")):
-            await accounts.create_user(database, user, companies=[company], actor="t")
-        for name, kind, role, user, company, expires in (
-            ("user", "user", "user", "ann", None, None),
-            ("company_admin", "service", "company_admin", None, "acme", None),
-            ("admin", "service", "admin", None, None, None),
-            ("expired", "service", "admin", None, None, 1.0),
-            ("revoked", "service", "admin", None, None, None),
-            ("foreign", "user", "user", "gus", None, None),
-            ("service", "service", "user", None, "acme", None),
-        ):
-            self.keys[name] = await accounts.create_key(
-                database, name=name, kind=kind, role=role, user_id=user, company_id=company,
-                expires_at=expires, actor="t",
-            )  # fmt: skip
-        rows = await accounts.list_keys(database)
-        revoked = next(row["key_id"] for row in rows if row["name"] == "revoked")
-        await accounts.revoke_key(database, revoked, actor="t")
-        await self.gateway.runtime.refresh()
-        return self
-
-    async def call(
-        self, who: str, method: str, path: str, body: Any = None, **headers: str
-    ) -> tuple[int, Any]:
-        sent = {k.replace("_", "-"): v for k, v in headers.items()}
-        if who != "none":
-            sent["authorization"] = f"Bearer {self.keys[who]}"
-        async with (
-            aiohttp.ClientSession() as session,
-            session.request(method, self.gateway.url + path, json=body, headers=sent) as response,
-        ):
-            raw = await response.read()
-            return response.status, orjson.loads(raw) if raw[:1] in b"{[" and raw else raw
-
-
-@pytest.fixture
-async def people(workshop) -> People:
-    gateway = await workshop.gateway(
-        {"script": UpstreamConfig("scripted", "", {"base": "echo", "company": "say-company"})}
-    )
-    await gateway.set(provider__scripted=True, real_ai_only=False, tier__company=True)
-    return await People(gateway).settle()
 
 
 async def test_i1_every_route_answers_only_to_the_role_it_names(people) -> None:
@@ -294,6 +240,8 @@ async def test_g2_export_gives_pairs_with_provenance_and_only_what_was_consented
 
     async with gateway.database.write(company("acme")) as connection:
         await connection.execute(tables.contents.insert(), content)
+    await consents.set_consent(gateway.database, "improve", True, company_id="acme", actor="t")
+    await gateway.runtime.refresh()
     for request_id in (kept, bare):
         for body in (
             {"kind": "correction", "value": "right"},
@@ -311,6 +259,10 @@ async def test_g2_export_gives_pairs_with_provenance_and_only_what_was_consented
     assert example["provenance"]["request_id"] == kept
     assert example["provenance"]["revision"] == "scripted"
     assert example["provenance"]["consent"] == "improve:1"
+    await consents.set_consent(gateway.database, "improve", False, company_id="acme", actor="t")
+    await gateway.runtime.refresh()
+    status, raw = await people.call("company_admin", "GET", "/api/feedback/export")
+    assert (status, raw) == (200, b""), "withdrawn since: nothing is given out any more"
 
 
 # -- upstreams, prompts, models, generation ------------------------------------------------------
@@ -369,7 +321,7 @@ async def test_i3_an_upstream_entered_by_an_admin_serves_the_next_request_and_su
     "address",
     ["http://127.0.0.1/v1", "https://10.0.0.1/v1", "https://u:p@x.example/v1", "nonsense", ""],
 )
-async def test_an_address_that_reaches_inside_is_not_entered(people, address) -> None:
+async def test_c1_an_address_that_reaches_inside_is_not_entered(people, address) -> None:
     body = {"provider": "openai", "address": address}
     status, _ = await people.call("admin", "PUT", "/admin/upstreams/evil", body)
     assert status == 422
@@ -451,7 +403,7 @@ async def test_embeddings_are_passed_through(workshop) -> None:
 # -- keys over HTTP ------------------------------------------------------------------------------
 
 
-async def test_a_key_is_shown_once_revoked_within_a_second_and_never_widened(people) -> None:
+async def test_i1_a_key_is_shown_once_revoked_within_a_second_and_never_widened(people) -> None:
     status, made = await people.call(
         "company_admin", "POST", "/api/keys", {"name": "app", "role": "user"}
     )

@@ -370,7 +370,7 @@ CASES = [
     CASES,
     ids=[f"{r.fault}-{'stream' if s else 'whole'}".replace(" ", "_") for r, s in CASES],
 )
-async def test_a_fault_leads_to_what_the_table_says(workshop, row, stream) -> None:
+async def test_c4_a_fault_leads_to_what_the_table_says(workshop, row, stream) -> None:
     played = await play(workshop, row.stream if stream else row.whole, stream)
     mid_stream = row.mid_stream and stream
     code = (row.stream_code if stream else "") or row.code
@@ -401,7 +401,7 @@ async def test_a_fault_leads_to_what_the_table_says(workshop, row, stream) -> No
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("fault", "whole", "streamed"), HARMLESS, ids=[h[0] for h in HARMLESS])
-async def test_a_harmless_fault_is_repaired(workshop, fault, whole, streamed, stream) -> None:
+async def test_c3_a_harmless_fault_is_repaired(workshop, fault, whole, streamed, stream) -> None:
     steps = (streamed,) if stream else (http(200, whole),)
     seen = (await play(workshop, steps, stream))["none"]
     record = seen.record
@@ -422,7 +422,9 @@ async def test_a_harmless_fault_is_repaired(workshop, fault, whole, streamed, st
         ("TLS on a plain port", "https://127.0.0.1:{port}/v1", "upstream_unreachable"),
     ],
 )
-async def test_an_unreachable_upstream_is_retried_then_left(workshop, fault, address, code) -> None:
+async def test_c4_an_unreachable_upstream_is_left(
+    workshop, fault, address, code
+) -> None:
     plain = await workshop.upstream("never")
     port = plain.url.rsplit(":", 1)[1]
     gateway = await workshop.gateway(

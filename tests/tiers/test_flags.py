@@ -524,7 +524,7 @@ async def test_b8_reverting_under_a_newer_change_is_a_conflict(workshop) -> None
     assert gateway.runtime.flags.resolve("u")["cache"] is False
 
 
-async def test_the_audit_chain_shows_every_tampering(workshop) -> None:
+async def test_f7_the_audit_chain_shows_every_tampering(workshop) -> None:
     gateway = await workshop.gateway({})
     for n in range(6):
         await store.set_flag(gateway.database, "cache", bool(n % 2), actor=f"a{n}")

@@ -6,18 +6,13 @@ import asyncio
 import errno
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import orjson
 import pytest
+from gateway_process import Process, hammer
 from sqlalchemy import func, select
 
 from triptych.config.gateway import UpstreamConfig
@@ -262,6 +257,25 @@ async def test_f2_a_worker_that_starts_without_the_database_serves_with_the_last
     assert len(rows_found) == 2, "what it recorded was replayed by the next start"
 
 
+async def test_f2_a_record_that_the_database_refuses_holds_up_no_other(database, own_home) -> None:
+    recorder = Recorder(database, own_home / "spool")
+    for n in range(30):
+        recorder.spool.end(record(n))
+    recorder.spool.end(record(30, input_tokens=2**63, revision="r" * 500))
+    recorder.spool.end({**record(31), "outcome": None})
+    recorder.spool.end(record(32))
+    while await recorder.flush():
+        pass
+    found = {row["request_id"]: row for row in await rows(database)}
+    assert len(found) == 32
+    assert found["req_000030"]["input_tokens"] == 2**31 - 1
+    assert len(found["req_000030"]["revision"]) == 64
+    assert recorder.spool.lost == 1
+    (aside,) = (own_home / "spool" / "refused.jsonl").read_bytes().splitlines()
+    assert orjson.loads(aside)["request_id"] == "req_000031"
+    await recorder.close()
+
+
 async def test_f1_four_writers_on_one_database_agree_to_the_last_row(database, own_home) -> None:
     recorders = [Recorder(database, own_home / "spool", interval_s=0.01) for _ in range(4)]
     for recorder in recorders:
@@ -285,82 +299,6 @@ async def test_f1_four_writers_on_one_database_agree_to_the_last_row(database, o
 
 
 # -- killed for real -----------------------------------------------------------------------------
-
-CONFIG = """
-[gateway]
-port = 0
-limit_service = 100000000
-[gateway.upstreams.script]
-provider = "scripted"
-models = { base = "delay-2+echo" }
-"""
-
-
-class Process:
-    """`triptych gateway serve` as a process of its own."""
-
-    def __init__(self, home: Path, workers: int = 1) -> None:
-        self.home = home
-        config = home / "gateway.toml"
-        config.write_text(CONFIG.replace("port = 0", f"port = 0\nworkers = {workers}"))
-        self._environment = os.environ | {"TRIPTYCH_HOME": str(home)}
-        self._config = config
-
-    def run(self, *arguments: str) -> str:
-        command = [sys.executable, "-m", "triptych", "gateway", *arguments]
-        done = subprocess.run(
-            [*command, "--config", str(self._config)],
-            env=self._environment, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        return done.stdout
-
-    def start(self) -> None:
-        log = self.home / "serve.log"
-        with log.open("w") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "triptych", "gateway", "serve",
-                 "--config", str(self._config)],
-                env=self._environment, stderr=file,
-            )  # fmt: skip
-        for _ in range(1000):
-            time.sleep(0.02)
-            if found := re.search(r"gateway on (\S+)/v1", log.read_text()):
-                self.url = found[1]
-                try:
-                    urllib.request.urlopen(self.url + "/ready").close()
-                except OSError:
-                    continue
-                self.key = (self.home / "gateway" / "admin-key").read_text().strip()
-                return
-        raise AssertionError(f"the gateway did not get ready: {log.read_text()}")
-
-    def kill(self, number: int = signal.SIGKILL) -> None:
-        self.process.send_signal(number)
-        self.process.wait(30)
-
-
-async def hammer(process: Process, amount: int, seen: set[str], cut: set[str]) -> None:
-    """Ask until the process dies or enough was asked; remember every answer that came whole."""
-    left = [amount]
-    headers = {"authorization": f"Bearer {process.key}"}
-
-    async def work(session: aiohttp.ClientSession) -> None:
-        body = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}
-        while left[0] > 0:
-            left[0] -= 1
-            request_id = ""
-            try:
-                async with session.post(process.url + "/v1/chat/completions", json=body) as got:
-                    request_id = got.headers.get("x-request-id", "")
-                    if got.status == 200 and orjson.loads(await got.read())["choices"]:
-                        seen.add(request_id)
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                if request_id:
-                    cut.add(request_id)
-                return
-
-    async with aiohttp.ClientSession(headers=headers) as session:
-        await asyncio.gather(*(work(session) for _ in range(8)))
 
 
 async def kill_and_count(home: Path, rounds: int, amount: int, seed: int) -> None:

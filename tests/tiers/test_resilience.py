@@ -27,7 +27,7 @@ async def always(status: int, **headers: str):
     return answer
 
 
-async def test_attempts_of_retries_and_fallbacks_share_one_budget(workshop) -> None:
+async def test_c4_attempts_of_retries_and_fallbacks_share_one_budget(workshop) -> None:
     upstreams = [await workshop.upstream() for _ in range(4)]
     for upstream in upstreams:
         upstream.behaviour = await always(500)
@@ -40,7 +40,7 @@ async def test_attempts_of_retries_and_fallbacks_share_one_budget(workshop) -> N
     assert [u.calls for u in upstreams] == [2, 1, 0, 0]
 
 
-async def test_the_sdk_adds_no_attempts_to_ours(workshop) -> None:
+async def test_c4_the_sdk_adds_no_attempts_to_ours(workshop) -> None:
     upstream = await workshop.upstream()
     upstream.behaviour = await always(503)
     gateway = await workshop.gateway({"u": local(upstream)}, retries=1)
@@ -51,7 +51,7 @@ async def test_the_sdk_adds_no_attempts_to_ours(workshop) -> None:
     assert upstream.calls == 2
 
 
-async def test_a_short_retry_after_is_waited_for(workshop) -> None:
+async def test_c4_a_short_retry_after_is_waited_for(workshop) -> None:
     upstream = await workshop.upstream()
     asked: list[float] = []
 
@@ -68,7 +68,7 @@ async def test_a_short_retry_after_is_waited_for(workshop) -> None:
     assert asked[1] - asked[0] >= 0.3
 
 
-async def test_a_long_retry_after_is_passed_on_and_holds_the_breaker(workshop) -> None:
+async def test_c4_a_long_retry_after_is_passed_on_and_holds_the_breaker(workshop) -> None:
     upstream = await workshop.upstream()
     upstream.behaviour = await always(429, retry_after="77")
     gateway = await workshop.gateway({"u": local(upstream)})
@@ -80,7 +80,7 @@ async def test_a_long_retry_after_is_passed_on_and_holds_the_breaker(workshop) -
     assert upstream.calls == 1
 
 
-def test_a_breaker_opens_probes_once_and_closes() -> None:
+def test_c5_a_breaker_opens_probes_once_and_closes() -> None:
     now = [0.0]
     breaker = Breaker(failures=3, open_s=10, clock=lambda: now[0])
     for _ in range(3):
@@ -100,7 +100,7 @@ def test_a_breaker_opens_probes_once_and_closes() -> None:
     assert (breaker.state, breaker.allows()) == ("closed", True)
 
 
-async def test_an_open_breaker_lets_one_probe_through_to_200_callers(workshop) -> None:
+async def test_c5_an_open_breaker_lets_one_probe_through_to_200_callers(workshop) -> None:
     upstream = await workshop.upstream()
     upstream.behaviour = await always(500)
     gateway = await workshop.gateway(
@@ -131,7 +131,7 @@ async def test_an_open_breaker_lets_one_probe_through_to_200_callers(workshop) -
         assert set(await asyncio.gather(*(ask() for _ in range(50)))) == {200}
 
 
-async def test_a_callers_mistakes_never_open_the_breaker(workshop) -> None:
+async def test_c5_a_callers_mistakes_never_open_the_breaker(workshop) -> None:
     upstream = await workshop.upstream()
     upstream.behaviour = await always(400)
     gateway = await workshop.gateway({"u": local(upstream)}, breaker_failures=2)
@@ -142,7 +142,7 @@ async def test_a_callers_mistakes_never_open_the_breaker(workshop) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_closes_the_upstream_within_200_ms(workshop, stream) -> None:
+async def test_c7_a_client_that_leaves_closes_the_upstream_within_200_ms(workshop, stream) -> None:
     upstream = await workshop.upstream()
     left = asyncio.Event()
 
@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_closes_the_upstream_within_200_ms(workshop, 
     assert gateway.runtime.recorder.spool.in_flight == 0
 
 
-async def test_cancelled_streams_leave_no_task_and_no_socket(workshop) -> None:
+async def test_c7_cancelled_streams_leave_no_task_and_no_socket(workshop) -> None:
     upstream = await workshop.upstream()
 
     async def endless(request, body):

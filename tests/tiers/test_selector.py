@@ -73,7 +73,7 @@ def test_the_shipped_weights_keep_their_figures_on_sources_they_never_saw(
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "selector_benchmark", module)
     spec.loader.exec_module(module)
-    _, _, test = module.data(1)
+    test = module.Sources(1).test()
     found = module.judge(classifier, test, 1)
     assert found["test_prompts"] >= 600
     assert found["macro_f1"] >= 0.90

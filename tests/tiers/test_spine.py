@@ -80,7 +80,7 @@ async def test_every_request_has_its_row_and_every_attempt_its_own(workshop) -> 
     assert rows[2]["tokens_source"] == "estimated"
 
 
-async def test_a_flag_moves_traffic_between_openai_and_a_space_without_a_failed_request(
+async def test_b6_a_flag_moves_traffic_between_openai_and_a_space_without_a_failed_request(
     workshop, openai_and_space
 ) -> None:
     openai, space = await workshop.upstream("from openai"), await workshop.upstream("from space")
@@ -117,7 +117,7 @@ async def test_a_flag_moves_traffic_between_openai_and_a_space_without_a_failed_
     assert rows[-1]["provider"] == "hf_spaces"
 
 
-async def test_a_failing_provider_falls_back_and_says_so(workshop, openai_and_space) -> None:
+async def test_b3_a_failing_provider_falls_back_and_says_so(workshop, openai_and_space) -> None:
     openai, space = await workshop.upstream("from openai"), await workshop.upstream("never")
 
     async def broken(request, body):

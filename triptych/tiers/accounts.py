@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from triptych.errors import Forbidden, Unauthenticated
+from triptych.errors import Forbidden, Unauthenticated, UsageError
 
 Role = Literal["user", "company_admin", "admin"]
 Kind = Literal["service", "user", "anonymous"]
 KEY_PREFIX = "tri_"
+_FEWEST_CHARACTERS, _FEWEST_DIFFERENT = 24, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +77,22 @@ class Principal:
 ANONYMOUS = Principal("anonymous", "anonymous", "user", None, {})
 
 
-def new_key() -> tuple[str, str]:
-    """Make a key.
+def new_key() -> str:
+    """Make a key, to be shown once."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
 
-    Returns: the key, to be shown once, and the digest to be stored.
+
+def refuse_guessable(key: str) -> None:
+    """Accept a chosen key only when nobody could guess it.
+
+    Raises: UsageError that says what a good one looks like.
     """
-    key = KEY_PREFIX + secrets.token_urlsafe(32)
-    return key, digest(key)
+    if len(key) < _FEWEST_CHARACTERS or len(set(key)) < _FEWEST_DIFFERENT or " " in key:
+        raise UsageError(
+            "this admin key could be guessed" if key else "the admin key is empty",
+            hint=f"use at least {_FEWEST_CHARACTERS} random characters, or let the gateway make"
+            " one: unset TRIPTYCH_GATEWAY_ADMIN_KEY and delete gateway/admin-key",
+        )
 
 
 def digest(key: str) -> str:

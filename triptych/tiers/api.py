@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import orjson
 
-from triptych.errors import Forbidden, TierError, TooLarge
+from triptych.errors import Forbidden, InvalidQuery, TierError, TooLarge
 from triptych.tiers import bodies, telemetry
 from triptych.tiers.accounts import Principal
 from triptych.tiers.admin.routing import application
@@ -30,6 +30,7 @@ from triptych.wire import sse
 
 logger = logging.getLogger("triptych.gateway")
 
+T = TypeVar("T")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -40,6 +41,9 @@ _JSON = (b"content-type", b"application/json")
 _SSE: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
 _START = "http.response.start"
 _BODY = "http.response.body"
+_UNWATCHED_S = 0.03
+#: What an upstream calls its model may stand in a header, but write none.
+_PRINTABLE = bytes.maketrans(bytes((*range(32), 127)), b" " * 33)
 
 
 class Disconnected(Exception):
@@ -61,6 +65,12 @@ class Request:
     def header(self, name: bytes) -> str:
         """Return a header's text, empty when absent."""
         return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether there is no body, or one that says it is JSON."""
+        kind = self.headers.get(b"content-type", b"")
+        return self.scope["method"] == "GET" or kind.startswith(b"application/json")
 
     @property
     def address(self) -> str:
@@ -229,6 +239,9 @@ class Gateway:
 
     async def _admit(self, request: Request) -> Principal:
         principal = self.runtime.keys.authenticate(request.header(b"authorization"))
+        if principal.anonymous and not request.is_json:
+            # A form of any web page can be sent here from its visitor's machine; JSON cannot.
+            raise InvalidQuery("send content-type: application/json", status=415)
         await self.runtime.limiter.hit(principal, request.address)
         return principal
 
@@ -239,36 +252,69 @@ class Gateway:
         _read_headers(request, query, principal)
         exchange = request.exchange = self.service.begin(query, principal)
         if query.stream:
-            opened = await self._watched(request, self.service.open_stream(exchange))
-            frames = self.service.frames(exchange, opened)
-            try:
-                await self._watched(request, _forward(send, exchange, frames))
-            finally:
-                # A forwarder that was stopped before its first step closed nothing.
-                await frames.aclose()
-                await opened.rest.aclose()
+            await self._watched(request, self._stream(send, exchange))
             return
         completion = await self._watched(request, self.service.whole(exchange))
         await _send(send, 200, [_JSON, *_trace_headers(exchange)], body_bytes(completion))
 
-    async def _watched(self, request: Request, work: Awaitable[Any]) -> Any:
+    async def _stream(self, send: Send, exchange: Exchange) -> None:
+        opened = await self.service.open_stream(exchange)
+        frames = self.service.frames(exchange, opened)
+        try:
+            await _forward(send, exchange, frames)
+        finally:
+            # A forwarder that was stopped before its first step closed nothing.
+            await frames.aclose()
+            await opened.rest.aclose()
+
+    async def _watched(self, request: Request, work: Awaitable[T]) -> T:
         """Do the work, and stop it when the client goes away.
 
         Raises: Disconnected.
         """
-        task = asyncio.ensure_future(work)
-        watcher = asyncio.ensure_future(request.disconnected())
+        watch = Watch(request)
         try:
-            await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            raise Disconnected
+            return await work
+        except asyncio.CancelledError:
+            if watch.left:
+                raise Disconnected from None
+            raise
         finally:
-            watcher.cancel()
-            if not task.done():
-                task.cancel()
+            watch.end()
+
+
+class Watch:
+    """Look out for a client that goes away, and cancel the task that works for it.
+
+    Looking begins after a moment: most answers are there before, and need no task for it.
+    """
+
+    __slots__ = ("_looking", "_request", "_timer", "_worker", "left")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._worker = asyncio.current_task()
+        self._looking: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, self._begin)
+        self.left = False
+        """Whether the client went away."""
+
+    def _begin(self) -> None:
+        self._looking = asyncio.ensure_future(self._look())
+
+    async def _look(self) -> None:
+        await self._request.disconnected()
+        self.left = True
+        if self._worker is not None:
+            self._worker.cancel()
+
+    def end(self) -> None:
+        """Look no longer; a cancellation of ours is taken back."""
+        self._timer.cancel()
+        if self._looking is not None:
+            self._looking.cancel()
+        if self.left and self._worker is not None:
+            self._worker.uncancel()
 
 
 async def _forward(send: Send, exchange: Exchange, frames: AsyncGenerator[Frame]) -> None:
@@ -332,7 +378,7 @@ def _trace_headers(exchange: Exchange) -> Headers:
     if trace.cached:
         pairs.append(("x-triptych-cached", "true"))
     return [
-        (name.encode(), value.encode("latin-1", "replace").replace(b"\n", b" "))
+        (name.encode(), value.encode("latin-1", "replace").translate(_PRINTABLE))
         for name, value in pairs
     ]
 

@@ -43,15 +43,40 @@ def check_address(url: URL, *, private_allowed: bool) -> None:
         raise AddressRefused(f"{url.host} is not a public address")
 
 
+#: IPv6 networks whose last 32 bits are an IPv4 address that a translator or stack may go to.
+_EMBEDDING = tuple(
+    ipaddress.IPv6Network(net)
+    for net in ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+)
+
+
 def is_private(host: str) -> bool:
     """Tell whether a host is an address (or a name by itself) that is not on the public net."""
+    name = host.strip("[]").rstrip(".").lower()
+    if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
+        return True
+    address = _address(name)
+    if address is None:
+        return False
+    return not address.is_global or address.is_multicast
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Read an address as a machine would, also `127.1` and `0x7f000001`, or one inside another."""
     try:
-        address = ipaddress.ip_address(host.strip("[]"))
+        address = ipaddress.ip_address(name)
     except ValueError:
-        name = host.rstrip(".").lower()
-        return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
-    mapped = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None)
-    return not (mapped or address).is_global or address.is_multicast
+        try:
+            return ipaddress.IPv4Address(socket.inet_aton(name))
+        except (OSError, UnicodeError):
+            return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if int(address) > 1 and any(address in net for net in _EMBEDDING):
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address
 
 
 class GuardedResolver(AbstractResolver):

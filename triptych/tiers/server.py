@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("triptych.gateway")
 
 GRACE_S = 30
+KEY_VARIABLE = "TRIPTYCH_GATEWAY_ADMIN_KEY"
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 def admin_key_file() -> Path:
@@ -75,8 +77,9 @@ async def _prepare(config: GatewayConfig) -> None:
     """Bring the schema up to date and see that there is an admin key.
 
     Raises: StorageError when the database is away at the very first start; later starts go on
-    with the last good settings.
+    with the last good settings. UsageError for an admin key that could be guessed.
     """
+    from triptych.tiers.accounts import new_key
     from triptych.tiers.store import accounts, migrations
     from triptych.tiers.store.database import Database
 
@@ -85,10 +88,12 @@ async def _prepare(config: GatewayConfig) -> None:
     try:
         await migrations.upgrade(database)
         if not await accounts.has_admin(database):
-            key = await accounts.create_key(
-                database, name="first admin", kind="service", role="admin", actor="first start"
-            )
+            # The file first: a crash in between leaves an unused file, never a lost key.
+            key = _chosen_key(config, path) or new_key()
             write_atomic(path, key + "\n", private=True)
+            await accounts.create_key(
+                database, name="first admin", role="admin", key=key, actor="first start"
+            )
     except (StorageError, OSError) as error:
         if not path.exists():
             raise
@@ -97,9 +102,30 @@ async def _prepare(config: GatewayConfig) -> None:
         await database.close()
 
 
+def _chosen_key(config: GatewayConfig, path: Path) -> str:
+    """Return the first admin key as the operator chose it, in the environment or the file.
+
+    Raises: UsageError for one that could be guessed, and for an empty file beyond loopback.
+    """
+    from triptych.tiers.accounts import refuse_guessable
+
+    given = environment.secret(KEY_VARIABLE)
+    if given:
+        key = given.reveal()
+    elif path.exists():
+        key = path.read_text(encoding="utf-8").strip()
+    else:
+        return ""
+    if key or config.host not in _LOOPBACK:
+        refuse_guessable(key)
+    return key
+
+
 def options(app: Any, **changes: Any) -> uvicorn.Config:
     """Describe how a worker speaks HTTP."""
     import uvicorn
+
+    from triptych.tiers.protocol import HttpProtocol
 
     chosen: dict[str, Any] = {
         "log_level": "warning",
@@ -109,7 +135,7 @@ def options(app: Any, **changes: Any) -> uvicorn.Config:
         # behind a proxy its address counts: a header must not make another caller
         "proxy_headers": False,
         "lifespan": "on",
-        "http": "httptools",
+        "http": HttpProtocol,
         "loop": "uvloop",
         "timeout_graceful_shutdown": GRACE_S,
         "timeout_keep_alive": 75,

@@ -9,6 +9,7 @@ from triptych.tiers.providers.base import Completion
 from triptych.tiers.query import Query, Trace, Usage
 
 _CHARACTERS_PER_TOKEN = 4
+_MOST_TOKENS = 2**31
 
 
 def note_completion(completion: Completion, trace: Trace, query: Query) -> None:
@@ -18,11 +19,8 @@ def note_completion(completion: Completion, trace: Trace, query: Query) -> None:
     trace.model = str(body.get("model") or trace.model)
     choices = body["choices"]
     trace.finish_reason = str(choices[0].get("finish_reason") or "")
-    usage = body.get("usage")
-    if isinstance(usage, dict) and isinstance(usage.get("prompt_tokens"), int):
-        trace.usage = Usage(
-            usage["prompt_tokens"], int(usage.get("completion_tokens") or 0), "provider"
-        )
+    if (counted := _counted(body.get("usage"))) is not None:
+        trace.usage = counted
         return
     characters = sum(
         len(str((choice.get("message") or choice).get("content") or choice.get("text") or ""))
@@ -40,10 +38,8 @@ def note_completion(completion: Completion, trace: Trace, query: Query) -> None:
 def note_chunk(chunk: dict[str, Any], trace: Trace) -> int:
     """Take usage, model and finish from a chunk; return how many characters it adds."""
     usage = chunk.get("usage")
-    if usage is not None and isinstance(usage.get("prompt_tokens"), int):
-        trace.usage = Usage(
-            usage["prompt_tokens"], int(usage.get("completion_tokens") or 0), "provider"
-        )
+    if usage is not None and (counted := _counted(usage)) is not None:
+        trace.usage = counted
     choices = chunk.get("choices")
     if not choices:
         return 0
@@ -55,6 +51,18 @@ def note_chunk(chunk: dict[str, Any], trace: Trace) -> int:
     delta = choice.get("delta")
     text = delta.get("content") if delta is not None else choice.get("text")
     return len(text) if text else 0
+
+
+def _counted(usage: Any) -> Usage | None:
+    """Read an upstream's count; None when it is no count of tokens."""
+    if not isinstance(usage, dict):
+        return None
+    asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens") or 0
+    if type(asked) is not int or type(answered) is not int:
+        return None
+    if not (0 <= asked < _MOST_TOKENS and 0 <= answered < _MOST_TOKENS):
+        return None
+    return Usage(asked, answered, "provider")
 
 
 def estimate(trace: Trace, query: Query, characters: int) -> None:

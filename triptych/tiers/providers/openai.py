@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator
+from types import NoneType
 from typing import Any
 
 import orjson
@@ -21,9 +22,11 @@ from triptych.errors import (
 from triptych.tiers.egress import parse_address
 from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Upstream
 from triptych.tiers.providers.transport import Transport
-from triptych.wire.openai import error_message
+from triptych.wire.openai import content_text, error_message
 from triptych.wire.sse import DONE_DATA
 
+_PIECE = (str, NoneType)
+_DELTA = (dict, NoneType)
 _PATHS = {"chat": "chat/completions", "text": "completions"}
 
 
@@ -65,7 +68,7 @@ class OpenAIProvider:
                 f"{self.upstream.name} answered with an error and status 200",
             )
         choices = body.get("choices")
-        if not isinstance(choices, list) or not choices:
+        if not isinstance(choices, list) or not choices or not all(map(_is_choice, choices)):
             raise UpstreamMalformed(f"{self.upstream.name} answered without a choice")
         if not body.get("id"):
             body["id"] = call.request_id
@@ -111,6 +114,8 @@ class OpenAIProvider:
         if chunk.get("error"):
             said = f"{name} reports: {error_message(chunk)[:200] or 'an error'}"
             raise UpstreamInterrupted(said) if started else UpstreamFailed(said)
+        if not _is_chunk(chunk):
+            raise _broken(f"{name} sent a chunk that is none", started)
         if chunk.get("id"):
             return Frame(b"data: " + data.encode() + b"\n\n", chunk)
         chunk["id"] = call.request_id
@@ -148,6 +153,39 @@ class OpenAIProvider:
     async def close(self) -> None:
         """Close the connections."""
         await self.transport.close()
+
+
+def _is_choice(choice: Any) -> bool:
+    """Tell whether a choice of a whole answer has a text or something in a text's place."""
+    if not isinstance(choice, dict) or type(choice.get("index", 0)) is not int:
+        return False
+    message = choice.get("message")
+    if not isinstance(message, dict):
+        return message is None and isinstance(choice.get("text"), str)
+    content = message.get("content")
+    try:
+        return isinstance(content, _PIECE) or bool(content_text(content))
+    except ValueError:
+        return False
+
+
+def _is_chunk(chunk: dict[str, Any]) -> bool:
+    choices = chunk.get("choices")
+    if not choices:
+        return True
+    return isinstance(choices, list) and all(map(_is_piece, choices))
+
+
+def _is_piece(choice: Any) -> bool:
+    if not isinstance(choice, dict) or type(choice.get("index", 0)) is not int:
+        return False
+    delta = choice.get("delta", choice)
+    return (
+        isinstance(delta, _DELTA)
+        and isinstance(delta and delta.get("content"), _PIECE)
+        and isinstance(choice.get("text"), _PIECE)
+        and isinstance(choice.get("finish_reason"), _PIECE)
+    )
 
 
 def _trace(call: Call) -> dict[str, str] | None:

@@ -6,6 +6,7 @@ answer means is the provider's business; what a status means is decided here, in
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -36,6 +37,8 @@ from triptych.wire.openai import error_message
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
 _QUOTED_CHARACTERS = 400
+#: A code goes into records and metrics, so it has to look like one.
+_CODE = re.compile(r"[a-z][a-z0-9_]{2,47}")
 
 
 class Transport:
@@ -129,7 +132,7 @@ class Transport:
         """
         data = None if payload is None else orjson.dumps(payload)
         async with self.request(method, url, data=data, headers=headers) as response:
-            raw = await response.read()
+            raw = self._without_key(await response.read())
             if response.status != 200:
                 raise self.from_status(response.status, response.headers, raw)
         try:
@@ -150,10 +153,10 @@ class Transport:
         Raises: UpstreamError; UpstreamInterrupted when the stream ends inside an event.
         """
         data = None if payload is None else orjson.dumps(payload)
-        parser = sse.Parser()
+        parser, key = sse.Parser(), self._key
         async with self.request(method, url, data=data, headers=headers) as response:
             if response.status != 200:
-                raw = await response.read()
+                raw = self._without_key(await response.read())
                 raise self.from_status(response.status, response.headers, raw)
             if response.content_type != sse.MEDIA_TYPE:
                 raise self.malformed(await response.content.read(2048))
@@ -163,6 +166,8 @@ class Transport:
                 except ValueError as error:
                     raise UpstreamInterrupted(f"{self.upstream.name}: {error}") from error
                 for event in events:
+                    if key and key in event.data:
+                        event = event._replace(data=event.data.replace(key, "***"))
                     yield event
         if parser.pending:
             raise UpstreamInterrupted(f"{self.upstream.name} broke off inside an event")
@@ -185,7 +190,7 @@ class Transport:
             return quota_error(name, quota_s)
         if status in (400, 413, 422):
             return UpstreamRejected(
-                self._quote(raw) or f"{name} refuses the request", status=status, code=_code(raw)
+                _quote(raw) or f"{name} refuses the request", status=status, code=_code(raw)
             )
         if status in (401, 403):
             return UpstreamDenied(
@@ -212,15 +217,10 @@ class Transport:
             )
         return UpstreamMalformed(f"{name} answered with status {status}")
 
-    def _quote(self, raw: bytes) -> str:
-        """Quote an upstream's message, without the key it may echo."""
-        try:
-            text = error_message(orjson.loads(raw))
-        except orjson.JSONDecodeError:
-            return ""
-        if self._key:
-            text = text.replace(self._key, "***")
-        return text[:_QUOTED_CHARACTERS]
+    def _without_key(self, raw: bytes) -> bytes:
+        """Take the key out of what an upstream says: some repeat what they were sent."""
+        key = self._key.encode()
+        return raw.replace(key, b"***") if key and key in raw else raw
 
     async def close(self) -> None:
         """Close the connections."""
@@ -252,6 +252,13 @@ def _number(text: str, divisor: float) -> float | None:
         return None
 
 
+def _quote(raw: bytes) -> str:
+    try:
+        return error_message(orjson.loads(raw))[:_QUOTED_CHARACTERS]
+    except orjson.JSONDecodeError:
+        return ""
+
+
 def _code(raw: bytes) -> str | None:
     try:
         body = orjson.loads(raw)
@@ -259,7 +266,7 @@ def _code(raw: bytes) -> str | None:
         return None
     inner = body.get("error") if isinstance(body, dict) else None
     code = inner.get("code") if isinstance(inner, dict) else None
-    return code if isinstance(code, str) else None
+    return code if isinstance(code, str) and _CODE.fullmatch(code) else None
 
 
 def _is_html(raw: bytes) -> bool:

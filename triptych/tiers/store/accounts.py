@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from triptych.errors import EditConflict, NotFound
-from triptych.tiers.accounts import new_key
+from triptych.tiers.accounts import digest, new_key
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across
@@ -42,17 +42,18 @@ async def create_key(
     company_id: str | None = None,
     scopes: Sequence[str] = (),
     expires_at: float | None = None,
+    key: str = "",
     actor: str,
 ) -> str:
-    """Make a key.
+    """Make a key, or take one that an operator chose.
 
     Returns: the key itself; only its digest is kept.
     Raises: NotFound for a user or company that does not exist.
     """
-    key, digest = new_key()
+    key = key or new_key()
     row = {
         "key_id": "key_" + secrets.token_hex(8),
-        "digest": digest,
+        "digest": digest(key),
         "name": name,
         "kind": kind,
         "role": role,

@@ -205,7 +205,7 @@ async def _settle(connection: Connection, records: Sequence[dict[str, Any]]) -> 
             held.append(record["request_id"])
         tokens, cost_microusd = usage_of(record)
         day = int(record["created_at"] // 86_400)
-        for name in subjects(record["key_id"], record["company_id"], record["user_id"]):
+        for name in subjects(record["key_id"], record.get("company_id"), record.get("user_id")):
             sums = used.setdefault((name, day), [0, 0, 0])
             for place, amount in enumerate((1, tokens, cost_microusd)):
                 sums[place] += amount

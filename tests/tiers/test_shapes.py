@@ -1,0 +1,114 @@
+"""Whatever an upstream answers, a client sees its answer or a typed failure, never a crash (C3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych.errors import UpstreamError
+from triptych.tiers import tokens
+from triptych.tiers.dispatch import has_token
+from triptych.tiers.providers.base import Call, Completion, Upstream
+from triptych.tiers.providers.openai import OpenAIProvider
+from triptych.tiers.providers.transport import Transport
+from triptych.tiers.query import Query, Trace
+from triptych.wire import openai as shapes
+
+UPSTREAM = Upstream("u", "openai", "https://a.example/v1", {"base": "m"}, True)
+PROVIDER = OpenAIProvider(UPSTREAM, Transport(UPSTREAM))
+CALL = Call("r", "chat", [{"role": "user", "content": "?"}], {}, "m", "base", 0.0)
+#: What JSON can hold, with the names that mean something to us more often than others.
+JSON: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
+    | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner,
+                                                                max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+BODY = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": JSON,
+        "model": JSON,
+        "system_fingerprint": JSON,
+        "usage": JSON
+        | st.fixed_dictionaries({"prompt_tokens": JSON}, optional={"completion_tokens": JSON}),
+        "choices": JSON
+        | st.lists(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "index": st.just(0) | JSON,
+                    "text": JSON,
+                    "finish_reason": JSON,
+                    "message": JSON | st.fixed_dictionaries({}, optional={"content": JSON}),
+                    "delta": JSON | st.fixed_dictionaries({}, optional={"content": JSON}),
+                },
+            ),
+            max_size=2,
+        ),
+    },
+)
+
+
+def query() -> Query:
+    return Query("r", "chat", [{"role": "user", "content": "?"}], {}, "base")
+
+
+def counts_are_sane(trace: Trace) -> bool:
+    used = (trace.usage.input_tokens, trace.usage.output_tokens)
+    return all(type(n) is int and 0 <= n < 2**31 for n in used)
+
+
+@given(BODY | JSON)
+@settings(max_examples=150, deadline=None)
+def test_c3_any_json_as_a_whole_answer_is_an_answer_or_a_typed_failure(body: Any) -> None:
+    raw = orjson.dumps(body)
+    try:
+        completion = PROVIDER._checked(orjson.loads(raw), raw, CALL)
+    except UpstreamError:
+        return
+    trace = Trace()
+    tokens.note_completion(completion, trace, query())
+    assert isinstance(shapes.answer_text(completion.body), str)
+    assert counts_are_sane(trace)
+    assert isinstance(completion, Completion)
+    assert type(trace.finish_reason) is str
+
+
+@given(BODY | JSON, st.booleans())
+@settings(max_examples=150, deadline=None)
+def test_c3_any_json_as_a_streamed_chunk_is_a_chunk_or_a_typed_failure(
+    body: Any, started: bool
+) -> None:
+    try:
+        frame = PROVIDER._frame(orjson.dumps(body).decode(), CALL, started)
+    except UpstreamError:
+        return
+    trace = Trace()
+    assert tokens.note_chunk(frame.chunk, trace) >= 0
+    assert isinstance(shapes.delta_text(frame.chunk), str)
+    assert isinstance(has_token(frame.chunk), bool)
+    assert counts_are_sane(trace)
+    assert frame.wire.startswith(b"data: {")
+
+
+@given(st.lists(st.binary(max_size=40), max_size=6))
+@settings(max_examples=100, deadline=None)
+def test_c3_any_bytes_as_a_stream_end_in_a_typed_failure_or_in_silence(pieces: list[bytes]) -> None:
+    from triptych.wire import sse
+
+    parser = sse.Parser()
+    for piece in pieces:
+        try:
+            events = parser.feed(b"data: " + piece + b"\n\n")
+        except ValueError:
+            return
+        for event in events:
+            try:
+                PROVIDER._frame(event.data, CALL, False)
+            except UpstreamError:
+                continue
