@@ -54,13 +54,13 @@ async def shop(workshop):
     return gateway, upstream
 
 
-async def ask(gateway: Any, **more: Any) -> tuple[int, Any, dict[str, str]]:
+async def ask(
+    gateway: Any, company_id: str = "acme", **more: Any
+) -> tuple[int, Any, dict[str, str]]:
     body = {"model": "base", "messages": [{"role": "user", "content": "hi"}], **more}
+    headers = {"x_triptych_company": company_id} if company_id else {}
     return await gateway.post(
-        "/v1/chat/completions",
-        body,
-        authorization=f"Bearer {gateway.worker}",
-        x_triptych_company="acme",
+        "/v1/chat/completions", body, authorization=f"Bearer {gateway.worker}", **headers
     )
 
 
@@ -224,6 +224,38 @@ def test_periods_are_days_and_months_of_the_calendar_in_utc() -> None:
     assert ends_at("month", now) == 1_767_225_600  # 2026-01-01
     assert first_day("day", now) == 20_423
     assert first_day("total", now) == 0
+
+
+async def test_where_only_the_money_is_spent_those_who_take_none_answer(workshop) -> None:
+    paid, own = await workshop.upstream("paid"), await workshop.upstream("own")
+    gateway = await workshop.gateway(
+        {
+            "paid": UpstreamConfig("openai", f"{paid.url}/v1", {"base": "gpt-5"}),
+            "own": UpstreamConfig("local", f"{own.url}/v1", {"base": "m"}),
+        },
+        provider_order=("openai", "local"),
+    )
+    gateway.worker = await accounts.create_key(gateway.database, name="app", actor="t")
+    await gateway.runtime.refresh()
+    body = {"max_cost_microusd": 150}
+    subject = f"key:{await key_id(gateway, 'app')}"
+    await admin(gateway, "PUT", f"/api/budgets/{subject}/month", body)
+    served = []
+    for stream in (False, False, True):
+        status, _, headers = await gateway.post(
+            "/v1/chat/completions",
+            {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 13,
+             "stream": stream},
+            authorization=f"Bearer {gateway.worker}",
+        )  # fmt: skip
+        await gateway.records()
+        served.append((status, headers["x-triptych-upstream"], headers.get("x-triptych-fallback")))
+    assert served == [
+        (200, "paid", None), (200, "own", "budget_spent"), (200, "own", "budget_spent")
+    ]  # fmt: skip
+    await gateway.set(order="local>openai>hf_spaces")
+    await admin(gateway, "DELETE", f"/api/budgets/{subject}/month")
+    assert (await ask(gateway, ""))[2]["x-triptych-upstream"] == "own", "the order is steered too"
 
 
 async def test_i1_a_companys_admin_shares_out_among_its_own_keys_only(shop) -> None:

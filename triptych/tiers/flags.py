@@ -14,6 +14,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any
 
@@ -52,6 +53,15 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 "auto",
                 "which provider is asked first; auto follows the configured order",
                 choices=("auto", "openai", "hf_spaces", "local", "scripted"),
+            ),
+            FlagSpec(
+                "order",
+                "configured",
+                "who is fallen back to, in this order; configured follows the configuration",
+                choices=(
+                    "configured",
+                    *(">".join(p) for p in permutations(("hf_spaces", "local", "openai"))),
+                ),
             ),
             FlagSpec("provider.openai", True, "OpenAI-compatible upstreams", ("useOpenAI",)),
             FlagSpec(

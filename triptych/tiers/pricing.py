@@ -163,23 +163,16 @@ class PriceList:
                 return part
         return None
 
-    def estimate(self, routes: Sequence[tuple[Upstream, str]], usage: Usage) -> int:
-        """Return the most that any route would take for what is not used yet.
+    def estimate(self, upstream: Upstream, model: str, usage: Usage) -> int:
+        """Return what an upstream would take for what is not used yet.
 
         Units: micro-dollars.
         """
         day = int(time.time() // _DAY_S)
-        most = 0
-        for upstream, model in routes:
-            if upstream.hardware:
-                price = self.hour_price(upstream.hardware, day)
-                part = price and round(_EXPECTED_S * price.usd * _MICRO / _HOUR_S)
-            elif upstream.external:
-                part = self.of_tokens(model, usage, day)
-            else:
-                part = 0
-            most = max(most, part or 0)
-        return most
+        if upstream.hardware:
+            price = self.hour_price(upstream.hardware, day)
+            return round(_EXPECTED_S * price.usd * _MICRO / _HOUR_S) if price else 0
+        return (self.of_tokens(model, usage, day) or 0) if upstream.external else 0
 
 
 def _held(dated: Sequence[Dated] | None, day: int) -> Dated | None:

@@ -165,6 +165,8 @@ class Selector:
         """Every route in order: the tier on each provider, then the base tier on each."""
         preferred = str(flags["provider"])
         order = self.provider_order
+        if flags["order"] != "configured":
+            order = (*str(flags["order"]).split(">"), "scripted")
         if preferred != AUTO:
             order = (preferred, *(p for p in order if p != preferred))
         order = tuple(p for p in order if _enabled(p, flags))

@@ -6,6 +6,7 @@ what the HTTP face calls. Both run the same pipeline. Left out: parsing (`bodies
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from triptych.errors import Forbidden, OutputBlocked, TierError
+from triptych.errors import BudgetSpent, Forbidden, OutputBlocked, TierError
 from triptych.tiers import prompts, structure
 from triptych.tiers.accounts import Principal
 from triptych.tiers.bodies import original_tier
@@ -168,7 +169,7 @@ class LLMService:
 
     async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
         trace, query = exchange.trace, exchange.query
-        await self._hold(exchange, selection)
+        selection = await self._hold(exchange, selection)
         completion = await self.runtime.dispatcher.complete(query, selection, trace)
         note_completion(completion, trace, query)
         if self.runtime.output_filter is not None:
@@ -207,7 +208,7 @@ class LLMService:
             if key is not None and (hit := self.runtime.cache.get(key)) is not None:
                 _serve_hit(trace, hit)
                 return Opened.finished(exchange.query, hit.body, hit.revision)
-            await self._hold(exchange, selection)
+            selection = await self._hold(exchange, selection)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
             opened.cache_key = key
             first = opened.frames[-1].chunk
@@ -260,22 +261,37 @@ class LLMService:
         body = shapes.completion(query.kind, trace.model, [make(text, finish)], usage)
         self.runtime.cache.put(key, body, trace.revision, _route(trace), trace.usage.source)
 
-    async def _hold(self, exchange: Exchange, selection: Selection) -> None:
+    async def _hold(self, exchange: Exchange, selection: Selection) -> Selection:
         """Set aside what the request may use, where a budget covers it.
 
+        Where only the money is spent, those who take none may still answer.
+
+        Returns: whom the budget allows to be asked.
         Raises: BudgetSpent.
         """
-        runtime, query = self.runtime, exchange.query
+        runtime, query, trace = self.runtime, exchange.query, exchange.trace
         if not runtime.budgets:
-            return
+            return selection
         who = subjects(exchange.principal.key_id, query.company_id, query.user_id)
-        if covering := runtime.budgets.covering(who):
-            exchange.held = True
-            usage = expected(query, runtime.config.budget_reserve_tokens)
-            routes = [(route.upstream, route.model) for route in selection.routes]
-            cost_microusd = runtime.prices.estimate(routes, usage)
-            tokens = usage.input_tokens + usage.output_tokens
-            await runtime.purse.hold(Need(query.request_id, covering, tokens, cost_microusd))
+        covering = runtime.budgets.covering(who)
+        if not covering:
+            return selection
+        exchange.held = True
+        usage = expected(query, runtime.config.budget_reserve_tokens)
+        costs = [runtime.prices.estimate(r.upstream, r.model, usage) for r in selection.routes]
+        need = Need(
+            query.request_id, covering, usage.input_tokens + usage.output_tokens, max(costs)
+        )
+        try:
+            await runtime.purse.hold(need)
+        except BudgetSpent:
+            free = tuple(r for r, cost in zip(selection.routes, costs, strict=True) if not cost)
+            if not free or len(free) == len(costs):
+                raise
+            await runtime.purse.hold(need._replace(cost_microusd=0))
+            trace.fallback_reason = "budget_spent"
+            return dataclasses.replace(selection, routes=free)
+        return selection
 
     def _cache_key(self, exchange: Exchange, selection: Selection) -> bytes | None:
         flags = self._flags(exchange.query)

@@ -32,6 +32,7 @@ class NewUpstream(Body):
     key_name: str = Field(default="", max_length=64)
     external: bool | None = None
     revision: str = Field(default="", max_length=64)
+    hardware: str = Field(default="", max_length=64)
     is_active: bool = True
     expected_version: int | None = None
 
