@@ -96,6 +96,15 @@ def test_c3_any_json_as_a_streamed_chunk_is_a_chunk_or_a_typed_failure(
     assert frame.wire.startswith(b"data: {")
 
 
+def test_c3_what_is_sound_is_never_refused() -> None:
+    for choice in (
+        {"delta": {}}, {"delta": None}, {"delta": {"role": "assistant", "content": ""}},
+        {"delta": {"content": None, "tool_calls": []}, "finish_reason": "stop"}, {"text": "x"},
+    ):  # fmt: skip
+        body = orjson.dumps({"choices": [{"index": 0, **choice}]}).decode()
+        assert PROVIDER._frame(body, CALL, True).chunk["choices"]
+
+
 @given(st.lists(st.binary(max_size=40), max_size=6))
 @settings(max_examples=100, deadline=None)
 def test_c3_any_bytes_as_a_stream_end_in_a_typed_failure_or_in_silence(pieces: list[bytes]) -> None:

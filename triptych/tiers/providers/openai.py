@@ -26,7 +26,6 @@ from triptych.wire.openai import content_text, error_message
 from triptych.wire.sse import DONE_DATA
 
 _PIECE = (str, NoneType)
-_DELTA = (dict, NoneType)
 _PATHS = {"chat": "chat/completions", "text": "completions"}
 
 
@@ -179,10 +178,10 @@ def _is_chunk(chunk: dict[str, Any]) -> bool:
 def _is_piece(choice: Any) -> bool:
     if not isinstance(choice, dict) or type(choice.get("index", 0)) is not int:
         return False
-    delta = choice.get("delta", choice)
+    delta = choice.get("delta") or {}
     return (
-        isinstance(delta, _DELTA)
-        and isinstance(delta and delta.get("content"), _PIECE)
+        isinstance(delta, dict)
+        and isinstance(delta.get("content"), _PIECE)
         and isinstance(choice.get("text"), _PIECE)
         and isinstance(choice.get("finish_reason"), _PIECE)
     )
