@@ -137,3 +137,42 @@ async def test_the_overhead_header_and_the_record_agree(gateway) -> None:
     assert 0 < record["overhead_s"] * 1000 <= shown_ms * 1.5 + 5
     assert record["overhead_s"] < record["latency_s"]
     assert re.fullmatch(r"\d+\.\d{3}", headers["x-triptych-overhead-ms"])
+
+
+async def test_spans_arrive_at_a_collector_that_the_configuration_names(workshop) -> None:
+    from aiohttp import web
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    received = []
+
+    async def take(request: web.Request) -> web.Response:
+        received.append((request.path, await request.read()))
+        return web.Response(content_type="application/x-protobuf")
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    endpoint = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    for content in (False, True):
+        received.clear()
+        gateway = await workshop.gateway(
+            {"s": UpstreamConfig("scripted", "", {"base": "echo"})},
+            otlp_endpoint=endpoint,
+            trace_content=content,
+        )
+        await gateway.set(provider__scripted=True, real_ai_only=False)
+        said = "CANARY-TEXT by ann@acme.example"
+        assert (await gateway.post("/v1/chat/completions", ask(said)))[0] == 200
+        await gateway.stop()
+        spans = []
+        for path, raw in received:
+            assert path == "/v1/traces"
+            for group in ExportTraceServiceRequest.FromString(raw).resource_spans:
+                assert "triptych-gateway" in str(group.resource)
+                spans += [span for scope in group.scope_spans for span in scope.spans]
+        assert sorted(span.name for span in spans) == ["chat base", "chat echo"]
+        assert ("CANARY-TEXT" in str(spans)) is content
+        assert "ann@acme" not in str(spans)
+    await runner.cleanup()

@@ -198,3 +198,9 @@ class GatewayConfig:
 
     retention_interval_s: float = Field(default=3600.0, gt=0)
     """Seconds between two looks for data that has been kept long enough."""
+
+    otlp_endpoint: str = ""
+    """Address of an OpenTelemetry collector, `http://localhost:4318`; empty: no spans are sent."""
+
+    trace_content: bool = False
+    """Whether spans hold questions and answers, redacted; off, they hold numbers and names."""

@@ -40,7 +40,7 @@ from triptych.tiers.store import migrations, settings
 from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
-from triptych.tiers.telemetry import Metrics
+from triptych.tiers.telemetry import Metrics, Tracing
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -110,6 +110,10 @@ class Runtime:
             self.flags.stale = True
         self._task = asyncio.create_task(self._poll(), name="settings")
         self.privacy.start()
+        if self.config.otlp_endpoint:
+            self.watchers.tracing = Tracing.sending(
+                self.config.otlp_endpoint, content=self.config.trace_content
+            )
         self.ready = True
 
     async def _begin(self) -> None:
@@ -233,6 +237,8 @@ class Runtime:
         await self.dispatcher.close()
         await self.recorder.close()
         await self.database.close()
+        if self.watchers.tracing is not None:
+            await asyncio.to_thread(self.watchers.tracing.close)
 
 
 def killed_flags() -> list[str]:

@@ -12,10 +12,13 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
+from triptych.errors import ConfigError
 from triptych.tiers.query import Attempt
+from triptych.tiers.redaction import redact_deep
 
 if TYPE_CHECKING:
     from triptych.tiers.exchange import Exchange
@@ -144,9 +147,38 @@ class Tracing:
     def __init__(self, provider: Any, *, content: bool = False) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+        self._provider = provider
+
         self._tracer = provider.get_tracer("triptych.gateway")
         self._propagator = TraceContextTextMapPropagator()
         self._content = content
+
+    @classmethod
+    def sending(cls, endpoint: str, *, content: bool = False) -> Tracing:
+        """Send spans to a collector, in batches and from a thread of their own.
+
+        Raises: ConfigError when OpenTelemetry's SDK is not installed.
+        """
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"gateway.otlp_endpoint needs {error.name}", hint="pip install triptych[telemetry]"
+            ) from error
+        provider = TracerProvider(
+            resource=Resource.create({"service.name": "triptych-gateway"}),
+            shutdown_on_exit=False,
+        )
+        exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=5)
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        return cls(provider, content=content)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
 
     def start(self, exchange: Exchange) -> Any:
         """Open the request's span, below the caller's, and take its place towards upstreams."""
@@ -184,7 +216,8 @@ class Tracing:
             span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
         if self._content:
-            span.set_attribute("gen_ai.input.messages", str(exchange.query.messages))
+            messages = orjson.dumps(redact_deep(exchange.query.messages)).decode()
+            span.set_attribute("gen_ai.input.messages", messages)
         for key, variant in happened.flags.items():
             span.add_event(
                 "feature_flag.evaluation",
