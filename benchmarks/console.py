@@ -66,7 +66,9 @@ def main() -> None:
                 pages(Path(folder), part, args.rows, args.rounds)
             )  # fmt: skip
             kept[part] = found | where
-        write_results("console", kept)
+        print(json.dumps(kept[part], indent=1))
+        if args.rows == ROWS:
+            write_results("console", kept)
 
 
 # --- pages -----------------------------------------------------------------------------------

@@ -142,7 +142,10 @@ class House:
                     if line.startswith(b"data: [DONE]"):
                         whole = True
                     elif line.startswith(b"data: "):
-                        for choice in json.loads(line[6:]).get("choices", ()):
+                        event = json.loads(line[6:])
+                        if "error" in event:
+                            return f"{by} failed: {event['error']}", ""
+                        for choice in event.get("choices", ()):
                             text += choice["delta"].get("content") or ""
         except (urllib.error.HTTPError, OSError) as error:
             return f"failed: {error}", ""

@@ -15,7 +15,7 @@ from triptych.hub.repository import Repo
 pytestmark = pytest.mark.timeout(400)
 
 
-def test_a_restored_house_has_every_setting_key_record_and_model(tmp_path: Path) -> None:
+def test_i3_a_restored_house_has_every_setting_key_record_and_model(tmp_path: Path) -> None:
     """Acceptance check I3, first half: settings outlive a restart, and another machine."""
     with living(tmp_path / "home") as house:
         for flag, value in (("provider.hf_spaces", True), ("cache", False)):

@@ -91,10 +91,12 @@ def test_effects_say_what_the_last_hour_would_have_done() -> None:
 
 def test_whatever_a_model_or_a_stranger_wrote_is_drawn_as_text() -> None:
     attack = '<script>alert(1)</script>" onmouseover="x'
-    example = {"messages": [{"content": attack}], "completion": attack, "chosen": attack}
+    kept = {"messages": [{"role": attack, "content": attack}], "answer": attack}
+    given = {"kind": attack, "value": {attack: attack}}
     entry = {"sequence": 1, "actor": attack, "before": {attack: attack}, "after": attack}
     drawn = [
-        drawing.beside(example),
+        drawing.beside(kept, given),
+        drawing.conversation(kept),
         drawing.audit([entry]),
         drawing.feedback([{"feedback_id": attack, "value": attack}]),
         drawing.shares("By model", [{"provider": attack, "requests": 1}], "provider"),

@@ -275,16 +275,15 @@ def feedback(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(shown, columns, "No feedback yet. The Playground asks for it.", pick="feedback_id")
 
 
-def beside(example: Mapping[str, Any]) -> str:
+def beside(kept: Mapping[str, Any], said: Mapping[str, Any]) -> str:
     """Draw the question, the answer and what somebody wrote instead, side by side."""
-    asked = example["messages"][-1]["content"] if example["messages"] else ""
-    instead = example.get("chosen", example.get("value", example.get("label")))
-    columns = {"asked": asked, "answered": example["completion"], "said about it": instead}
+    asked = kept["messages"][-1].get("content") if kept["messages"] else "not kept"
+    columns = {"asked": asked, "answered": kept["answer"], "said about it": change(said["value"])}
     cells = "".join(
         f'<div><h3>{escape(name)}</h3><div class="sample">{escape(str(text))}</div></div>'
         for name, text in columns.items()
     )
-    return f'<div class="beside">{cells}</div>'
+    return f'<h2>{escape(str(said["kind"]))}</h2><div class="beside">{cells}</div>'
 
 
 def conversation(kept: Mapping[str, Any]) -> str:

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-import orjson
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient
+from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.room import QUIET, Room, complaint, picked, picking_table, told
 
 KINDS = ["", "rating", "thumb", "correction", "comment", "preference", "automatic"]
 PAGE = 50
+NOT_KEPT = "not kept: its author had not consented to training"
 
 
 def draw(client: gr.State) -> Room:
@@ -27,12 +27,16 @@ def draw(client: gr.State) -> Room:
         older = gr.Button("Older", interactive=False)
     rows = picking_table()
     beside = gr.HTML()
-    gr.Markdown("Training examples are exported only where consent allowed keeping their content.")
+    gr.Markdown(
+        "Choose a row to see the answer beside what was said about it. Training examples are"
+        " exported only where consent allowed keeping their content."
+    )
     export = gr.Button("Export training examples", elem_classes="act")
     said = gr.HTML()
     file = gr.File(label="Examples, one JSON object a line", visible=False)
     last = gr.State(None)
-    outputs = [rows, last, older]
+    shown = gr.State({})
+    outputs = [rows, last, older, shown]
 
     async def load(who: GatewayClient | None, wanted: str, about: str) -> tuple[Any, ...]:
         return await _page(who, wanted, about, None)
@@ -40,14 +44,14 @@ def draw(client: gr.State) -> Room:
     async def further(who: Any, wanted: str, about: str, end: float | None) -> tuple[Any, ...]:
         return await _page(who, wanted, about, end)
 
-    async def choose(who: GatewayClient | None, event: gr.EventData) -> Any:
-        chosen = picked(event)
-        return await _beside(who, chosen) if chosen else gr.skip()
+    async def choose(who: GatewayClient | None, known: dict[str, Any], event: gr.EventData) -> Any:
+        row = known.get(picked(event))
+        return await _beside(who, row) if row else gr.skip()
 
     gr.on([look.click, kind.change, company.submit], load, [client, kind, company], outputs,
           **QUIET)  # fmt: skip
     older.click(further, [client, kind, company, last], outputs, **QUIET)
-    rows.click(choose, client, beside, **QUIET)
+    rows.click(choose, [client, shown], beside, **QUIET)
     export.click(_export, [client, company], [file, said], **QUIET)
     return Room(load, [client, kind, company], outputs)
 
@@ -56,30 +60,32 @@ async def _page(
     who: GatewayClient | None, kind: str, company: str, before: float | None
 ) -> tuple[Any, ...]:
     if who is None:
-        return "", None, gr.skip()
+        return "", None, gr.skip(), {}
     try:
         answer = await who.ask(
             "GET", "/api/feedback", kind=kind, company_id=company.strip(), before=before, limit=PAGE
         )
     except TierError as error:
-        return complaint(error), before, gr.skip()
+        return complaint(error), before, gr.skip(), {}
     found = answer["feedback"]
     end = found[-1]["created_at"] if len(found) == PAGE else None
-    return drawing.feedback(found), end, gr.update(interactive=end is not None)
+    return (
+        drawing.feedback(found), end, gr.update(interactive=end is not None),
+        {row["feedback_id"]: row for row in found},
+    )  # fmt: skip
 
 
-async def _beside(who: GatewayClient | None, feedback_id: str) -> str:
-    """Put what was answered and what was said about it side by side."""
+async def _beside(who: GatewayClient | None, row: dict[str, Any]) -> str:
+    """Put what was answered and what was said about it side by side, for who may read content."""
     if who is None:
         return ""
     try:
-        async for line in who.lines("/api/feedback/export"):
-            example = orjson.loads(line)
-            if example["provenance"]["feedback_id"] == feedback_id:
-                return drawing.beside(example)
+        kept = await who.ask("GET", f"/api/requests/{segment(row['request_id'])}/content")
     except TierError as error:
+        if error.code == "content_not_kept":
+            return drawing.beside({"messages": [], "answer": NOT_KEPT}, row)
         return complaint(error)
-    return '<p class="quiet">The answer was not kept: its author had not consented to training.</p>'
+    return drawing.beside(kept, row)
 
 
 async def _export(who: GatewayClient | None, company: str) -> tuple[Any, str]:

@@ -1,16 +1,36 @@
-"""The room of models: what was trained from what, measured how, served where; two side by side."""
+"""The room of models: what was trained from what, measured how, served where; two side by side.
+
+A published model is entered with the record that was published beside it, so that its lineage is
+what the run wrote down and not what somebody typed.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from html import escape
 from typing import Any
 
 import gradio as gr
 
-from triptych.errors import TierError
+from triptych.errors import EntryNotFound, TierError
+from triptych.hub.cards import RECORD_FILE
+from triptych.hub.client import Hub
+from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import QUIET, Room, complaint, picked, picking_table
+from triptych.panels.console.room import (
+    QUIET,
+    Room,
+    acts,
+    ask_once,
+    complaint,
+    picked,
+    picking_table,
+    signed_in,
+)
 
+TIERS = ["base", "company", "abstraction"]
 COLUMNS = {
     "model_id": "id",
     "name": "name",
@@ -32,12 +52,31 @@ LINEAGE = {
 }
 
 
-def draw(client: gr.State) -> Room:
+def draw(client: gr.State, hub: str | None) -> Room:
     """Draw the room; the last two models chosen stand side by side."""
-    gr.Markdown("Train and publish in the [Studio](/studio/), deploy under Spaces.")
+    gr.Markdown(
+        "Train and publish in the [Studio](/studio/); enter here what was published, and bring it"
+        " live under Spaces: name its repository and revision there."
+    )
+    said = gr.HTML()
     table = picking_table()
     chosen = gr.State([])
     beside = gr.HTML()
+    with gr.Row(visible=False) as form:
+        model = gr.Textbox(label="Published model", placeholder="owner/name@revision", scale=2)
+        tier = gr.Dropdown(TIERS, label="For the tier", value="base", min_width=120)
+        company = gr.Textbox(label="Of company", info="empty: for everybody", min_width=120)
+    with gr.Column(visible=False) as acting:
+        (enter,) = acts("Enter model")
+        inputs = [client, model, tier, company]
+
+        async def foresee(who: GatewayClient | None, *typed: str) -> str:
+            return await _foresee(who, hub, *typed)
+
+        async def register(who: GatewayClient | None, *typed: str) -> str:
+            return await _register(who, hub, *typed)
+
+        entered = ask_once(enter, inputs, warn=foresee, act=register, said=said)
 
     async def choose(
         who: GatewayClient | None, before: list[str], event: gr.EventData
@@ -45,8 +84,14 @@ def draw(client: gr.State) -> Room:
         kept = [*[name for name in before if name != picked(event)][-1:], picked(event)]
         return kept, await _beside(who, kept)
 
+    async def load(who: GatewayClient | None) -> tuple[Any, ...]:
+        everything = gr.update(visible=who is not None and who.role == "admin")
+        return await _load(who), everything, everything
+
     table.click(choose, [client, chosen], [chosen, beside], **QUIET)
-    return Room(_load, [client], [table])
+    outputs = [table, form, acting]
+    entered.then(load, client, outputs, **QUIET)
+    return Room(load, [client], outputs)
 
 
 async def _rows(who: GatewayClient) -> list[dict[str, Any]]:
@@ -62,7 +107,7 @@ async def _load(who: GatewayClient | None) -> str:
     except TierError as error:
         return complaint(error)
     return drawing.table(
-        rows, COLUMNS, "No model is registered yet: what the Studio publishes can be.",
+        rows, COLUMNS, "No model is entered yet: what the Studio publishes can be.",
         pick="model_id",
     )  # fmt: skip
 
@@ -75,3 +120,52 @@ async def _beside(who: GatewayClient | None, chosen: list[str]) -> str:
     except TierError as error:
         return complaint(error)
     return drawing.facts([rows[name] for name in chosen if name in rows], COLUMNS | LINEAGE)
+
+
+def _published(address: str | None, reference: str) -> dict[str, Any]:
+    """Read which commit a reference names, and what the run wrote down about it."""
+    if not reference.strip():
+        raise TierError(
+            "which model?", hint="type owner/name, with @revision if it is not the last"
+        )
+    hub = Hub(address)
+    name, revision = split_revision(reference.strip())
+    repo = Repo.parse(name)
+    commit = hub.head(repo, revision)
+    found: dict[str, Any] = {"name": name, "hf_model_id": name, "revision": commit}
+    try:
+        record = json.loads(hub.read(repo, RECORD_FILE, commit))
+    except EntryNotFound:
+        return found
+    run, evaluations = record.get("run") or {}, record.get("evaluations") or []
+    recipe = (record.get("config") or {}).get("recipe") or {}
+    plain = {k: v for k, v in recipe.items() if isinstance(v, str | int | float | bool)}
+    return found | {
+        "run_id": run.get("run_id"),
+        "dataset_hash": run.get("data_fingerprint"),
+        "evaluation": evaluations[-1] if evaluations else None,
+        "hyperparameters": plain or None,
+    }
+
+
+async def _foresee(
+    who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
+) -> str:
+    signed_in(who)
+    found = await asyncio.to_thread(_published, hub, reference)
+    run = f"made by run {found['run_id']}" if found.get("run_id") else "without a record of its run"
+    whose = f"of {company.strip()}" if company.strip() else "for everybody"
+    return (
+        f"<p><b>{escape(found['name'])}@{escape(found['revision'][:12])}</b>, {escape(run)}, is"
+        f" entered for the {escape(tier)} tier {escape(whose)}. Nobody is answered by it before it"
+        " is deployed.</p>"
+    )
+
+
+async def _register(
+    who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
+) -> str:
+    found = await asyncio.to_thread(_published, hub, reference)
+    body = found | {"tier": tier, "company_id": company.strip() or None}
+    made = await signed_in(who).ask("POST", "/admin/models", body)
+    return f"Entered: {found['name']} ({made['model_id']})"

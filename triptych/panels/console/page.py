@@ -108,7 +108,7 @@ def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room],
         "Companies, users, keys": people.draw,
         "Privacy": privacy.draw,
         "Spaces": lambda who: spaces.draw(who, hub),
-        "Models": models.draw,
+        "Models": lambda who: models.draw(who, hub),
         "Audit": audit.draw,
     }
     rooms, only_admins = {}, []
