@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,16 @@ from sqlalchemy import func, select, text
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import EditConflict
-from triptych.tiers.store import audit, feedback, interactions, migrations, tables, usage
+from triptych.tiers.store import (
+    accounts,
+    audit,
+    budgets,
+    feedback,
+    interactions,
+    migrations,
+    tables,
+    usage,
+)
 from triptych.tiers.store import flags as store
 from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.recorder import Recorder
@@ -161,3 +171,116 @@ async def test_four_writers_with_mixed_and_repeated_records_never_deadlock(url, 
             assert row == {"n": 600}
     for database in databases:
         await database.close()
+
+
+async def test_row_level_security_holds_the_line_beneath_every_statement(url, workshop) -> None:
+    """As a role without special rights, the one a deployment runs under."""
+    superuser = Database(url)
+    await migrations.upgrade(superuser)
+    async with superuser.engine.connect() as raw:
+        await raw.execute(text("DROP ROLE IF EXISTS app"))
+        await raw.execute(text("CREATE ROLE app LOGIN"))
+        await raw.execute(text("GRANT USAGE ON SCHEMA public TO app"))
+        await raw.execute(text("GRANT ALL ON ALL TABLES IN SCHEMA public TO app"))
+        await raw.execute(text("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO app"))
+        await raw.commit()
+    own = superuser.url.set(username="app").render_as_string(hide_password=False)
+    gateway = await workshop.gateway(
+        {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=own
+    )
+    await gateway.set(provider__scripted=True, real_ai_only=False)
+    for name in ("acme", "globex"):
+        await accounts.create_company(gateway.database, name, name, actor="t")
+    await gateway.runtime.refresh()
+    for name in ("acme", "globex"):
+        status, _, _ = await gateway.post(
+            "/api/query", {"input": "hi", "companyId": name, "useCompanyModel": False}
+        )
+        assert status == 200
+    assert len(await gateway.records()) == 2
+    seen = {}
+    async with gateway.database.engine.connect() as raw:
+        for whose in ("", "acme", "globex", "*"):
+            config = text("SELECT set_config('triptych.company', :whose, true)")
+            await raw.execute(config, {"whose": whose})
+            rows = await raw.execute(text("SELECT company_id FROM requests ORDER BY company_id"))
+            seen[whose] = [row[0] for row in rows]
+        await raw.execute(config, {"whose": "acme"})
+        with pytest.raises(Exception, match="row-level security"):
+            await raw.execute(
+                text(
+                    "INSERT INTO memberships (user_id, company_id, role, created_at)"
+                    " VALUES ('u', 'globex', 'user', 1)"
+                )
+            )
+    assert seen == {
+        "": [], "acme": ["acme"], "globex": ["globex"], "*": ["acme", "globex"]
+    }, "a statement that forgot its scope sees nothing"  # fmt: skip
+    await gateway.stop()
+    async with superuser.engine.connect() as raw:
+        await raw.execute(text("DROP OWNED BY app"))
+        await raw.execute(text("DROP ROLE app"))
+        await raw.commit()
+    await superuser.close()
+
+
+async def test_every_table_with_a_tenant_has_its_policy(url) -> None:
+    database = Database(url)
+    await migrations.upgrade(database)
+    async with database.engine.connect() as raw:
+        rows = await raw.execute(text("SELECT tablename FROM pg_policies"))
+        guarded = {row[0] for row in rows}
+    tenants = {t.name for t in tables.metadata.sorted_tables if "tenant" in t.info}
+    assert tenants <= guarded
+    await database.close()
+
+
+async def test_budgets_hold_on_postgresql_with_two_workers(url, workshop) -> None:
+    upstream = await workshop.upstream()
+
+    async def slow(request: Any, body: Any) -> Any:
+        await asyncio.sleep(0.05)
+        return await upstream.answer(request, body)
+
+    upstream.behaviour = slow
+    declared = {"o": UpstreamConfig("openai", f"{upstream.url}/v1", {"base": "gpt-5-mini"})}
+    one = await workshop.gateway(declared, database_url=url)
+    two = await workshop.gateway(declared, key=one.key, database_url=url)
+    (row,) = await accounts.list_keys(one.database)
+    subject = f"key:{row['key_id']}"
+    await budgets.set_budget(one.database, subject, "day", max_tokens=400, scope=ALL, actor="t")
+    for gateway in (one, two):
+        await gateway.runtime.refresh()
+    question = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 30}
+    found = await asyncio.gather(
+        *((one, two)[n % 2].post("/v1/chat/completions", question) for n in range(80))
+    )
+    statuses = [status for status, _, _ in found]
+    assert set(statuses) == {200, 429}
+    assert 5 <= statuses.count(200) <= 400 // 30
+    for gateway in (one, two):
+        await gateway.records()
+    async with one.database.read(ALL) as connection:
+        used = await budgets.used_of(connection, subject, "day", time.time())
+    assert (used.tokens, used.held_tokens) == (5 * statuses.count(200), 0)
+
+
+async def test_what_a_client_calls_things_never_holds_up_the_record(url, workshop) -> None:
+    gateway = await workshop.gateway(
+        {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=url
+    )
+    await gateway.set(provider__scripted=True, real_ai_only=False)
+    for body, headers in (
+        ({**ASK_BASE, "model": "zero\0byte"}, {}),
+        (ASK_BASE, {"x_triptych_tier": "t" * 300}),
+        ({"input": "hi", "feature": "f\0" * 20, "context": "c\0"}, {}),
+        ({**ASK_BASE, "model": "\ud83d\ude00" * 60}, {}),
+        (ASK_BASE, {}),
+    ):
+        path = "/api/query" if "input" in body else "/v1/chat/completions"
+        await gateway.post(path, body, **headers)
+    async with asyncio.timeout(20):
+        while len(found := await gateway.records()) < 5:
+            await asyncio.sleep(0.1)
+    assert [row["outcome"] for row in found].count("ok") == 2
+    assert gateway.runtime.recorder.spool.lost == 0
