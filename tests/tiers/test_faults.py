@@ -422,20 +422,34 @@ async def test_c3_a_harmless_fault_is_repaired(workshop, fault, whole, streamed,
         ("TLS on a plain port", "https://127.0.0.1:{port}/v1", "upstream_unreachable"),
     ],
 )
-async def test_c4_an_unreachable_upstream_is_left(
-    workshop, fault, address, code
-) -> None:
-    plain = await workshop.upstream("never")
-    port = plain.url.rsplit(":", 1)[1]
-    gateway = await workshop.gateway(
-        {"bad": UpstreamConfig("openai", address.format(port=port), {"base": "m"})}
+@pytest.mark.parametrize("stream", [False, True])
+async def test_c4_an_unreachable_upstream_is_left(workshop, fault, address, code, stream) -> None:
+    """The rows of the table that no server can play, in the same three modes."""
+    plain, good = await workshop.upstream("never"), await workshop.upstream("rescued")
+    address = address.format(port=plain.url.rsplit(":", 1)[1])
+    upstreams = {
+        f"bad-{mode}": UpstreamConfig("local", address, {mode: "m"})
+        for mode in ("retry", "fallback", "none")
+    }
+    upstreams["good"] = UpstreamConfig("openai", f"{good.url}/v1", {"fallback": "m"})
+    gateway = await workshop.gateway(upstreams)
+
+    async def ask(mode: str) -> tuple[int, Any, dict[str, str]]:
+        body = {"model": mode, "stream": stream, "messages": [{"role": "user", "content": "?"}]}
+        return await gateway.post("/v1/chat/completions", body)
+
+    answers = {"retry": await ask("retry")}
+    gateway.runtime.dispatcher.config = dataclasses.replace(gateway.config, retries=0)
+    answers |= {mode: await ask(mode) for mode in ("fallback", "none")}
+    records = {record["model_asked"]: record for record in await gateway.records()}
+    for mode, asked in (("retry", 2), ("none", 1)):
+        status, answer, headers = answers[mode]
+        assert (status, answer["error"]["code"]) == (502, code)
+        assert headers["x-should-retry"] == "false"
+        assert records[mode]["attempts"] == asked
+        assert gateway.runtime.dispatcher.breakers[f"bad-{mode}"]._failed == asked
+    assert answers["fallback"][0] == 200
+    assert (records["fallback"]["provider"], records["fallback"]["fallback_reason"]) == (
+        "openai",
+        code,
     )
-    status, answer, headers = await gateway.post(
-        "/v1/chat/completions",
-        {"model": "base", "messages": [{"role": "user", "content": "?"}]},
-    )
-    assert (status, answer["error"]["code"]) == (502, code)
-    assert headers["x-should-retry"] == "false"
-    (record,) = await gateway.records()
-    assert record["attempts"] == 2
-    assert gateway.runtime.dispatcher.breakers["bad"]._failed == 2

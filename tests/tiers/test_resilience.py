@@ -219,3 +219,40 @@ async def test_c7_cancelled_streams_leave_no_task_and_no_socket(workshop) -> Non
     records = await gateway.records()
     assert len(records) == 120
     assert {record["outcome"] for record in records} == {"cancelled"}
+
+
+@pytest.mark.parametrize("ending", ["reset", "error", "silence", "early end"])
+async def test_c7_after_the_first_token_nobody_is_asked_again(workshop, ending) -> None:
+    first, other = await workshop.upstream(), await workshop.upstream("never")
+
+    async def break_off(request, body):
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(
+            b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+        )
+        if ending == "reset":
+            await asyncio.sleep(0.05)
+            request.transport.abort()
+        elif ending == "error":
+            await response.write(b'data: {"error":{"message":"out of memory"}}\n\n')
+        elif ending == "silence":
+            await asyncio.sleep(30)
+        return response
+
+    first.behaviour = break_off
+    gateway = await workshop.gateway(
+        {"a": local(first), "b": UpstreamConfig("openai", f"{other.url}/v1", {"base": "m"})},
+        retries=3,
+        idle_timeout_s=0.3,
+    )
+    status, answer, _ = await gateway.post(
+        "/v1/chat/completions", {"messages": ASK, "stream": True}
+    )
+    assert status == 200
+    assert (first.calls, other.calls) == (1, 0)
+    assert answer.count(b'"content":"a"') == 1
+    assert b'"error"' in answer
+    assert b"[DONE]" not in answer
+    (record,) = await gateway.records()
+    assert (record["outcome"], record["attempts"]) == ("failed", 1)

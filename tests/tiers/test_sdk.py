@@ -7,6 +7,7 @@ except for the few fields that are the gateway's own.
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import openai
@@ -259,3 +260,69 @@ async def test_a_hundred_at_once_each_get_their_own_answer(both) -> None:
     )
     assert [a.choices[0].message.content for a in answers] == [f"question {n}" for n in range(100)]
     assert len(await gateway.records()) == 100
+
+
+# -- an older major of the same SDK --------------------------------------------------------------
+
+OLDER = """
+import json, sys
+import openai
+asked = json.load(sys.stdin)
+direct = openai.OpenAI(base_url=asked["direct"], api_key="x", max_retries=0)
+through = openai.OpenAI(base_url=asked["through"], api_key=asked["key"], max_retries=0)
+for name, options in asked["cases"].items():
+    options = {"messages": [{"role": "user", "content": "hi"}], **options}
+    whole = [
+        client.chat.completions.create(model=model, **options).model_dump()
+        for client, model in ((direct, "m"), (through, "base"))
+    ]
+    assert whole[0] == whole[1], (name, whole)
+    options["stream"] = True
+    streamed = [
+        [e.model_dump() for e in client.chat.completions.create(model=model, **options)]
+        for client, model in ((direct, "m"), (through, "base"))
+    ]
+    assert streamed[0] == streamed[1], (name, "streamed")
+for expected, call in (
+    (openai.NotFoundError, lambda: through.chat.completions.create(model="none", messages=[
+        {"role": "user", "content": "hi"}])),
+    (openai.UnprocessableEntityError, lambda: through.chat.completions.create(
+        model="base", messages=[])),
+    (openai.AuthenticationError, lambda: through.with_options(api_key="tri_x").models.list()),
+):
+    try:
+        call()
+    except expected as error:
+        assert error.code
+    else:
+        raise AssertionError(expected)
+assert "base" in [model.id for model in through.models.list()]
+print(openai.__version__, len(asked["cases"]))
+"""
+
+
+@pytest.mark.prove
+async def test_an_older_major_of_the_sdk_sees_the_same(both, tmp_path) -> None:
+    _, _, upstream, gateway = both
+
+    async def run(*command: str, text: str = "") -> tuple[int, str]:
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate(text.encode())
+        return process.returncode or 0, output.decode()
+
+    python = str(tmp_path / "older" / "bin" / "python")
+    assert (await run(sys.executable, "-m", "venv", str(tmp_path / "older")))[0] == 0
+    status, said = await run(python, "-m", "pip", "install", "--quiet", "openai<2")
+    if status:
+        pytest.skip(f"the older SDK cannot be installed here: {said[-300:]}")
+    cases = {name: case for name, case in CASES.items() if name != "reasoning"}
+    asked = {
+        "direct": f"{upstream.url}/v1", "through": f"{gateway.url}/v1", "key": gateway.key,
+        "cases": cases,
+    }  # fmt: skip
+    status, said = await run(python, "-c", OLDER, text=orjson.dumps(asked).decode())
+    assert status == 0, said[-3000:]
+    assert said.startswith("1.")

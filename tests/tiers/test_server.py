@@ -20,12 +20,13 @@ import pytest
 from gateway_process import Process, hammer
 from sqlalchemy import select
 
-from triptych.config.gateway import GatewayConfig
+from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import UsageError
 from triptych.tiers import server
 from triptych.tiers.store import tables
 from triptych.tiers.store.database import Database, across
 
+ASK = {"messages": [{"role": "user", "content": "hi"}]}
 ALL = across("a test counts everything")
 
 
@@ -230,6 +231,29 @@ async def test_f2_with_the_database_down_for_60_s_every_request_is_served_and_re
     kept = await outcomes(url)
     assert set(kept) == seen
     assert set(kept.values()) == {"ok"}
+
+
+@pytest.mark.database
+async def test_f2_what_a_client_calls_things_never_holds_up_the_record(door, workshop) -> None:
+    url = f"postgresql://postgres@127.0.0.1:{door.port}/postgres"
+    gateway = await workshop.gateway(
+        {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=url
+    )
+    await gateway.set(provider__scripted=True, real_ai_only=False)
+    for body, headers in (
+        ({**ASK, "model": "zero\0byte"}, {}),
+        (ASK, {"x_triptych_tier": "t" * 300}),
+        ({"input": "hi", "feature": "f\0" * 20, "context": "c\0"}, {}),
+        ({**ASK, "model": "\ud83d\ude00" * 60}, {}),
+        (ASK, {}),
+    ):
+        path = "/api/query" if "input" in body else "/v1/chat/completions"
+        await gateway.post(path, body, **headers)
+    async with asyncio.timeout(20):
+        while len(found := await gateway.records()) < 5:
+            await asyncio.sleep(0.1)
+    assert [row["outcome"] for row in found].count("ok") == 2
+    assert gateway.runtime.recorder.spool.lost == 0
 
 
 # -- J5 ------------------------------------------------------------------------------------------
