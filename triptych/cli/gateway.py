@@ -5,6 +5,7 @@ triptych gateway flags              show every flag; `flags provider=openai` set
 triptych gateway companies create acme --name "Acme Tools" --industry tools
 triptych gateway users create ann --company acme
 triptych gateway keys create NAME   make a key for an application; it is shown once
+triptych gateway budgets company:acme month --usd 20
 triptych gateway log                the latest requests and what became of them
 triptych gateway probe              test every upstream with a real request
 """
@@ -28,6 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--role", choices=["user", "company_admin", "admin"], default="user")
     keys.add_argument("--user", help="the user a user key belongs to")
     keys.add_argument("--company", help="limit the key to one company")
+    keys.add_argument(
+        "--scope", action="append", default=[], help="`content` lets it read kept texts; repeatable"
+    )
+    keys.add_argument("--days", type=float, help="it expires after so many days")
+    budgets = verbs.add_parser("budgets", help="show or set how much may be used")
+    budgets.add_argument("subject", nargs="?", default="", help="key:ID, company:ID or user:ID")
+    budgets.add_argument("period", nargs="?", default="", choices=["", "day", "month", "total"])
+    budgets.add_argument("--tokens", type=int, help="at most so many tokens")
+    budgets.add_argument("--usd", type=float, help="at most so many US dollars")
+    budgets.add_argument("--remove", action="store_true", help="take this budget away")
     companies = verbs.add_parser("companies", help="create and list companies")
     companies.add_argument("action", choices=["create", "list"])
     companies.add_argument("company", nargs="?", default="", help="its id")
@@ -42,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     users.add_argument("--company", action="append", default=[], help="member of; repeatable")
     log = verbs.add_parser("log", help="show the latest requests")
     log.add_argument("-n", type=int, default=20, help="how many")
+    log.add_argument("--provider", help="only those that this provider answered")
     probe = verbs.add_parser("probe", help="test every upstream with a real request")
-    for verb in (serve, flags, keys, companies, users, log, probe):
+    for verb in (serve, flags, keys, budgets, companies, users, log, probe):
         verb.add_argument("--config", help="a TOML file with a [gateway] section")
         verb.add_argument("--json", action="store_true", help="JSON for scripts")
         verb.add_argument(

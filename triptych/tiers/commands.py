@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import time
 from collections.abc import Awaitable, Coroutine
 from datetime import datetime
 from typing import IO, Any
@@ -13,10 +14,12 @@ import orjson
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import UsageError
 from triptych.tiers import catalogue
+from triptych.tiers.budgets import Period
 from triptych.tiers.flags import REGISTRY, Flags
 from triptych.tiers.providers.factory import Factory
 from triptych.tiers.runtime import killed_flags
 from triptych.tiers.store import accounts, interactions, migrations, settings
+from triptych.tiers.store import budgets as budget_store
 from triptych.tiers.store import flags as flag_store
 from triptych.tiers.store.database import Database, across
 
@@ -72,6 +75,8 @@ async def keys(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str
                 role=args.role,
                 user_id=args.user,
                 company_id=args.company,
+                scopes=args.scope,
+                expires_at=time.time() + args.days * 86_400 if args.days else None,
                 actor=ACTOR,
             )
             return [{"key": key, "note": "shown once; keep it safe"}]
@@ -81,6 +86,49 @@ async def keys(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str
 
     found: list[dict[str, Any]] = await _with_database(config, work)
     return found
+
+
+async def budgets(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Set or remove a budget, then list all with what is used of each."""
+    period: Period = args.period or "month"
+    everybody = across("the operator keeps budgets")
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        if args.subject and args.remove:
+            await budget_store.remove_budget(
+                database, args.subject, period, scope=everybody, actor=ACTOR
+            )
+        elif args.subject:
+            if args.tokens is None and args.usd is None:
+                raise UsageError("how much?", hint="give --tokens N or --usd X")
+            await budget_store.set_budget(
+                database,
+                args.subject,
+                period,
+                max_tokens=args.tokens,
+                max_cost_microusd=None if args.usd is None else round(args.usd * 1_000_000),
+                scope=everybody,
+                actor=ACTOR,
+            )
+        rows = await budget_store.listed(database, everybody)
+        return rows if args.json else [_budget_line(row) for row in rows]
+
+    found: list[dict[str, Any]] = await _with_database(config, work)
+    return found
+
+
+def _budget_line(row: dict[str, Any]) -> dict[str, Any]:
+    def money(microusd: int | None) -> str | None:
+        return None if microusd is None else f"${microusd / 1_000_000:.4f}"
+
+    return {
+        "subject": row["subject"],
+        "period": row["period"],
+        "tokens": row["tokens"],
+        "of tokens": row["max_tokens"],
+        "cost": money(row["cost_microusd"]),
+        "of cost": money(row["max_cost_microusd"]),
+    }
 
 
 async def companies(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
@@ -129,7 +177,7 @@ async def users(config: GatewayConfig, args: argparse.Namespace) -> list[dict[st
 async def log(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Show the latest requests: all that is known for a program, what matters for a person."""
     found: list[dict[str, Any]] = await _with_database(
-        config, lambda database: interactions.latest(database, args.n)
+        config, lambda database: interactions.latest(database, args.n, provider=args.provider)
     )
     return found if args.json else [_line(row) for row in found]
 

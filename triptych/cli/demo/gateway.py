@@ -49,8 +49,9 @@ def stage(tour: Tour) -> None:
         served_by = headers.get("x-triptych-upstream", "nobody")
         tour.say(f"  {tier:<12} {status}  by {served_by:<18} {text!r}"[:110])
     _switch(tour, base, key)
-    tour.say("The record says what really happened:")
-    tour.triptych("gateway", "log", "-n", "6")
+    tour.say("The record says what really happened, before the switch and after it:")
+    for provider in ("hf_spaces", "openai"):
+        tour.triptych("gateway", "log", "--provider", provider, "-n", "3")
 
 
 def _switch(tour: Tour, base: str, key: str) -> None:

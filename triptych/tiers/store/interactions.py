@@ -58,10 +58,12 @@ async def page(
 
 
 async def latest(
-    database: Database, amount: int, scope: Scope | None = None
+    database: Database, amount: int, scope: Scope | None = None, *, provider: str | None = None
 ) -> list[dict[str, Any]]:
     """Return the latest requests, newest first."""
-    return await page(database, scope or across("an operator reads the log"), limit=amount)
+    filters = {"provider": provider} if provider else {}
+    scope = scope or across("an operator reads the log")
+    return await page(database, scope, filters=filters, limit=amount)
 
 
 async def one(database: Database, scope: Scope, request_id: str) -> dict[str, Any]:
