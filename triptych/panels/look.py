@@ -116,6 +116,12 @@ def _links() -> dict[str, str]:
     return names | {f"{name}_dark": "*primary_300" for name in names}
 
 
+def at_home(page: gr.Blocks) -> gr.Blocks:
+    """Keep a page that runs as a Space from fetching a header and fonts from elsewhere."""
+    page.space_id = None
+    return page
+
+
 def options() -> dict[str, Any]:
     """Give what every page hands to `mount_gradio_app`."""
     return {

@@ -133,7 +133,7 @@ def build_page(service: ModelService) -> gr.Blocks:
         )
         stop.click(None, cancels=[asked], queue=False, api_visibility="private")
     page.queue(max_size=limit or None)
-    return page
+    return look.at_home(page)
 
 
 async def _texts(service: ModelService, body: dict[str, object]) -> AsyncGenerator[str, None]:

@@ -13,9 +13,14 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def hub_place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+def hub_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("hub")
+
+
+@pytest.fixture(scope="module")
+def hub_place(hub_root: Path) -> Iterator[tuple[str, str]]:
     """Run a hub; give its address and its administrator's token."""
-    root = tmp_path_factory.mktemp("hub")
+    root = hub_root
     variables = {k: v for k, v in os.environ.items() if k not in ("HF_TOKEN", "HF_ENDPOINT")}
     command = [sys.executable, "-m", "triptych", "hub", "serve", "--port", "0"]
     with (root.parent / "hub.log").open("w") as log:

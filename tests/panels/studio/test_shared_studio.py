@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
+import os
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 
-import itsdangerous
 import pytest
 from fastapi.testclient import TestClient
+from visitors import OWNER, become_space, cookie_of, token_of
+from written_runs import make
 
 from triptych.config import Config, load_config
 from triptych.config.environment import Secret
 from triptych.errors import AccessDenied, ConfigError, HubError, RunError, UsageError
+from triptych.lm.runs import control
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, RunStore
+from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.lm.runs.sweep import start_sweep
 from triptych.panels.studio import corpus, ended
 from triptych.panels.studio.app import build_app
 from triptych.panels.studio.start import Choice, configure, starts
 from triptych.panels.studio.visitor import Visitor, who
 
-OWNER, ANN = "hf_token-of-the-owner", "hf_token-of-ann"
+ANN = token_of("ann")
 
 
 @pytest.fixture
 def space(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the variables a hub gives to a Space whose visitors sign in."""
-    import gradio.oauth
-
-    monkeypatch.setenv("SPACE_ID", "owner/studio")
-    monkeypatch.setenv("SYSTEM", "spaces")
-    monkeypatch.setenv("HF_TOKEN", OWNER)
-    for name, value in {
-        "OAUTH_CLIENT_ID": "client",
-        "OAUTH_CLIENT_SECRET": "secret-of-the-space",
-        "OAUTH_SCOPES": "openid profile",
-        "OPENID_PROVIDER_URL": "http://127.0.0.1:9",
-    }.items():
-        monkeypatch.setenv(name, value)
-        monkeypatch.setattr(gradio.oauth, name, value)
+    become_space(monkeypatch)
 
 
 @pytest.fixture
@@ -69,14 +59,6 @@ def hub_headers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     yield seen
     server.shutdown()
     server.server_close()
-
-
-def cookie_of(user: str) -> dict[str, str]:
-    """Sign a session as the application does after a visitor came back from the hub."""
-    session = {"oauth_info": {"userinfo": {"preferred_username": user}, "access_token": ANN}}
-    key = hashlib.sha256(b"secret-of-the-space-v4").hexdigest()
-    data = base64.b64encode(json.dumps(session).encode())
-    return {"session": itsdangerous.TimestampSigner(key).sign(data).decode()}
 
 
 def request_of(store: RunStore, user: str) -> Request:
@@ -188,6 +170,32 @@ def test_a_sweep_names_nothing_that_a_single_run_may_not(own_home: Path) -> None
     assert len(store.list()) == 2
 
 
+def test_what_a_person_keeps_counts_against_their_disk_and_old_runs_are_deleted(
+    own_home: Path,
+) -> None:
+    store = RunStore(own_home / "runs")
+    limits = load_config(None, ["runs.max_disk_bytes=100000", "runs.expire_days=3"]).runs
+    corpus_of_ann = corpora_of(store, "hub/ann") / "text"
+    corpus_of_ann.mkdir(parents=True)
+    (corpus_of_ann / "train-00000.bin").write_bytes(bytes(200_000))
+    with pytest.raises(RunError, match="runs and corpora take"):
+        check_request(store, limits, load_config(None, ["train.steps=5"]), "hub/ann")
+    check_request(store, limits, load_config(None, ["train.steps=5"]), "hub/ben")
+
+    old, new, paused = (make(store, name, [5.0, 4.0], user="hub/ann") for name in "abc")
+    (paused.path / "run.json").write_text('{"format_version": 1, "state": "stopped", "step": 2}')
+    control.pause(store, paused.run_id, by="hub/ann")
+    week_ago = time.time() - 7 * 86400
+    for run in (old, paused):
+        for file in run.path.glob("*.json"):
+            os.utime(file, (week_ago, week_ago))
+    with RunSupervisor(store, limits) as supervisor:
+        store.annotate(new.run_id, name="still here")
+        supervisor.tick()
+    left = {run.name for run in store.list()}
+    assert left == {"still here", "c"}
+
+
 def test_an_upload_is_refused_by_type_and_by_size(own_home: Path, tmp_path: Path) -> None:
     config, local = load_config(None, ["panels.upload_bytes=5000"]), Visitor("local")
     for name in ("program.exe", "archive.zip", "pickle.pkl", "page.html.gz"):
@@ -200,15 +208,18 @@ def test_an_upload_is_refused_by_type_and_by_size(own_home: Path, tmp_path: Path
         corpus.build(tmp_path / "out", config, local, files=[str(large)])
 
 
+@pytest.mark.parametrize("kind", ["gz", "zst"])
 def test_a_compression_bomb_gives_no_more_text_than_is_allowed(
-    own_home: Path, tmp_path: Path
+    own_home: Path, tmp_path: Path, kind: str
 ) -> None:
-    import gzip
+    import pyarrow
 
-    bomb = tmp_path / "bomb.jsonl.gz"
-    with gzip.open(bomb, "wt") as file:
+    bomb = tmp_path / f"bomb.jsonl.{kind}"
+    codec = {"gz": "gzip", "zst": "zstd"}[kind]
+    with pyarrow.CompressedOutputStream(str(bomb), codec) as file:
         for number in range(40_000):
-            file.write(json.dumps({"text": f"story {number} of a ship and its crew"}) + "\n")
+            line = json.dumps({"text": f"story {number} of a ship and its crew"}) + "\n"
+            file.write(line.encode())
     config = load_config(None, ["panels.upload_bytes=300000", "data.vocab_size=512"])
     out = corpus.build(tmp_path / "out", config, Visitor("local"), files=[str(bomb)])
     counts = json.loads((out / "manifest.json").read_text())["counts"]

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from written_runs import make
 
 from triptych.config import load_config
 from triptych.config.runs import RunsConfig
 from triptych.config.train import TrainConfig
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.lessons import LESSONS, check, lesson
-from triptych.lm.runs.store import Request, Run, RunStore
+from triptych.lm.runs.store import RunStore
 from triptych.panels.studio import drawing, ended, form, learn
 from triptych.panels.studio.compare import results
 from triptych.panels.studio.watch import Drawings
@@ -26,33 +26,6 @@ ROOT = Path(__file__).parents[3]
 @pytest.fixture
 def store(own_home: Path) -> RunStore:
     return RunStore(own_home / "runs")
-
-
-def make(store: RunStore, name: str, losses: list[float], **fields: object) -> Run:
-    """Write a finished run whose validation loss took these values, one every step."""
-    run = store.create(Request.of(load_config(), name=name, **fields))
-    events = []
-    for step, loss in enumerate(losses, 1):
-        stamp = {"time_s": float(step), "step": step}
-        events.append({
-            **stamp, "type": "step", "tokens_seen": step * 10, "train/loss": loss, "train/lr": 0.1,
-            "train/grad_norm": 1.0, "train/tok_per_s": 500.0, "train/mfu": 0.4,
-            "memory_bytes": 600_000_000, "eta_s": 5.0,
-        })  # fmt: skip
-        events.append({**stamp, "type": "eval", "val/loss": loss, "val/bpb": loss / 2})
-    events.append(
-        {"time_s": 9.0, "type": "sample", "step": len(losses), "prompt": "<b>", "text": "&x"}
-    )
-    lines = "".join(json.dumps({"seq": n, **event}) + "\n" for n, event in enumerate(events, 1))
-    (run.path / "events.jsonl").write_text(lines)
-    record = {"format_version": 1, "state": "finished", "step": len(losses)}
-    (run.path / "run.json").write_text(json.dumps(record))
-    folder = run.path / "checkpoints" / f"step-{len(losses):08d}"
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").write_bytes(b"weights")
-    (folder / "optimizer.safetensors").write_bytes(b"not for download")
-    (folder.parent / "latest").write_text(folder.name)
-    return store.get(run.run_id)
 
 
 def test_the_head_of_a_run_shows_what_was_promised(store: RunStore) -> None:
@@ -105,11 +78,11 @@ def test_weights_and_configuration_can_be_downloaded(store: RunStore) -> None:
 def test_the_playground_opens_with_the_first_and_the_last_checkpoint(store: RunStore) -> None:
     from urllib.parse import parse_qs, urlsplit
 
-    from triptych.panels.playground.page import _restored
+    from triptych.panels.playground import permalink
 
     steps = ["step-00000001", "step-00000005", "step-00000009"]
     address = ended.playground_address("/playground/", load_config(), "RUN", steps)
-    values = _restored(parse_qs(urlsplit(address).query)["c"][0], 9)
+    values = permalink.read(parse_qs(urlsplit(address).query)["c"][0])
     assert values is not None
     assert values[0] == ["RUN/step-00000001", "RUN/step-00000009"]
 

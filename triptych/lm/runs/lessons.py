@@ -27,6 +27,7 @@ _SMALL = (
     "train.compile=off",
     "train.eval_tokens=8192",
     "train.sample_tokens=48",
+    "train.milestones=[20]",
 )
 
 

@@ -16,6 +16,7 @@ from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.panels import look
 from triptych.panels.serving import serve
 from triptych.panels.studio.page import build_page
+from triptych.panels.studio.uploads import UploadGate
 from triptych.panels.studio.visitor import attach_sign_in, identify, is_shared
 
 
@@ -39,6 +40,7 @@ def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
             supervisor.close()
 
     app = FastAPI(title="Triptych Studio", lifespan=lifespan)
+    app.add_middleware(UploadGate, limit_bytes=config.panels.upload_bytes)
     if is_shared():
         attach_sign_in(app)
     app.include_router(router(runs, config.runs, identify), prefix="/api")

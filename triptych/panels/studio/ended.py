@@ -26,7 +26,7 @@ from triptych.panels.studio.corpus import run_triptych
 from triptych.panels.studio.visitor import Visitor, who
 
 ACT_S = 900.0
-Act = Callable[[Run, Visitor], str]
+Act = Callable[..., str]
 
 
 def draw(store: RunStore, chosen: gr.Dropdown) -> None:
@@ -79,12 +79,18 @@ def draw(store: RunStore, chosen: gr.Dropdown) -> None:
         return "Saved."
 
     keep.click(save, [chosen, name, tags, notes], saved, queue=False, **quiet)
-    _connect(store, evaluate, chosen, [], outcome, _evaluate)
-    _connect(store, publish, chosen, [repo, private], outcome, _publish)
-    _connect(store, deploy, chosen, [repo, space], outcome, _deploy)
-    _connect(store, extend, chosen, [more], outcome, lambda run, visitor, steps: _extend(
-        store, run, visitor, steps
-    ))  # fmt: skip
+
+    def go_on(run: Run, visitor: Visitor, steps: Any) -> str:
+        return _extend(store, run, visitor, steps)
+
+    acts: list[tuple[gr.Button, list[Any], Act]] = [
+        (evaluate, [], _evaluate),
+        (publish, [repo, private], _publish),
+        (deploy, [repo, space], _deploy),
+        (extend, [more], go_on),
+    ]
+    for button, fields, act in acts:
+        _connect(store, button, [chosen, *fields], outcome, act)
 
 
 def own(store: RunStore, run_id: str | None, request: gr.Request) -> Run | None:
@@ -101,10 +107,9 @@ def own(store: RunStore, run_id: str | None, request: gr.Request) -> Run | None:
 def _connect(
     store: RunStore,
     button: gr.Button,
-    chosen: gr.Dropdown,
-    fields: Sequence[Any],
+    inputs: Sequence[Any],
     outcome: gr.Markdown,
-    act: Callable[..., str],
+    act: Act,
 ) -> None:
     """Let a button do something to the chosen run and say how it went."""
 
@@ -117,7 +122,8 @@ def _connect(
         except TriptychError as error:
             return f"**{error.message}**\n\n{error.hint}"
 
-    button.click(press, [chosen, *fields], outcome, api_visibility="private")
+    name = act.__name__.strip("_")
+    button.click(press, list(inputs), outcome, api_visibility="private", api_name=name)
 
 
 def _best(run: Run) -> Path:
@@ -187,10 +193,15 @@ def _download(run_id: str, step: str) -> str:
 
 def playground_address(playground: str, config: Config, run_id: str, steps: Sequence[str]) -> str:
     """Give the address that opens a run's first and last checkpoint side by side."""
-    sampling = config.generate
     ends = dict.fromkeys((steps[0], steps[-1]))
+    return comparison_address(playground, config, [f"{run_id}/{step}" for step in ends])
+
+
+def comparison_address(playground: str, config: Config, references: Sequence[str]) -> str:
+    """Give the address that opens some checkpoints side by side."""
+    sampling = config.generate
     state = [
-        [f"{run_id}/{step}" for step in ends], "The ", sampling.temperature, sampling.top_k,
+        list(references), "The ", sampling.temperature, sampling.top_k,
         sampling.top_p, sampling.min_p, sampling.repetition_penalty, 64, 1,
     ]  # fmt: skip
     return f"{playground}?c={quote(json.dumps(state))}"

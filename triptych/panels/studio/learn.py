@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,27 @@ from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.runs.sweep import runs_of, sweeps
 from triptych.panels.studio import corpus, drawing
+from triptych.panels.studio.ended import comparison_address, playground_address
 from triptych.panels.studio.visitor import Visitor, who
 
 PREFIX = "lesson-"
+# The address names the lesson, so that the way back from the Playground leads to it.
+SHOW_LESSON = """(name) => {
+  const url = new URL(window.location);
+  url.searchParams.delete('run'); url.searchParams.set('lesson', name);
+  window.history.replaceState({}, '', url);
+}"""
 OWN_TEXT = "the documentation of Python, which is on every machine"
 
 
-def draw(store: RunStore, config: Config, page: gr.Blocks) -> None:
+def draw(
+    store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs, playground: str = ""
+) -> None:
     """Draw the lessons and connect them."""
+
+    def seen(name: str, request: gr.Request) -> str:
+        return shown(store, lesson(name), who(request).user, config, playground)
+
     gr.Markdown(
         "A lesson is an experiment. Say first what you expect; then real runs show what happens."
     )
@@ -40,27 +54,33 @@ def draw(store: RunStore, config: Config, page: gr.Blocks) -> None:
     def choose(name: str, request: gr.Request) -> tuple[Any, ...]:
         one = lesson(name)
         asked = gr.update(choices=list(one.answers), label=one.question, value=None)
-        return _story(one), asked, shown(store, one, who(request).user)
+        return _story(one), asked, seen(name, request)
 
     def start(name: str, guess: int | None, data: str, request: gr.Request) -> str:
         try:
             start_lesson(store, config, lesson(name), guess, data, who(request))
         except TriptychError as error:
             return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>"
-        return shown(store, lesson(name), who(request).user)
+        return seen(name, request)
 
     def list_again(request: gr.Request) -> Any:
         built = corpus.corpora(corpora_of(store, who(request).user))
         return gr.update(choices=[(OWN_TEXT, ""), *built])
 
     def look(name: str, request: gr.Request) -> str:
-        return shown(store, lesson(name), who(request).user)
+        return seen(name, request)
+
+    def arrive(request: gr.Request) -> tuple[Any, Any]:
+        wanted = dict(request.query_params).get("lesson") if request else None
+        if wanted not in [one.name for one in LESSONS]:
+            return gr.skip(), gr.skip()
+        return wanted, gr.update(selected="learn")
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     which.change(choose, which, [story, answer, outcome], **quiet)
     text.focus(list_again, None, text, **quiet)
     page.load(look, which, outcome, **quiet)
-    begin.click(start, [which, answer, text], outcome, api_visibility="private")
+    begin.click(start, [which, answer, text], outcome, api_visibility="private", api_name="lesson")
     gr.Timer(2.0).tick(look, which, outcome, **quiet)
 
 
@@ -95,7 +115,9 @@ def start_lesson(
     return made
 
 
-def shown(store: RunStore, one: Lesson, user: str) -> str:
+def shown(
+    store: RunStore, one: Lesson, user: str, config: Config | None = None, playground: str = ""
+) -> str:
     """Draw how far the newest experiment of a lesson is, and what it showed."""
     named = [s for s in sweeps(store, user=user) if s.startswith(f"{PREFIX}{one.name}-")]
     if not named:
@@ -118,8 +140,24 @@ def shown(store: RunStore, one: Lesson, user: str) -> str:
     said = "You predicted it" if guess == right else f"You said “{one.answers[guess]}”"
     return (
         f"<h3>{escape(one.answers[right])}</h3><p>{escape(said)}. {escape(figures)}</p>"
-        f"<p>{escape(one.afterwards)}</p>{charts}"
+        f"<p>{escape(one.afterwards)}</p>{_onwards(runs, config, playground)}{charts}"
     )
+
+
+def _onwards(runs: Sequence[Run], config: Config | None, playground: str) -> str:
+    """Lead to what the runs write: one run's ends, or where each of several arrived."""
+    steps = {
+        run.run_id: sorted(p.name for p in run.path.glob("checkpoints/step-*")) for run in runs
+    }
+    made = [f"{run_id}/{names[-1]}" for run_id, names in steps.items() if names]
+    if not (playground and config and made):
+        return ""
+    if len(runs) == 1:
+        run_id, names = next(iter(steps.items()))
+        address = playground_address(playground, config, run_id, names)
+    else:
+        address = comparison_address(playground, config, made[:4])
+    return f'<p><a href="{escape(address)}">Read what they write, in the Playground</a></p>'
 
 
 def _story(one: Lesson) -> str:

@@ -17,18 +17,25 @@ from triptych.lm.runs.advice import warnings
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import start_sweep
+from triptych.panels import look
 from triptych.panels.studio import compare, corpus, form, learn, watch
 from triptych.panels.studio.form import Form
 from triptych.panels.studio.start import configure, estimate, start_run, starts
 from triptych.panels.studio.visitor import SIGN_IN, is_shared, who
 from triptych.words import clock, short, size
 
+# How often uploads are looked through, and how long each is kept; a corpus has a copy.
+UPLOADS_KEPT_S = (3600, 86400)
+
 
 def build_page(
     store: RunStore, config: Config, navigation: str = "", playground: str = ""
 ) -> gr.Blocks:
     """Draw the Studio for a store of runs; `playground` is where that panel is, if anywhere."""
-    with gr.Blocks(title="Triptych Studio", analytics_enabled=False) as page:
+    where = playground or _panel(navigation)
+    with gr.Blocks(
+        title="Triptych Studio", analytics_enabled=False, delete_cache=UPLOADS_KEPT_S
+    ) as page:
         if navigation:
             gr.HTML(navigation)
         gr.Markdown("# Studio\nTrain a model and watch it learn. A run goes on without this page.")
@@ -42,11 +49,10 @@ def build_page(
             with gr.Tab("Compare", id="compare"):
                 sweep = compare.draw(store, page)
             with gr.Tab("Learn", id="learn"):
-                learn.draw(store, config, page)
+                learn.draw(store, config, page, tabs, where)
         _connect_form(page, store, config, filled, parts, [watched.chosen, tabs, sweep])
-        where = playground or _panel(navigation)
         watch.keep_watching(page, store, config, watched, tabs, where)
-    return page
+    return look.at_home(page)
 
 
 def _panel(navigation: str) -> str:

@@ -65,16 +65,19 @@ def configure(store: RunStore, config: Config, choice: Choice, visitor: Visitor)
     asked = load_config(None, [*_timing(choice), *choice.settings])
     check_request(store, config.runs, asked, visitor.user)
     begin = _start_folder(store, choice.start, visitor)
-    data = _data(store, config, choice, visitor, str(begin or ""))
+    data = asked.train.data or _data(store, config, choice, visitor, str(begin or ""))
+    # Before anything is read from it: it may be somebody else's.
+    check_request(
+        store, config.runs, replace(asked, train=replace(asked.train, data=data)), visitor.user
+    )
     settings = [
         f"model.size={choice.size}",
         *_timing(choice),
         *_watching(data),
         *_batch(choice, data),
         *choice.settings,
+        f"train.data={data}",
     ]
-    if not any(setting.startswith("train.data=") for setting in choice.settings):
-        settings.append(f"train.data={data}")
     resolved = load_config(None, settings)
     check_request(store, config.runs, resolved, visitor.user)
     if begin:
