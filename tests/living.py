@@ -118,6 +118,11 @@ class House:
         body = {"model": model, "messages": [{"role": "user", "content": "who answers?"}]}
         return self.call("POST", "/v1/chat/completions", body, key, company)
 
+    def use_spaces(self) -> None:
+        """Let the Spaces answer, as an admin would."""
+        self.call("PUT", "/admin/flags/provider.hf_spaces", {"value": True})
+        self.call("PUT", "/admin/flags/provider", {"value": "auto"})
+
     def requests(self, **wanted: str) -> list[dict[str, Any]]:
         """List what was recorded, newest first, once there is something."""
         deadline = time.monotonic() + 30

@@ -62,6 +62,11 @@ def test_up_keeps_every_part_alive_and_down_ends_them(house: Path) -> None:
     assert token not in said and key not in said, "secrets stay in their files"
     assert [part["answers"] for part in status(house)["parts"]] == [True, True, True]
 
+    looked = json.loads(triptych(house, "doctor", "--json", check=False).stdout)
+    found = {finding["what"]: finding for finding in looked}
+    assert found["gateway database"]["found"].startswith("SQLite, schema 0")
+    assert found["flags"]["ok"] and found["hub token"]["ok"] and found["sign-in"]["ok"]
+
     again = triptych(house, "up", check=False)
     assert again.returncode == 2
     assert "it is up already" in again.stderr

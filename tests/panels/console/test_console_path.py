@@ -104,6 +104,7 @@ def test_switching_the_provider_fails_nobody_who_streams(house: House, console: 
 
 
 def test_one_company_gets_its_tier_and_no_other_does(house: House, console: Opened) -> None:
+    house.use_spaces()
     page = console()
     enter(page, "Companies, users, keys")
     page.get_by_role("button", name="Enter or change a company").click()
@@ -146,6 +147,7 @@ def test_i2_a_bad_answer_is_seen_and_a_new_revision_deployed_and_taken_back(
     house: House, console: Opened
 ) -> None:
     """Acceptance check I2, without dataset, training and promotion."""
+    house.use_spaces()
     page = console()
     choose_provider(page, "hf_spaces")
     assert revision(house) == house.revisions[0]
@@ -185,6 +187,7 @@ def revision(house: House) -> str:
 def test_what_a_model_wrote_is_shown_as_text_and_a_correction_beside_it(
     house: House, console: Opened
 ) -> None:
+    house.use_spaces()
     house.call("POST", "/admin/companies", {"company_id": "noted", "name": "Noted"})
     key = house.call("POST", "/api/keys", {"name": "noted", "company_id": "noted"})["key"]
     house.call(
@@ -315,7 +318,7 @@ def test_i1_whoever_is_no_admin_reads_and_sets_nothing(house: House, open_page: 
     page.get_by_role("button", name="Sign in").click()
     page.get_by_text("company admin of own").wait_for()
     for hidden in ("Providers and tiers", "Spaces", "Audit"):
-        assert not page.get_by_role("tab", name=hidden, exact=True).is_visible()
+        page.get_by_role("tab", name=hidden, exact=True).wait_for(state="hidden")
     enter(page, "Companies, users, keys")
     page.locator("button.pick:visible", has_text="own").first.wait_for()
     assert page.locator("button.pick", has_text="acme").count() == 0

@@ -17,7 +17,7 @@ PAGE = 50
 def draw(client: gr.State) -> Room:
     """Draw the room."""
     with gr.Row():
-        subject = gr.Textbox(label="About", placeholder="flags/provider, keys/…, companies/…")
+        subject = gr.Textbox(label="About", placeholder="flags/*, keys/*, companies/acme")
         look = gr.Button("Look again", variant="primary")
         older = gr.Button("Older", interactive=False)
         verify = gr.Button("Verify the chain")

@@ -29,8 +29,9 @@ def table(
         "<tr>" + "".join(_td(name, row.get(name), pick=name == pick) for name in columns) + "</tr>"
         for row in rows
     )
+    label = escape(f"Table: {', '.join(columns.values())}", quote=True)
     return (
-        '<div class="table" tabindex="0" role="region" aria-label="Table">'
+        f'<div class="table" tabindex="0" role="region" aria-label="{label}">'
         f'<table class="plain"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
     )
 
@@ -336,9 +337,11 @@ table.plain caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 table.plain, table.plain tr { border: 0 !important; }
 .block:has(> .html-container:empty), .block:has(> .html-container > .prose:empty),
 .block:has(> .prose:empty) { display: none; }
+button[role=tab] { padding-inline: .6rem !important; }
 .signed { align-items: center; min-height: 0; }
 .acts { flex-wrap: wrap; gap: .5rem !important; align-items: flex-start; }
-.acts button { min-width: 0 !important; }
+.acts > * { flex: 0 0 auto !important; width: auto !important; min-width: max-content !important; }
+.signed > * { min-width: 0 !important; } .signed button { flex: 0 0 auto !important; }
 .prose h2 { font-size: 1.1rem; margin: .6rem 0 .2rem; }
 table.plain td { white-space: nowrap; }
 table.plain td.long { min-width: 14rem; white-space: normal; overflow-wrap: anywhere; }

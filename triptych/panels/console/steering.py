@@ -99,8 +99,7 @@ async def _read(who: GatewayClient) -> list[Any]:
     answer = await who.ask("GET", "/admin/flags")
     flags = {row["key"]: row for row in answer["flags"]}
     upstreams = (await who.ask("GET", "/admin/upstreams"))["upstreams"]
-    entries = (await who.ask("GET", "/admin/audit", limit=200))["entries"]
-    changes = [entry for entry in entries if entry["action"].startswith("flags.")][:20]
+    changes = (await who.ask("GET", "/admin/audit", subject="flags*", limit=20))["entries"]
     choices = [
         (f"{entry['sequence']}. {entry['subject']} → {drawing.change(entry['after'])}"[:120],
          entry["sequence"])

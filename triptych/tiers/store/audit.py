@@ -94,9 +94,14 @@ async def entries(
     before: int | None = None,
     limit: int = 50,
 ) -> list[dict[str, Any]]:
-    """Return the newest entries, older than a sequence number for the next page."""
+    """Return the newest entries, older than a sequence number for the next page.
+
+    A subject that ends with `*` stands for every one that begins so.
+    """
     statement = select(t.audit).order_by(t.audit.c.sequence.desc()).limit(limit)
-    if subject is not None:
+    if subject is not None and subject.endswith("*"):
+        statement = statement.where(t.audit.c.subject.startswith(subject[:-1], autoescape=True))
+    elif subject is not None:
         statement = statement.where(t.audit.c.subject == subject)
     if before is not None:
         statement = statement.where(t.audit.c.sequence < before)
