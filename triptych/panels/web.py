@@ -18,9 +18,11 @@ from triptych.panels.console.page import build_page as console_page
 from triptych.panels.guard import Guard
 from triptych.panels.identity import Doors, Gate
 from triptych.panels.landing import ICON, landing, navigation
-from triptych.panels.playground import drawing as playground_drawing
-from triptych.panels.playground.models import Resolve, Shelf
+from triptych.panels.playground.face import attach_face
+from triptych.panels.playground.offers import Resolve
 from triptych.panels.playground.page import build_page as playground_page
+from triptych.panels.playground.stage import Stage
+from triptych.panels.playground.style import CSS as PLAYGROUND_CSS
 from triptych.panels.studio.app import supervise
 from triptych.panels.studio.page import build_page as studio_page
 from triptych.panels.studio.visitor import identify
@@ -29,7 +31,7 @@ from triptych.panels.studio.visitor import identify
 def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastAPI:
     """Put every panel into one application; `gateway` and `hub` are addresses to talk to."""
     store = RunStore(environment.home() / "runs")
-    shelf = Shelf(config, store, resolve)
+    stage = Stage(config, store, resolve, gateway=gateway)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -37,7 +39,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
         yield
         if supervisor is not None:
             supervisor.close()
-        shelf.close()
+        stage.close()
 
     app = FastAPI(title="Triptych", lifespan=lifespan)
     app.include_router(router(store, config.runs, identify), prefix="/api")
@@ -63,11 +65,12 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    attach_face(app, stage)
     options = look.options()
-    options["css"] += playground_drawing.CSS + console_drawing.CSS
+    options["css"] += PLAYGROUND_CSS + console_drawing.CSS
     pages = {
         "/studio": studio_page(store, config, navigation("Studio")),
-        "/playground": playground_page(config, store, shelf, navigation=navigation("Playground")),
+        "/playground": playground_page(stage, navigation("Playground")),
         "/console": console_page(gateway, navigation("Console"), hub, doors),
     }
     for path, page in pages.items():

@@ -1,9 +1,15 @@
-"""Two checkpoints of one real run write side by side; the address restores the comparison."""
+"""Checkpoints of one real run side by side in a real browser: compare, vote, return, learn."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
@@ -11,49 +17,48 @@ from browsing import screenshot, serving
 
 from triptych.cli.resolve import resolve
 from triptych.config import load_config
-from triptych.lm.data.build import build_corpus
-from triptych.lm.runs.store import RunStore
 from triptych.panels.playground.app import build_app
-from triptych.panels.playground.models import choices, spread
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
-SETTINGS = (
-    "model.size=nano",
-    "train.steps=40",
-    "train.context_length=64",
-    "train.batch_tokens=512",
-    "train.threads=1",
-    "train.compile=off",
-    "train.precision=float32",
-    "train.checkpoint_every=20",
-    "train.keep_last=5",
-    "train.sample_every=0",
-)
+
+@pytest.fixture(scope="module")
+def address(
+    run_folder: Path, tmp_path_factory: pytest.TempPathFactory, module_home: Path
+) -> Iterator[str]:
+    """One Playground over the run, for every test of this file."""
+    (module_home / "runs").symlink_to(run_folder.parent)
+    config = load_config(None, ["generate.threads=1", "panels.hub_models=none"])
+    with serving(build_app(config, resolve)) as place:
+        yield place
 
 
 @pytest.fixture(scope="module")
-def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a model for two checkpoints on the help topics of Python."""
-    from triptych.lm.train.follow import follow
-    from triptych.lm.train.trainer import Trainer
-
-    home = tmp_path_factory.mktemp("home")
-    text = home / "text"
-    text.mkdir()
-    for name, topic in list(topics.items())[:60]:
-        (text / f"{name}.txt").write_text(topic)
-    build_corpus([str(text)], home / "data", load_config(None, ["data.vocab_size=512"]).data)
-    config = load_config(None, [*SETTINGS, f"train.data={home / 'data'}"])
-    follow(Trainer(config, home / "runs" / "topics"))
-    return home / "runs" / "topics"
+def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("playground-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_HOME", str(home))
+        yield home
 
 
-@pytest.fixture
-def runs(run_folder: Path, own_home: Path) -> RunStore:
-    own_home.mkdir(parents=True)
-    (own_home / "runs").symlink_to(run_folder.parent)
-    return RunStore(own_home / "runs")
+@pytest.fixture(autouse=True)
+def same_home(module_home: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path) -> None:
+    """The server reads its home while it runs, so that each test's own home must not hide it."""
+    monkeypatch.setenv("TRIPTYCH_HOME", str(module_home))
+
+
+def arrive(open_page: Any, address: str, **options: Any) -> Any:
+    page = open_page(address, **options)
+    page.get_by_text("topics · step 40").first.wait_for()
+    return page
+
+
+def write(page: Any, prompt: str = "") -> list[str]:
+    if prompt:
+        page.get_by_label("Prompt").fill(prompt)
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.locator(".answer[data-done=false]").first.wait_for()
+    return answers(page)
 
 
 def answers(page: Any) -> list[str]:
@@ -61,50 +66,184 @@ def answers(page: Any) -> list[str]:
         "document.querySelectorAll('.answer').length > 0 && "
         "[...document.querySelectorAll('.answer')].every(a => a.dataset.done === 'true')"
     )
-    return [cell.inner_text() for cell in page.locator(".answer").all()]
+    page.locator(".ballot h3").first.wait_for()
+    return [cell.inner_text() for cell in page.locator(".answer .text").all()]
+
+
+def votes(home: Path) -> list[dict[str, Any]]:
+    path = home / "playground" / "votes.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_two_checkpoints_write_side_by_side_and_the_address_restores_it(
-    open_page, runs: RunStore
+    open_page: Any, address: str
 ) -> None:
-    assert [c.reference for c in choices(runs)] == [
-        "topics/step-00000020",
-        "topics/step-00000040",
+    page = arrive(open_page, address)
+    written = write(page, "The <b>statement</b> ")
+    assert len(written) == 2
+    assert all(text.startswith("The <b>statement</b> ") for text in written)
+    assert page.locator(".answer .text b").count() == 0, "model text is never HTML"
+    foot = page.locator(".answer .foot").first.inner_text()
+    assert "tokens/s" in foot and "ms" in foot and "read + written" in foot
+    assert "parameters" in foot and "revision" in foot, "what runs is shown"
+    link = page.url
+    assert "?c=" in link
+
+    page = arrive(open_page, link)
+    assert answers(page) == written, "a link opens with the same answers, by the same seed"
+    assert page.get_by_label("Prompt").input_value() == "The <b>statement</b> "
+
+
+def test_blind_votes_are_kept_counted_and_change_their_mind(
+    open_page: Any, address: str, module_home: Path
+) -> None:
+    page = arrive(open_page, address)
+    page.get_by_label("Blind").check()
+    write(page, "A function is ")
+    shown = page.locator("#answers").inner_text()
+    assert "topics" not in shown and "tokens/s" not in shown and "Answer A" in shown
+    page.get_by_role("button", name="B is better").click()
+    page.get_by_text("Kept: voted for").wait_for()
+    assert "topics · step" in page.locator("#answers").inner_text(), "revealed after the vote"
+    page.get_by_role("button", name="All are good").click()
+    page.get_by_text("Kept: all were good").wait_for()
+    page.get_by_role("button", name="A is better").click()
+    page.get_by_text("Kept: voted for").wait_for()
+    first, second, last = votes(module_home)[-3:]
+    assert (first["verdict"], second["verdict"], last["verdict"]) == (1, "all", 0)
+    assert first["vote_id"] == last["vote_id"] and last["blind"]
+    assert [answer["sampling"]["seed"] for answer in last["answers"]] == [1, 1]
+    assert all(answer["revision"] and answer["text"] for answer in last["answers"])
+
+    page.get_by_role("tab", name="Votes").click()
+    page.locator(".rates").wait_for()
+    row = page.locator(".rates tbody tr").first.inner_text()
+    assert re.search(r"100% \(21% to 100%\)", row), row  # Wilson's interval of one in one
+    screenshot(page, "playground-votes")
+    page.get_by_role("button", name="Export as JSON lines").click()
+    with page.expect_download() as download:
+        page.get_by_role("link", name=re.compile("KB|B$")).first.click()
+    pair = json.loads(Path(download.value.path()).read_text().splitlines()[0])
+    best = last["answers"][0]
+    assert pair["chosen"] == best["text"] and pair["prompt"] == "A function is "
+
+    page.get_by_role("tab", name="This visit").click()
+    write(page, "Something else ")
+    page.get_by_role("button", name=re.compile("A function is")).click()
+    page.get_by_text("A function is").first.wait_for()
+    page.wait_for_function("document.querySelector('textarea').value === 'A function is '")
+    assert page.locator(".answer.chosen").count() == 1, "an earlier comparison with its vote"
+
+
+def test_an_experiment_sets_the_controls_and_says_what_was_seen(
+    open_page: Any, address: str
+) -> None:
+    page = arrive(open_page, address)
+    page.get_by_role("button", name="First steps").click()
+    page.get_by_role("button", name="Age of a checkpoint").click()
+    page.locator(".lesson.seen").wait_for()
+    assert page.locator(".answer").count() == 4, "four ages of one run"
+    bits = [
+        float(row.inner_text().split("\t")[1])
+        for row in page.locator(".lesson.seen tbody tr").all()
     ]
-    with serving(build_app(load_config(None, ["generate.threads=1"]), resolve)) as address:
-        page = open_page(address)
-        page.get_by_text("topics · step 40").first.wait_for()
-        page.get_by_label("Prompt").fill("The <b>statement</b> ")
-        page.get_by_role("button", name="Write", exact=True).click()
-        written = answers(page)
-        assert len(written) == 2
-        assert all("tokens/s" in text and "The <b>statement</b>" in text for text in written)
-        assert page.locator(".answer b").count() == 0, "model text is never HTML"
-        screenshot(page, "playground-compare")
-        link = page.url
-        assert "?c=" in link
-
-        page = open_page(link)
-        page.get_by_text("topics · step 40").first.wait_for()
-        assert page.get_by_label("Prompt").input_value() == "The <b>statement</b> "
-        page.get_by_role("button", name="Write", exact=True).click()
-        again = answers(page)
-        words = [text.split("first token")[0] for text in written]
-        assert [text.split("first token")[0] for text in again] == words, "the same seed"
+    assert bits == sorted(bits, reverse=True), "training makes a sentence less surprising"
+    screenshot(page, "playground-experiment")
+    page.get_by_role("button", name="Temperature", exact=True).click()
+    page.get_by_text("different word pairs").first.wait_for()
+    page.get_by_text("temperature 1.6").first.wait_for()
+    page.locator(".lesson.seen").wait_for()
+    assert "“different word pairs”" in page.locator(".lesson.seen").inner_text()
+    page.get_by_role("button", name="Wording of the prompt").click()
+    page.get_by_text("Neighbouring answers share").wait_for()
 
 
-def test_the_prompt_is_scored_token_by_token_on_a_phone(open_page, runs: RunStore) -> None:
-    with serving(build_app(load_config(None, ["generate.threads=1"]), resolve)) as address:
-        page = open_page(address, width=360)
-        page.get_by_text("topics · step 40").first.wait_for()
-        page.get_by_text("How surprised is each model").click()
-        page.get_by_role("button", name="Show token probabilities").click()
-        page.locator(".tokens span").first.wait_for()
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-        screenshot(page, "playground-phone")
+def test_copied_code_runs_and_gives_the_text_of_the_page(open_page: Any, address: str) -> None:
+    page = arrive(open_page, address)
+    written = write(page, 'The "list" ')
+    page.get_by_role("tab", name="As code").click()
+    copied = {}
+    for name in ("Python", "openai SDK", "curl"):
+        page.get_by_role("tab", name=name, exact=True).click()
+        page.wait_for_function(
+            "[...document.querySelectorAll('.cm-content')].some(e => e.checkVisibility()"
+            " && e.innerText.includes('models/v1'))"
+        )
+        code = page.locator(".cm-content").locator("visible=true").first
+        copied[name] = code.inner_text()
+    screenshot(page, "playground-code")
+    for name, command in (
+        ("Python", [sys.executable, "-c"]),
+        ("openai SDK", [sys.executable, "-c"]),
+        ("curl", ["bash", "-c"]),
+    ):
+        ran = subprocess.run(
+            [*command, copied[name]], capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ran.returncode == 0, ran.stderr
+        for text in written:
+            answer = text.removeprefix('The "list" ').strip()
+            assert answer in _decoded(ran.stdout), (name, answer, ran.stdout)
 
 
-def test_a_long_list_is_thinned_evenly_with_its_ends_kept() -> None:
-    steps = [(number, str(number)) for number in range(100)]
-    kept = spread(steps, 5)
-    assert [number for number, _ in kept] == [0, 25, 50, 74, 99]
+def _decoded(output: str) -> str:
+    """Read JSON answers, one after the other, where there are any."""
+    texts, decoder, place = [], json.JSONDecoder(), 0
+    with contextlib.suppress(ValueError):
+        while place < len(output):
+            body, place = decoder.raw_decode(output, place)
+            texts.append(body["choices"][0]["text"])
+            while place < len(output) and output[place].isspace():
+                place += 1
+    return "\n".join(texts) or io.StringIO(output).read()
+
+
+def test_a_checkpoint_is_chosen_on_the_chart_by_keyboard(open_page: Any, address: str) -> None:
+    page = arrive(open_page, address)
+    page.get_by_role("tab", name="How they learned").click()
+    rings = page.locator(".pick")
+    rings.first.wait_for()
+    assert rings.count() == 4
+    page.locator(".pick[aria-pressed=false]").first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 3")
+    page.get_by_text("topics · step 20").first.wait_for()
+    screenshot(page, "playground-journey")
+    rings.first.click()
+    page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 2")
+
+
+def test_every_token_shows_what_else_was_expected_on_a_phone_in_the_dark(
+    open_page: Any, address: str
+) -> None:
+    page = arrive(open_page, address, width=360, color_scheme="dark")
+    write(page, "The function returns a list of names.")
+    page.get_by_role("tab", name="Every token").click()
+    page.get_by_role("button", name="Show every token").click()
+    page.locator(".tok[tabindex]").nth(3).wait_for()
+    page.locator(".tok[tabindex]").nth(3).focus()
+    tip = page.locator(".tip").nth(3)
+    assert tip.is_visible() and tip.locator("li").count() == 5
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    screenshot(page, "playground-phone")
+
+
+def test_the_whole_page_is_reached_by_keyboard(open_page: Any, address: str) -> None:
+    page = arrive(open_page, address)
+    page.get_by_label("Prompt").press("Shift+Enter")
+    answers(page)
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("(document.activeElement.innerText || '').trim()"))
+    assert {"Write", "Stop", "A is better", "None is good"} <= reached, reached
+
+
+def test_errors_name_what_is_near_and_local_paths_are_refused(open_page: Any, address: str) -> None:
+    state = json.dumps([["/etc", "topics/step-00000041"], "The ", 0.8, 0, 1, 0, 1, 8, 1])
+    page = open_page(f"{address}/?c={state}")
+    page.get_by_text("Not here: /etc, topics/step-00000041").wait_for()
+    page.get_by_label("Models").fill("topics/step-00000041")
+    page.get_by_label("Models").press("Enter")
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_text("nearest are: topics · step 4").wait_for()

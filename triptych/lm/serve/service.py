@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -161,8 +161,8 @@ class ModelService:
         self.started_at = time.time()
         self.failures: dict[str, str] = {}
         self._max_batch = max_batch
-        self._active: dict[str, int] = dict.fromkeys(self.models, 0)
-        self._mean_answer_s: dict[str, float] = dict.fromkeys(self.models, 1.0)
+        self._active: defaultdict[str, int] = defaultdict(int)
+        self._mean_answer_s: defaultdict[str, float] = defaultdict(lambda: 1.0)
         self._cache = ModelCache(
             lambda name: open_model(self.models[name]),
             lambda name: size_of(self.models[name]),

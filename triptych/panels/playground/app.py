@@ -1,54 +1,52 @@
-"""Put the Playground together: the page over the models of this machine."""
+"""Put the Playground together: the page, and its models for programs, in one application."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import gradio as gr
 from fastapi import FastAPI
 
 from triptych.config import Config, environment, load_config
-from triptych.errors import ConfigError, UsageError
+from triptych.errors import ConfigError
 from triptych.hub.pull import pull
 from triptych.lm.runs.store import RunStore
 from triptych.panels import look
-from triptych.panels.playground import drawing
-from triptych.panels.playground.models import Resolve, Shelf
+from triptych.panels.playground.face import attach_face
+from triptych.panels.playground.offers import Resolve
 from triptych.panels.playground.page import build_page
+from triptych.panels.playground.stage import Stage
+from triptych.panels.playground.style import CSS
 from triptych.panels.serving import serve
 
 
 def launch() -> None:
-    """Run the Playground as a Space: the models its owner named, and no others."""
+    """Run the Playground as a Space: the models its owner named, fetched with its owner's token."""
     named = (environment.get("MODELS") or "").replace(",", " ").split()
     if not named:
         raise ConfigError(
             "the variable MODELS names no model", hint="set it to owner/name owner/other@revision"
         )
-
-    def resolve(reference: str) -> Path:
-        # It is fetched with the owner's token, so a visitor must not choose what.
-        if reference not in named:
-            raise UsageError(f"{reference!r} is not one of this Space's models")
-        return pull(reference)
-
     host = environment.get("GRADIO_SERVER_NAME", "127.0.0.1")
     port = environment.get("GRADIO_SERVER_PORT") or environment.get("PORT") or "7860"
     config = load_config(None, [f"panels.host={host}", f"panels.port={port}"])
-    serve(build_app(config, resolve, named), config, "Playground")
+    serve(build_app(config, pull, named), config, "Playground")
 
 
-def build_app(config: Config, resolve: Resolve, named: Sequence[str] = ()) -> FastAPI:
-    """Make the Playground's application."""
-    store = RunStore(environment.home() / "runs")
-    shelf = Shelf(config, store, resolve)
+def build_app(
+    config: Config, resolve: Resolve, named: Sequence[str] = (), gateway: str = ""
+) -> FastAPI:
+    """Make the Playground's application over the runs of this home and the models named."""
+    stage = Stage(config, RunStore(environment.home() / "runs"), resolve, named, gateway)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        fetching = asyncio.ensure_future(stage.shelf.fetch_named())
         yield
-        shelf.close()
+        fetching.cancel()
+        stage.close()
 
     app = FastAPI(title="Triptych Playground", lifespan=lifespan)
 
@@ -56,7 +54,7 @@ def build_app(config: Config, resolve: Resolve, named: Sequence[str] = ()) -> Fa
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    attach_face(app, stage)
     options = look.options()
-    options["css"] += drawing.CSS
-    page = build_page(config, store, shelf, named)
-    return gr.mount_gradio_app(app, page, path="/", **options)
+    options["css"] += CSS
+    return gr.mount_gradio_app(app, build_page(stage), path="/", **options)

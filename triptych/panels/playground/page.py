@@ -1,230 +1,300 @@
-"""The page itself: choose models, write a prompt, compare what they write.
+"""The page itself: choose models, write a prompt, compare what they write, vote.
 
 Everything that made a comparison is in the address, so that it can be sent to somebody.
 """
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import gradio as gr
 
-from triptych.config import Config
-from triptych.config.generate import Sampling
 from triptych.errors import TriptychError
-from triptych.lm.runs.store import RunStore
-from triptych.panels.charts import line_chart
-from triptych.panels.playground import drawing
-from triptych.panels.playground.contest import contest
-from triptych.panels.playground.models import Shelf, choices, journey
-
-MOST_MODELS = 4
+from triptych.panels import look
+from triptych.panels.playground import ballot as votes
+from triptych.panels.playground import drawing, permalink, rooms
+from triptych.panels.playground.arena import Contest, Entry
+from triptych.panels.playground.controls import (
+    MOST_MODELS,
+    QUIET,
+    Asked,
+    Controls,
+    read,
+    refusal,
+    sampling_controls,
+)
+from triptych.panels.playground.gateway import tier_of
+from triptych.panels.playground.lessons import Lessons, Show, draw_buttons, wire_lessons
+from triptych.panels.playground.stage import Stage, Visit
+from triptych.panels.playground.visitor import Visitor, visitor_of
 
 SHOW_STATE = """(state) => {
   const url = new URL(window.location);
   url.search = state ? '?c=' + encodeURIComponent(state) : '';
   window.history.replaceState({}, '', url);
 }"""
+WHERE = "() => window.location.origin + window.location.pathname"
 
 
-def build_page(
-    config: Config,
-    store: RunStore,
-    shelf: Shelf,
-    named: Sequence[str] = (),
-    navigation: str = "",
-) -> gr.Blocks:
-    """Draw the Playground over the models of this machine and those named at the start."""
-    defaults = config.generate
+class Sheet:
+    """The components that more than one part of the page speaks to."""
+
+    def __init__(self) -> None:
+        self.visit = gr.State(Visit())
+        self.link = gr.Textbox(visible="hidden", label="state of the page")
+        self.here = gr.Textbox(visible="hidden", label="address of the page")
+        self.look_for = gr.HTML(elem_classes="maybe")
+        self.notice = gr.HTML(elem_classes="maybe")
+        self.answers = gr.HTML(elem_classes="maybe", elem_id="answers")
+        self.seen = gr.HTML(elem_classes="maybe")
+
+    @property
+    def outputs(self) -> list[Any]:
+        """List what a comparison fills."""
+        return [self.notice, self.answers, self.link, self.visit]
+
+
+def build_page(stage: Stage, navigation: str = "") -> gr.Blocks:
+    """Draw the Playground over what is on stage."""
     with gr.Blocks(title="Triptych Playground", analytics_enabled=False) as page:
         if navigation:
             gr.HTML(navigation)
         gr.Markdown("# Playground\nOne prompt, several models, side by side.")
-        models = gr.Dropdown(
-            [],
-            multiselect=True,
-            max_choices=MOST_MODELS,
-            label="Models",
-            info="up to four; checkpoints of one run show how it learned",
-        )
-        prompt = gr.Textbox(label="Prompt", lines=3, value="The ", autofocus=True)
+        controls, write, stop = _draw_controls(stage)
+        buttons = draw_buttons()
+        sheet = Sheet()
+        lessons = Lessons(buttons, gr.State(""), sheet.look_for, sheet.seen)
+        ballot = votes.draw_ballot()
+        show = _shower(stage, sheet, ballot)
+        with gr.Tabs():
+            with gr.Tab("Every token"):
+                rooms.tokens_room(stage, controls, sheet.visit)
+            with gr.Tab("How they learned") as learned:
+                rooms.journey_room(stage, controls, learned)
+            with gr.Tab("Votes") as counted:
+                recount = rooms.votes_room(stage, sheet.visit, counted)
+            with gr.Tab("This visit") as past:
+                chosen = rooms.picking()
+            with gr.Tab("As code") as code:
+                rooms.code_room(stage, controls, code, sheet.here)
+        votes.wire_ballot(ballot, stage, sheet.visit, sheet.answers, after=recount)
+        every = [*sheet.outputs, *ballot.outputs]
+        running = wire_lessons(lessons, stage, controls, sheet.visit, every, show)
+        _wire_history(past, chosen, controls, sheet, ballot)
+        wired = _wire_compare(page, stage, controls, sheet, ballot, lessons, show, write)
+        _wire_stop(stop, [*running, *wired], sheet, ballot)
+    return look.at_home(page)
+
+
+def _draw_controls(stage: Stage) -> tuple[Controls, gr.Button, gr.Button]:
+    from_hub = ", or owner/name@revision" if stage.offers.hub_models != "none" else ""
+    models = gr.Dropdown(
+        [], multiselect=True, max_choices=MOST_MODELS, allow_custom_value=True, label="Models",
+        info=f"up to four{from_hub}; checkpoints of one run show how it learned",
+    )  # fmt: skip
+    found = rooms.draw_search(stage)
+    prompt = gr.Textbox(
+        label="Prompt", lines=3, max_lines=12, value="The ", autofocus=True,
+        info="the models go on from here; Shift+Enter writes",
+    )  # fmt: skip
+    with gr.Row(elem_classes="acts"):
+        write = gr.Button("Write", variant="primary", scale=1, min_width=120)
+        stop = gr.Button("Stop", scale=1, min_width=90)
+        blind = gr.Checkbox(label="Blind: names hidden until you vote", scale=2, min_width=180)
+        chat = gr.Checkbox(label="As a chat message", scale=1, min_width=160)
+    with gr.Accordion("Sampling", open=False):
         with gr.Row():
-            write = gr.Button("Write", variant="primary")
-            stop = gr.Button("Stop")
-        with gr.Accordion("Sampling", open=False), gr.Row():
-            sampling, dice = _sampling_controls(defaults)
-        answers = gr.HTML()
-        with gr.Accordion("How surprised is each model by the prompt?", open=False):
-            surprise = gr.Button("Show token probabilities of the prompt")
-            tokens = gr.HTML()
-        with gr.Accordion("How they learned", open=False):
-            learned = gr.HTML()
-        state = gr.Textbox(visible="hidden")
-
-        controls = [models, prompt, *sampling]
-        _wire(page, config, store, shelf, named, controls, state, answers, write, stop)
-        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        dice.click(lambda: random.randrange(1, 10_000), None, sampling[-1], queue=False, **quiet)
-        models.change(
-            lambda chosen: _journey(store, chosen or []), models, learned, queue=False, **quiet
+            sampling, dice = sampling_controls(stage.config.generate)
+        ends = gr.Textbox(
+            label="Stop at", lines=1, max_lines=4, info="writing ends before any of these lines"
         )
-        surprise.click(
-            lambda chosen, text: _surprise(shelf, store, named, chosen or [], text),
-            [models, prompt],
-            tokens,
-            api_name="score",
+    dice.click(lambda: random.randrange(1, 10_000), None, sampling[-1], queue=False, **QUIET)
+    if found is not None:
+        rooms.wire_search(found, stage, models)
+    return Controls(models, prompt, sampling, ends, chat, blind), write, stop
+
+
+def _entries(stage: Stage, asked: Asked) -> list[Entry]:
+    entries = [
+        Entry(
+            reference=reference,
+            label=stage.label(reference),
+            prompt=asked.prompt,
+            sampling=asked.sampling,
+            chat=asked.chat,
         )
-    page.queue(default_concurrency_limit=config.panels.generations_per_visitor)
-    return page
+        for reference in asked.references
+    ]
+    if asked.blind:
+        random.SystemRandom().shuffle(entries)
+    return entries
 
 
-def _sampling_controls(defaults: Sampling) -> tuple[list[Any], gr.Button]:
-    """Draw every sampling parameter with a line that explains it; the seed is the last."""
-    temperature = gr.Slider(
-        0, 2, defaults.temperature, step=0.05, label="Temperature",
-        info="0 always takes the likeliest token; higher is bolder",
-    )  # fmt: skip
-    top_k = gr.Slider(
-        0, 200, defaults.top_k, step=1, label="Top-k",
-        info="choose among the k likeliest tokens; 0 among all",
-    )  # fmt: skip
-    top_p = gr.Slider(
-        0.05, 1, defaults.top_p, step=0.05, label="Top-p",
-        info="choose among the likeliest that together reach p",
-    )  # fmt: skip
-    min_p = gr.Slider(
-        0, 1, defaults.min_p, step=0.01, label="Min-p",
-        info="leave out tokens far less likely than the likeliest",
-    )  # fmt: skip
-    penalty = gr.Slider(
-        1, 2, defaults.repetition_penalty, step=0.05, label="Repetition penalty",
-        info="above 1 makes repeating itself less likely",
-    )  # fmt: skip
-    length = gr.Slider(
-        1, 512, min(defaults.max_new_tokens, 512), step=1, label="New tokens",
-        info="where writing ends at the latest",
-    )  # fmt: skip
-    seed = gr.Number(1, precision=0, label="Seed", info="the same seed gives the same text")
-    dice = gr.Button("New seed")
-    return [temperature, top_k, top_p, min_p, penalty, length, seed], dice
+def _shower(stage: Stage, sheet: Sheet, ballot: votes.Ballot) -> Show:
+    """Make the one function that shows entries while they are answered."""
+
+    async def show(
+        entries: Sequence[Entry], visitor: Visitor, values: Sequence[Any], kept: Visit
+    ) -> AsyncGenerator[dict[Any, Any], None]:
+        blind = bool(values[11]) and len(entries) > 1
+        link = permalink.write(values)
+        words = "" if link else "The prompt is too long for an address; this cannot be sent."
+        yield {sheet.notice: drawing.notice(words), sheet.link: link, **ballot.hide()}
+        async with aclosing(stage.arena.hold(entries, visitor, blind=blind)) as contests:
+            async for contest in contests:
+                if kept.current is not contest:
+                    kept.add(contest)
+                yield {sheet.answers: drawing.answers(contest)}
+        yield {sheet.visit: kept, **ballot.offer(contest)}
+
+    return show
 
 
-def _wire(
+def _wire_compare(
     page: gr.Blocks,
-    config: Config,
-    store: RunStore,
-    shelf: Shelf,
-    named: Sequence[str],
-    controls: list[Any],
-    state: gr.Textbox,
-    answers: gr.HTML,
+    stage: Stage,
+    controls: Controls,
+    sheet: Sheet,
+    ballot: votes.Ballot,
+    lessons: Lessons,
+    show: Show,
     write: gr.Button,
-    stop: gr.Button,
-) -> None:
-    def compare(*values: Any) -> Iterator[tuple[str, str]]:
-        references, text = list(values[0] or []), str(values[1])
-        _refuse(config, references, text)
-        saved = json.dumps([references, *values[1:]], ensure_ascii=False)
-        names = _names(store, named, references)
+) -> list[Any]:
+    async def compare(
+        request: gr.Request, kept: Visit, *values: Any
+    ) -> AsyncGenerator[dict[Any, Any], None]:
         try:
-            for columns in contest(shelf, references, text, _sampling(values)):
-                yield drawing.answers(columns, names, text), saved
+            asked = read(values, stage.config)
         except TriptychError as error:
-            raise gr.Error(str(error), duration=10) from error
+            raise refusal(error) from error
+        yield lessons.clear()
+        entries = _entries(stage, asked)
+        async with aclosing(show(entries, visitor_of(request), values, kept)) as updates:
+            async for update in updates:
+                yield update
 
+    outputs = [*sheet.outputs, *ballot.outputs, lessons.running, lessons.look_for, lessons.seen]
+    inputs = [sheet.visit, *controls.all]
     asked = gr.on(
-        [write.click, controls[1].submit],
+        [write.click, controls.prompt.submit],
         compare,
-        controls,
-        [answers, state],
+        inputs,
+        outputs,
         show_progress="hidden",
         api_name="compare",
+        concurrency_limit=None,
     )
-    stop.click(None, cancels=[asked], queue=False, api_visibility="private")
-    state.change(None, state, None, js=SHOW_STATE, queue=False, api_visibility="private")
+    sheet.link.change(None, sheet.link, None, js=SHOW_STATE, queue=False, **QUIET)
 
-    def arrive(request: gr.Request) -> list[Any]:
-        listed = [(choice.label, choice.reference) for choice in choices(store, named)]
-        known = [reference for _, reference in listed]
-        saved = dict(request.query_params).get("c") if request else None
-        values = _restored(saved, len(controls))
+    async def arrive(request: gr.Request) -> list[Any]:
+        listed = [
+            (choice.label, choice.reference) for choice in await stage.choices(visitor_of(request))
+        ]
+        values = permalink.read(dict(request.query_params).get("c") if request else None)
         if values is None:
-            first = gr.update(choices=listed, value=default_models(known))
-            return [first, *(gr.skip() for _ in controls[1:])]
-        kept = [reference for reference in values[0] if reference in known]
-        return [gr.update(choices=listed, value=kept), *values[1:]]
+            known = [reference for _, reference in listed]
+            models = gr.update(choices=listed, value=default_models(known))
+            return [False, "", models, *(gr.skip() for _ in controls.all[1:])]
+        kept, missing = _known(stage, values[0])
+        listed += [(stage.label(r), r) for r in kept if r not in {known for _, known in listed}]
+        words = drawing.notice(f"Not here: {', '.join(missing)}.") if missing else ""
+        # What a link asks of the gateway would be asked, and paid, in the visitor's name.
+        at_once = bool(kept) and all(tier_of(reference) is None for reference in kept)
+        return [at_once, words, gr.update(choices=listed, value=kept), *values[1:]]
 
-    page.load(arrive, None, controls, queue=False, api_visibility="private")
+    at_once = gr.State(False)
+    page.load(None, None, sheet.here, js=WHERE, queue=False, **QUIET)
+    arrived = page.load(arrive, None, [at_once, sheet.notice, *controls.all], queue=False, **QUIET)
+
+    async def compare_at_once(
+        request: gr.Request, wanted: bool, kept: Visit, *values: Any
+    ) -> AsyncGenerator[dict[Any, Any], None]:
+        if not wanted:
+            yield {sheet.visit: gr.skip()}
+            return
+        async with aclosing(compare(request, kept, *values)) as updates:
+            async for update in updates:
+                yield update
+
+    restored = arrived.then(
+        compare_at_once, [at_once, *inputs], outputs, concurrency_limit=None, **QUIET
+    )
+    return [asked, restored]
+
+
+def _wire_stop(stop: gr.Button, events: list[Any], sheet: Sheet, ballot: votes.Ballot) -> None:
+    """End what is being written; what is there by then stays and can be voted on."""
+
+    def show_stopped(kept: Visit) -> dict[Any, Any]:
+        contest = kept.current
+        if contest is None:
+            return {sheet.notice: ""}
+        contest.stop()
+        return {
+            sheet.visit: kept,
+            sheet.answers: drawing.answers(contest, kept.verdicts.get(contest.contest_id)),
+            **ballot.offer(contest),
+        }
+
+    stopped = stop.click(None, cancels=events, queue=False, api_visibility="private")
+    stopped.then(show_stopped, sheet.visit, [*sheet.outputs, *ballot.outputs], **QUIET)
+
+
+def _known(stage: Stage, references: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Part what a link names into what can be opened here and what cannot."""
+    kept = [reference for reference in references if stage.may_open(reference)][:MOST_MODELS]
+    return kept, [reference for reference in references if not stage.may_open(reference)]
+
+
+def _wire_history(
+    tab: gr.Tab, chosen: gr.HTML, controls: Controls, sheet: Sheet, ballot: votes.Ballot
+) -> None:
+    def draw(kept: Visit) -> str:
+        return drawing.history(kept.contests, kept.verdicts)
+
+    def reopen(kept: Visit, event: gr.EventData) -> dict[Any, Any]:
+        contest = kept.find(rooms.picked(event))
+        if contest is None:
+            return {sheet.notice: drawing.notice("That comparison is not kept any more.")}
+        kept.shown = contest.contest_id
+        values = _values(contest)
+        restored = dict(zip(controls.all, values, strict=True))
+        del restored[controls.blind]
+        return {
+            sheet.visit: kept,
+            sheet.notice: "",
+            sheet.answers: drawing.answers(contest, kept.verdicts.get(contest.contest_id)),
+            sheet.link: permalink.write(values),
+            **restored,
+            **ballot.offer(contest),
+        }
+
+    outputs = [*sheet.outputs, *controls.all, *ballot.outputs]
+    gr.on([tab.select, sheet.visit.change], draw, sheet.visit, chosen, queue=False, **QUIET)
+    chosen.click(reopen, sheet.visit, outputs, **QUIET)
+
+
+def _values(contest: Contest) -> list[Any]:
+    """Give the controls' values that made a comparison; an experiment's are its first column's."""
+    entry = contest.columns[0].entry
+    sampling = entry.sampling
+    references = [column.entry.reference for column in contest.columns]
+    if contest.hidden:
+        references.sort()  # the order would tell which is which
+    return [
+        list(dict.fromkeys(references)), entry.prompt, sampling.temperature, sampling.top_k,
+        sampling.top_p, sampling.min_p, sampling.repetition_penalty, sampling.max_new_tokens,
+        sampling.seed or 0, "\n".join(sampling.stop), entry.chat, contest.blind,
+    ]  # fmt: skip
 
 
 def default_models(known: Sequence[str]) -> list[str]:
     """Choose what a first visitor sees: the first and the last checkpoint of the newest run."""
-    if not known:
+    here = [reference for reference in known if tier_of(reference) is None] or list(known)
+    if not here:
         return []
-    newest = [reference for reference in known if reference.split("/")[0] == known[0].split("/")[0]]
-    return [newest[0], newest[-1]] if len(newest) > 1 else list(known[:2])
-
-
-def _sampling(values: Sequence[Any]) -> Sampling:
-    temperature, top_k, top_p, min_p, penalty, length, seed = values[2:9]
-    return Sampling(
-        temperature=float(temperature),
-        top_k=int(top_k),
-        top_p=float(top_p),
-        min_p=float(min_p),
-        repetition_penalty=float(penalty),
-        max_new_tokens=int(length),
-        seed=None if seed is None else int(seed),
-    )
-
-
-def _refuse(config: Config, references: Sequence[str], text: str) -> None:
-    if not references:
-        raise gr.Error("choose at least one model; `make demo` trains one", duration=8)
-    if len(references) > MOST_MODELS:
-        raise gr.Error(f"compare at most {MOST_MODELS} models at once", duration=8)
-    if not text:
-        raise gr.Error("write a prompt first", duration=8)
-    if len(text) > config.panels.prompt_chars:
-        raise gr.Error(
-            f"the prompt has {len(text):,} characters, {config.panels.prompt_chars:,} are allowed",
-            duration=8,
-        )
-
-
-def _restored(saved: str | None, count: int) -> list[Any] | None:
-    """Read a comparison back from the address; anything else is left alone."""
-    try:
-        values = json.loads(saved or "")
-    except ValueError:
-        return None
-    whole = isinstance(values, list) and len(values) == count and isinstance(values[0], list)
-    return values if whole else None
-
-
-def _names(store: RunStore, named: Sequence[str], references: Sequence[str]) -> list[str]:
-    labels = {choice.reference: choice.label for choice in choices(store, named)}
-    return [labels.get(reference, reference) for reference in references]
-
-
-def _journey(store: RunStore, references: Sequence[str]) -> str:
-    curves = journey(store, references)
-    return line_chart("Validation, bits per byte", curves, empty="no run behind these models")
-
-
-def _surprise(
-    shelf: Shelf, store: RunStore, named: Sequence[str], references: Sequence[str], text: str
-) -> str:
-    if not references or not text:
-        raise gr.Error("choose a model and write a prompt first", duration=8)
-    blocks = []
-    for reference, name in zip(references, _names(store, named, references), strict=True):
-        try:
-            with shelf.lease(reference) as engine:
-                blocks.append(drawing.tokens(name, engine.score(text, alternatives=5)))
-        except TriptychError as error:
-            raise gr.Error(str(error), duration=10) from error
-    return "".join(blocks)
+    newest = [r for r in here if r.partition("/")[0] == here[0].partition("/")[0]]
+    return [newest[0], newest[-1]] if len(newest) > 1 else here[:2]

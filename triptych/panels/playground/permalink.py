@@ -1,0 +1,46 @@
+"""The address that restores a comparison: `?c=` and one JSON list.
+
+The list is: references, prompt, temperature, top_k, top_p, min_p, repetition_penalty, new tokens,
+seed, and, where they differ from their defaults, stop strings, chat, blind. Its first nine values
+are what the other pages write when they link here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+LEAST = 9
+OPTIONAL: tuple[Any, ...] = ("", False, False)
+LONGEST_CHARS = 6_000
+
+
+def write(values: Sequence[Any]) -> str:
+    """Write the controls' values; nothing where they are too long for an address."""
+    kept = list(values)
+    while len(kept) > LEAST and kept[-1] == OPTIONAL[len(kept) - 1 - LEAST]:
+        kept.pop()
+    text = json.dumps(kept, ensure_ascii=False)
+    return text if len(text) <= LONGEST_CHARS else ""
+
+
+def read(saved: str | None) -> list[Any] | None:
+    """Read the controls' values back; None where they are not a comparison."""
+    try:
+        values = json.loads(saved or "")
+    except ValueError:
+        return None
+    if not isinstance(values, list) or not LEAST <= len(values) <= LEAST + len(OPTIONAL):
+        return None
+    values += OPTIONAL[len(values) - LEAST :]
+    references, prompt, *numbers = values[:LEAST]
+    good = (
+        isinstance(references, list)
+        and all(isinstance(reference, str) for reference in references)
+        and isinstance(prompt, str)
+        and all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers[:-1])
+        and isinstance(values[9], str)
+        and all(isinstance(value, bool) for value in values[10:])
+    )
+    return values if good else None
