@@ -219,6 +219,11 @@ class FlagProvider(AbstractProvider):
         """The version of the definitions in use."""
         return self._flags.version
 
+    @property
+    def flags(self) -> FlagSet:
+        """The definitions and overrides in use."""
+        return self._flags
+
     def get_metadata(self) -> Metadata:
         """Name this provider."""
         return Metadata("triptych")

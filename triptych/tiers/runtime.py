@@ -18,7 +18,7 @@ from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import StorageError, TriptychError
 from triptych.tiers import catalogue as catalogues
-from triptych.tiers.accounts import KeyRing
+from triptych.tiers.accounts import Company, KeyRing
 from triptych.tiers.budgets import Budgets, Purse
 from triptych.tiers.cache import AnswerCache
 from triptych.tiers.catalogue import Catalogue
@@ -208,6 +208,10 @@ class Runtime:
         self.selector.replace(Catalogue(found.values(), version))
         for provider in retired:
             await _retire(provider)
+
+    def companies(self) -> Mapping[str, Company]:
+        """Return every company as the selector sees it."""
+        return settings.companies(self._rows)
 
     def _price(self, trace: Trace, at: float) -> Cost:
         return self.prices.cost(trace, self.selector.catalogue.upstreams, at)

@@ -5,15 +5,19 @@ Source: https://openfeature.dev/specification, OpenFeature Remote Evaluation Pro
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Annotated, Any, Literal
 
 from openfeature.exception import FlagNotFoundError, OpenFeatureError
 from pydantic import Field
 
 from triptych.errors import Forbidden, InvalidQuery
+from triptych.tiers import preview
 from triptych.tiers.admin.routing import Body, Call, Routes, json_response
 from triptych.tiers.flags import REGISTRY, evaluation_context, spec_of
 from triptych.tiers.store import flags as store
+from triptych.tiers.store import interactions
 
 routes = Routes()
 SubjectId = Annotated[str, Field(min_length=1, max_length=64)]
@@ -33,6 +37,21 @@ class Rollout(Body):
     percentage: float = Field(ge=0, le=100)
     by: Literal["user", "company"] = "user"
     expected_version: int | None = None
+
+
+class Supposed(Body):
+    """A flag as it would be: for everybody, by a rule, or for a share."""
+
+    value: bool | str = False
+    targeting: dict[str, Any] | None = None
+    percentage: float | None = Field(default=None, ge=0, le=100)
+    by: Literal["user", "company"] = "user"
+
+
+class Supposition(Body):
+    """Changes whose effect is asked."""
+
+    changes: dict[str, Supposed] = Field(min_length=1, max_length=20)
 
 
 class Override(Body):
@@ -97,6 +116,30 @@ async def roll_out(call: Call) -> Any:
     )
     await call.runtime.refresh()
     return {"key": key, "version": version}
+
+
+@routes.add("POST", "/admin/flags/preview", "admin", body=Supposition)
+async def preview_flags(call: Call) -> Any:
+    """Say what changes would have meant for the last hour's requests; changes nothing."""
+    runtime = call.runtime
+    changes = {
+        key: preview.Change(
+            one.value,
+            one.targeting if one.percentage is None else store.rollout(one.percentage, by=one.by),
+        )
+        for key, one in call.body.changes.items()
+    }
+    now = runtime.flags.provider.flags
+    rows = await interactions.decided(runtime.database, since=time.time() - 3600.0)
+    return await asyncio.to_thread(
+        preview.preview,
+        runtime.selector,
+        now,
+        preview.changed(now, changes),
+        rows,
+        runtime.companies(),
+        runtime.flags.provider.killed,
+    )
 
 
 @routes.add("PUT", "/admin/flags/{key}/overrides/{scope}/{subject_id}", "admin", body=Override)

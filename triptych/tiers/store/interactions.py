@@ -66,6 +66,23 @@ async def latest(
     return await page(database, scope, filters=filters, limit=amount)
 
 
+async def decided(database: Database, *, since: float, limit: int = 2000) -> list[dict[str, Any]]:
+    """Return what was decided about the latest requests, newest first."""
+    r = t.requests.c
+    names = (
+        "request_id", "company_id", "user_id", "key_id", "feature", "tier_asked", "model_asked",
+        "tier_served",
+    )  # fmt: skip
+    statement = (
+        select(*(r[name] for name in names))
+        .where(r.created_at >= since)
+        .order_by(r.created_at.desc())
+        .limit(limit)
+    )
+    async with database.read(across("a change of flags is for everybody")) as connection:
+        return await connection.all(statement)
+
+
 async def one(database: Database, scope: Scope, request_id: str) -> dict[str, Any]:
     """Return one request whole, with its attempts in order.
 

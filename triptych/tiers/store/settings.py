@@ -125,15 +125,15 @@ def flag_set(rows: Rows, version: int) -> FlagSet:
 
 def principals(rows: Rows) -> dict[str, Principal]:
     """Build who stands behind every valid key, by the key's digest."""
-    companies = _companies(rows)
+    known = companies(rows)
     roles = {row["user_id"]: row["role"] for row in rows["users"] if row["deleted_at"] is None}
     members: dict[str, dict[str, Company]] = {}
     for row in rows["memberships"]:
-        if company := companies.get(row["company_id"]):
+        if company := known.get(row["company_id"]):
             members.setdefault(row["user_id"], {})[row["company_id"]] = company
     now = time.time()
     return {
-        key["digest"]: _principal(key, companies, members)
+        key["digest"]: _principal(key, known, members)
         for key in rows["api_keys"]
         if key["revoked_at"] is None
         and (key["expires_at"] is None or key["expires_at"] > now)
@@ -142,14 +142,14 @@ def principals(rows: Rows) -> dict[str, Principal]:
 
 
 def _principal(
-    key: dict[str, Any], companies: dict[str, Company], members: dict[str, dict[str, Company]]
+    key: dict[str, Any], known: dict[str, Company], members: dict[str, dict[str, Company]]
 ) -> Principal:
     user_id = key["user_id"]
     mine = dict(members.get(user_id, {})) if user_id else {}
     if key["role"] == "admin":
-        mine = companies
+        mine = known
     elif key["company_id"]:
-        one = companies.get(key["company_id"])
+        one = known.get(key["company_id"])
         mine = {one.company_id: one} if one and (not user_id or one.company_id in mine) else {}
     return Principal(
         key_id=key["key_id"],
@@ -162,9 +162,10 @@ def _principal(
     )
 
 
-def _companies(rows: Rows) -> dict[str, Company]:
+def companies(rows: Rows) -> dict[str, Company]:
+    """Build the companies that were not deleted."""
     found: dict[str, Company] = {}
-    for row in rows["companies"]:
+    for row in rows.get("companies", ()):
         if row["deleted_at"] is not None:
             continue
         facts = {"company_name": row["name"], "industry": row["industry"], **row["facts"]}
