@@ -62,11 +62,13 @@ class Storm:
         config: RunsConfig,
         seed: int,
         acts: dict[str, Callable[[Run], None]] | None = None,
+        pace: tuple[int, int] = (2, 24),
     ) -> None:
         self.store = store
         self.config = config
         self.die = random.Random(seed)
         self.more = acts or {}
+        self.pace = pace
         self.now_s = time.time()
         self.supervisor = self._supervise()
         self.done: Counter[str] = Counter()
@@ -97,21 +99,25 @@ class Storm:
                 assert error.code == "illegal_transition"
 
     def weather(self, run_ids: list[str], events: int) -> int:
-        """Strike so often, mostly while something trains; give how many struck."""
-        struck = 0
-        while struck < events:
-            runs = self._look(run_ids)
-            waiting = [run for run in runs if run.state != "succeeded"]
-            if not waiting:
-                return struck
-            running = any(run.state == "running" for run in waiting)
-            if self.die.random() < (0.15 if running else 0.02):
-                self.strike(self.die.choice(waiting))
-                struck += 1
-                self.now_s += DAY_S / events
-                self._check(run_ids)
-            time.sleep(0.05)
-        return struck
+        """Strike so often, each time after some more lines were written; give how many struck.
+
+        Now and then it strikes earlier, which hits what is only starting.
+        """
+        for struck in range(events):
+            written, wait_lines = self._written(run_ids), self.die.randint(*self.pace)
+            while self._written(run_ids) < written + wait_lines and self.die.random() > 0.01:
+                waiting = [run for run in self._look(run_ids) if run.state != "succeeded"]
+                if not waiting:
+                    return struck
+                time.sleep(0.05)
+            self.strike(self.die.choice(self._look(run_ids)))
+            self.now_s += DAY_S / events
+            self._check(run_ids)
+        return events
+
+    def _written(self, run_ids: list[str]) -> int:
+        logs = [self.store.path(run_id) / "events.jsonl" for run_id in run_ids]
+        return sum(log.read_bytes().count(b"\n") for log in logs if log.exists())
 
     def calm_down(self, run_ids: list[str], seconds: float) -> None:
         """Let everything come to its end."""

@@ -15,7 +15,7 @@ from .storm import Storm, kept, said
 
 DEVICES = ("cpu", "cpu:1")
 CONFIG = RunsConfig(devices=DEVICES, resume_interrupted=False, grace_s=20.0)
-OFTEN = ("train.checkpoint_every=25", "train.dropout=0.1", "train.ema_decay=0.9")
+OFTEN = ("train.checkpoint_every=10", "train.dropout=0.1", "train.ema_decay=0.9")
 
 
 def test_a_short_storm_changes_nothing(
@@ -33,14 +33,19 @@ def test_a_short_storm_changes_nothing(
 
 @pytest.mark.prove
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("events", [50, 200])
 def test_a_stormy_day_ends_as_a_calm_one(
-    store: RunStore, request_for, calm: Callable[..., Run], proven: Callable[..., None]
+    store: RunStore,
+    request_for,
+    calm: Callable[..., Run],
+    proven: Callable[..., None],
+    events: int,
 ) -> None:
-    events, steps = 200, 12_000
+    steps = 12 * events
     started_s = time.monotonic()
     expected = calm(steps, *OFTEN)
     stormy = [store.create(request_for(steps, *OFTEN, name=f"{n}")).run_id for n in range(2)]
-    storm = Storm(store, CONFIG, seed=200)
+    storm = Storm(store, CONFIG, seed=events)
     assert storm.weather(stormy, events) == events, "the runs were over too soon"
     storm.calm_down(stormy, seconds=3600)
     storm.supervisor.close()
@@ -59,7 +64,7 @@ def test_a_stormy_day_ends_as_a_calm_one(
         "numbered events of each run, equal in every value": len(said(expected)),
         "differing bytes of weights and optimizer": 0,
     }
-    proven("disturbances", "here", found)
+    proven("disturbances", f"{events} events here", found)
 
 
 @pytest.mark.prove
