@@ -393,7 +393,9 @@ async def test_embeddings_are_passed_through(workshop) -> None:
     async def embed(request: Any, body: Any) -> Any:
         from aiohttp import web
 
-        return web.json_response({"object": "list", "data": [], "asked": body["model"]})
+        usage = {"prompt_tokens": 7, "total_tokens": 7}
+        told = {"object": "list", "data": [], "asked": body["model"], "usage": usage}
+        return web.json_response(told)
 
     upstream.behaviour = embed
     gateway = await workshop.gateway(
@@ -402,6 +404,12 @@ async def test_embeddings_are_passed_through(workshop) -> None:
     status, answer, _ = await gateway.post("/v1/embeddings", {"model": "embedder", "input": "x"})
     assert (status, answer["asked"]) == (200, "real-name")
     assert upstream.requests[-1][0] == "/v1/embeddings"
+    status, answer, _ = await gateway.post("/v1/embeddings", {"model": "nobody", "input": "x"})
+    assert (status, answer["error"]["code"]) == (503, "no_provider_available")
+    first, second = await gateway.records()
+    assert (first["kind"], first["outcome"], first["input_tokens"]) == ("embeddings", "ok", 7)
+    assert (first["upstream"], first["attempts"]) == ("u", 1)
+    assert (second["outcome"], second["status"]) == ("failed", 503)
 
 
 # -- keys over HTTP ------------------------------------------------------------------------------

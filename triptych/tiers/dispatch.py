@@ -101,6 +101,21 @@ class Dispatcher:
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
 
+    async def embed(
+        self, query: Query, selection: Selection, trace: Trace, payload: dict[str, Any]
+    ) -> tuple[Any, bytes]:
+        """Return embeddings from the first upstream that makes them.
+
+        Raises: as `complete`.
+        """
+
+        async def ask(provider: Provider, call: Call, _: Attempt) -> tuple[Any, bytes]:
+            make: Any = provider
+            answer: tuple[Any, bytes] = await make.embed({**payload, "model": call.model})
+            return answer
+
+        return await self._run(query, selection, trace, ask, self._answer_timeout)
+
     async def open(self, query: Query, selection: Selection, trace: Trace) -> Opened:
         """Return a stream that has given its first token.
 

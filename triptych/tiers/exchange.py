@@ -70,7 +70,7 @@ class Exchange:
             "feature": label(query.feature),
             "conversation_id": pseudonym(query.conversation_id),
             "context_label": label(query.context_label),
-            "kind": query.kind,
+            "kind": query.operation or query.kind,
             "stream": query.stream,
             "tier_asked": query.tier_asked,
             "model_asked": label(query.model_asked),

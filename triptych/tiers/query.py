@@ -57,6 +57,8 @@ class Query:
     company_context: Mapping[str, Any] | None = None
     """Facts about the company to be shown to the model, delimited."""
     abstraction_context: Mapping[str, Any] | None = None
+    operation: str = ""
+    """What it is when it is no answer: `embeddings`."""
     include_usage: bool = False
     """Whether a streaming client asked for the closing usage chunk."""
     traceparent: str | None = None

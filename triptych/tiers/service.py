@@ -157,7 +157,7 @@ class LLMService:
 
         Raises: TierError, with its record safe too.
         """
-        with _recorded(exchange):
+        with recorded(exchange):
             selection = self._decide(exchange)
             key = self._cache_key(exchange, selection)
             if key is None:
@@ -169,7 +169,7 @@ class LLMService:
 
     async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
         trace, query = exchange.trace, exchange.query
-        selection = await self._hold(exchange, selection)
+        selection = await self.hold(exchange, selection)
         completion = await self.runtime.dispatcher.complete(query, selection, trace)
         note_completion(completion, trace, query)
         if self.runtime.output_filter is not None:
@@ -201,14 +201,14 @@ class LLMService:
 
         Raises: TierError, with its record safe.
         """
-        with _recorded(exchange):
+        with recorded(exchange):
             selection = self._decide(exchange)
             trace = exchange.trace
             key = self._cache_key(exchange, selection)
             if key is not None and (hit := self.runtime.cache.get(key)) is not None:
                 _serve_hit(trace, hit)
                 return Opened.finished(exchange.query, hit.body, hit.revision)
-            selection = await self._hold(exchange, selection)
+            selection = await self.hold(exchange, selection)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
             opened.cache_key = key
             first = opened.frames[-1].chunk
@@ -261,7 +261,7 @@ class LLMService:
         body = shapes.completion(query.kind, trace.model, [make(text, finish)], usage)
         self.runtime.cache.put(key, body, trace.revision, _route(trace), trace.usage.source)
 
-    async def _hold(self, exchange: Exchange, selection: Selection) -> Selection:
+    async def hold(self, exchange: Exchange, selection: Selection) -> Selection:
         """Set aside what the request may use, where a budget covers it.
 
         Where only the money is spent, those who take none may still answer.
@@ -345,7 +345,7 @@ class LLMService:
 
 
 @contextmanager
-def _recorded(exchange: Exchange) -> Iterator[None]:
+def recorded(exchange: Exchange) -> Iterator[None]:
     """Finish the exchange of work that fails, whatever the failure is."""
     try:
         yield

@@ -51,6 +51,9 @@ _PROVIDER_NAMES = {
 }
 
 
+_OPERATIONS = {"chat": "chat", "text": "text_completion"}
+
+
 class Metrics:
     """Count and time what happened."""
 
@@ -186,7 +189,7 @@ class Tracing:
 
         query = exchange.query
         carrier = {"traceparent": query.traceparent} if query.traceparent else {}
-        operation = "chat" if query.kind == "chat" else "text_completion"
+        operation = query.operation or _OPERATIONS[query.kind]
         span = self._tracer.start_span(
             f"{operation} {query.model_asked}",
             context=self._propagator.extract(carrier),

@@ -7,9 +7,8 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from triptych.errors import NoProviderAvailable
+from triptych.tiers import embeddings as made
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.query import Answer, QueryContext
 from triptych.tiers.structure import MAX_VARIATIONS
 
@@ -103,23 +102,17 @@ async def variations(call: Call) -> Any:
 async def embeddings(call: Call) -> Any:
     """Pass an embeddings request to the first OpenAI-compatible upstream that serves the model."""
     body: Embeddings = call.body
-    runtime, principal = call.runtime, call.principal
-    flags = runtime.flags.resolve(principal.user_id)
-    for upstream in runtime.selector.catalogue.upstreams.values():
-        provider = runtime.dispatcher.providers.get(upstream.name)
-        if (
-            isinstance(provider, OpenAIProvider)
-            and body.model in upstream.models
-            and upstream.company_id is None
-            and flags[f"provider.{upstream.provider}"]
-        ):
-            payload = body.model_dump(exclude_none=True) | {"model": upstream.models[body.model]}
-            _, raw = await provider.embed(payload)
-            return Response(raw, media_type="application/json")
-    raise NoProviderAvailable(
-        f"nobody makes embeddings for {body.model!r}",
-        hint="declare an openai or local upstream with this model",
+    principal = call.principal
+    company_id = call.headers.get("x-triptych-company")
+    query = made.question(
+        body.model,
+        body.input,
+        user_id=principal.user_id,
+        company_id=company_id[:64] if company_id else None,
     )
+    payload = body.model_dump(exclude_none=True)
+    raw, request_id = await made.embed(call.service, query, principal, payload)
+    return Response(raw, media_type="application/json", headers={"x-request-id": request_id})
 
 
 @routes.add("GET", "/api/me", "user")
