@@ -15,7 +15,15 @@ import pytest
 from sqlalchemy import func, select
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.store import accounts, audit, consents, tables
+from triptych.tiers.store import (
+    accounts,
+    audit,
+    consents,
+    personal,
+    privacy,
+    refused,
+    tables,
+)
 from triptych.tiers.store.database import across
 
 ALL = across("a test looks at everything")
@@ -172,6 +180,9 @@ async def test_f6_after_erasure_a_users_canary_is_found_nowhere(house, own_home)
     body = {"kind": "comment", "value": f"says {CANARY}", "request_id": request_id}
     assert (await house.call("ann", "POST", "/api/feedback", body))[0] == 200
     kept = await count(house, tables.contents)
+    spool = own_home / "gateway" / "spool"
+    for user in (CANARY, "gus"):
+        refused.set_aside(spool, {"request_id": f"r-{user}", "company_id": "acme", "user_id": user})
     assert on_disk(own_home, CANARY)
     row = await house.asked("admin", kind="erasure", user_id=CANARY)
     assert row["state"] == "done", row
@@ -189,6 +200,7 @@ async def test_f6_after_erasure_a_users_canary_is_found_nowhere(house, own_home)
     left = [p for p in on_disk(own_home, f"says {CANARY}") if not p.startswith("gateway.db")]
     assert left == []
     assert [p for p in on_disk(own_home, CANARY) if "spool" in p or "settings" in p] == []
+    assert on_disk(own_home, "r-gus") == ["gateway/spool/refused.jsonl"], "another's stays"
     assert (await count(house, tables.requests)) == 1, "the number stays, without a name"
     assert (await audit.verify(database))[1] is None
 
@@ -345,3 +357,17 @@ async def test_every_stored_text_is_redacted_labels_and_feedback_too(house) -> N
     assert (await house.call("ann", "POST", "/api/feedback", body))[0] == 200
     _, told = await house.call("admin", "GET", "/api/feedback")
     assert told["feedback"][0]["value"] == "call [phone]"
+
+
+async def test_f6_a_request_whose_worker_died_is_taken_up_once(house) -> None:
+    """Two workers look at the same moment; what has been running for long is nobody's any more."""
+    await house.gateway.runtime.privacy.close()
+    subject = personal.Subject(None, "ann")
+    privacy_id = await privacy.ask(house.database, "export", subject, {}, actor="ann")
+    first, second = await asyncio.gather(*(privacy.claim(house.database) for _ in range(2)))
+    assert [row["privacy_id"] for row in (first, second) if row] == [privacy_id]
+    assert await privacy.claim(house.database) is None
+    async with house.database.write(ALL) as connection:
+        table = tables.privacy_requests
+        await connection.execute(table.update().values(updated_at=time.time() - 601))
+    assert (await privacy.claim(house.database) or {})["privacy_id"] == privacy_id

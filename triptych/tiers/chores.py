@@ -16,9 +16,9 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from triptych.config.gateway import GatewayConfig
-from triptych.errors import StorageError
+from triptych.errors import StorageError, TriptychError
 from triptych.tiers.consent import PURPOSES
-from triptych.tiers.store import audit, consents, personal, privacy, retention
+from triptych.tiers.store import audit, consents, personal, privacy, refused, retention
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.recorder import Recorder
@@ -82,6 +82,8 @@ class Chores:
             state, result = await self._carry_out(row)
         except StorageError:
             raise  # it stays `running` and is taken up again
+        except TriptychError as error:
+            state, result = "failed", {"reason": error.message}
         await privacy.finish(self._database, row, state, result, actor=_ACTOR)
         return True
 
@@ -102,8 +104,10 @@ class Chores:
         # Keys are refused by every worker within two looks; what was in flight is then on record.
         await asyncio.sleep(2 * self._config.poll_interval_s + self._config.flush_interval_s)
         await self._recorder.flush()
+        aside = refused.forget(self._recorder.root, subject.company_id, subject.user_id)
         late = await personal.erase(self._database, subject, categories, before=before)
-        return "done", {"erased": {n: counts.get(n, 0) + late.get(n, 0) for n in counts | late}}
+        erased = {name: counts.get(name, 0) + late.get(name, 0) for name in counts | late}
+        return "done", {"erased": {**erased, "set_aside": aside}}
 
     async def _restrict(self, subject: personal.Subject) -> dict[str, Any]:
         for purpose in PURPOSES:

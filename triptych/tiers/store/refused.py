@@ -71,3 +71,25 @@ def set_aside(root: Path, record: Mapping[str, Any]) -> Path:
     except OSError as error:
         raise StorageError(f"{path} cannot be written") from error
     return path
+
+
+def forget(root: Path, company_id: str | None, user_id: str | None) -> int:
+    """Take a subject's records out of what was set aside.
+
+    Returns: how many.
+    """
+    path, old = root / "refused.jsonl", root / "refused.old.jsonl"
+    try:
+        path.rename(old)  # whoever sets aside meanwhile begins a new file
+    except FileNotFoundError:
+        return 0
+    gone = 0
+    for line in old.read_bytes().splitlines():
+        record = orjson.loads(line)
+        its_company = company_id is None or record.get("company_id") == company_id
+        if its_company and (user_id is None or record.get("user_id") == user_id):
+            gone += 1
+        else:
+            set_aside(root, record)
+    old.unlink()
+    return gone
