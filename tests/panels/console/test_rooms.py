@@ -12,18 +12,13 @@ import pytest
 from triptych.errors import TierError
 from triptych.panels.console import audit, drawing, people, steering
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.effects import effects
+from triptych.panels.console.effects import effects, named
 
 pytestmark = pytest.mark.timeout(240)
-HOUR = {
-    "provider": {"local": 88, "openai": 12},
-    "tier_served": {"base": 70, "company": 30},
-    "fallbacks": 5,
-}
 
 
 def chosen(seen: dict[str, Any], **changed: Any) -> list[Any]:
-    wanted = {key: seen[key]["value"] for key in ("provider", *steering.SWITCHES)}
+    wanted = {key: seen[key]["value"] for key in ("provider", "order", *steering.SWITCHES)}
     return list(
         (wanted | {key.replace("__", "."): value for key, value in changed.items()}).values()
     )
@@ -31,7 +26,7 @@ def chosen(seen: dict[str, Any], **changed: Any) -> list[Any]:
 
 async def seen_by(client: GatewayClient) -> dict[str, Any]:
     read = await steering._read(client)
-    return read[len(steering.SWITCHES) + 1]
+    return read[len(steering.SWITCHES) + 2]
 
 
 def test_two_admins_meet_in_a_conflict_and_lose_nothing(gateway: str, own_home: Path) -> None:
@@ -79,14 +74,16 @@ def test_a_revoked_key_is_refused_within_a_second(gateway: str, ask: Any, own_ho
 
 
 def test_effects_say_what_the_last_hour_would_have_done() -> None:
-    assert effects({"provider.openai": False}, HOUR) == [
-        "provider.openai off: 12% of the last hour's 100 requests would have gone elsewhere."
-    ]
-    assert "88%" in effects({"provider": "openai"}, HOUR)[0]
-    assert "30%" in effects({"tier.company": False}, HOUR)[0]
-    assert "5%" in effects({"fallback": False}, HOUR)[0]
-    quiet = {"provider": {}, "tier_served": {}, "fallbacks": 0}
-    assert "no request in the last hour" in effects({"fallback": False}, quiet)[0]
+    foreseen = {
+        "requests": 100, "elsewhere": 12, "refused": 2,
+        "moves": [{"from": "base at <b>openai</b>", "to": "base at local", "requests": 12}],
+    }  # fmt: skip
+    told = effects(named({"provider.openai": False, "provider": "local"}), foreseen)
+    assert "provider.openai off, provider = local: 12% of the last hour's 100 requests" in told
+    assert "2 would have been refused" in told
+    assert "12: base at &lt;b&gt;openai&lt;/b&gt; → base at local" in told
+    quiet = {"requests": 0, "elsewhere": 0, "refused": 0, "moves": []}
+    assert "no request in the last hour" in effects("fallback off", quiet)
 
 
 def test_whatever_a_model_or_a_stranger_wrote_is_drawn_as_text() -> None:

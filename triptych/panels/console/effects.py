@@ -3,47 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
-
-def effects(changes: Mapping[str, bool | str], hour: Mapping[str, Any]) -> list[str]:
-    """Write one line for each change.
-
-    `hour` counts the last hour's requests by `provider` and by `tier_served`, and its `fallbacks`.
-    """
-    total = sum(hour["provider"].values())
-    if not total:
-        quiet = "no request in the last hour, so nothing would have gone elsewhere"
-        return [f"{_words(key, value)}: {quiet}." for key, value in changes.items()]
-    return [f"{_words(key, value)}: {_effect(key, value, hour, total)}."
-            for key, value in changes.items()]  # fmt: skip
+#: Movements that are told one by one; the rest are summed up.
+_TOLD = 6
 
 
-def _words(key: str, value: bool | str) -> str:
-    if isinstance(value, str):
-        return f"{key} = {value}"
-    return f"{key} {'on' if value else 'off'}"
+def named(changes: Mapping[str, bool | str]) -> str:
+    """Write changes as one says them: `provider.openai off`."""
+    return ", ".join(
+        f"{key} = {value}" if isinstance(value, str) else f"{key} {'on' if value else 'off'}"
+        for key, value in changes.items()
+    )
 
 
-def _effect(key: str, value: bool | str, hour: Mapping[str, Any], total: int) -> str:
-    def share(count: int) -> str:
-        return f"{count / total:.0%} of the last hour's {total} requests"
-
-    providers, tiers = hour["provider"], hour["tier_served"]
-    if key == "provider":
-        if value == "auto":
-            return "the configured order decides again"
-        others = total - providers.get(str(value), 0)
-        return f"{share(others)} would have gone elsewhere"
-    kind, _, name = key.partition(".")
-    if value:
-        return "open to the requests that follow; none before would have changed"
-    if kind == "provider":
-        lost = f"{share(providers.get(name, 0))} would have gone elsewhere"
-        ends = "; company and abstraction tier are turned off with it"
-        return lost + (ends if name == "hf_spaces" else "")
-    if kind == "tier":
-        return f"{share(tiers.get(name, 0))} would have gone elsewhere"
-    if key == "fallback":
-        return f"{share(hour['fallbacks'])} fell back and would have failed"
-    return "which tier answers stays the same"
+def effects(what: str, foreseen: Mapping[str, Any]) -> str:
+    """Draw what the gateway foresees of a change that is described as `what`."""
+    asked, elsewhere = int(foreseen["requests"]), int(foreseen["elsewhere"])
+    if not asked:
+        told = "no request in the last hour, so nothing would have gone elsewhere"
+    else:
+        told = (
+            f"{elsewhere / asked:.0%} of the last hour's {asked} requests would have gone elsewhere"
+        )
+        if foreseen["refused"]:
+            told += f", and <strong>{int(foreseen['refused'])} would have been refused</strong>"
+    moves = list(foreseen["moves"])
+    rows = [f"<li>{int(m['requests'])}: {escape(m['from'])} → {escape(m['to'])}</li>"
+            for m in moves[:_TOLD]]  # fmt: skip
+    if len(moves) > _TOLD:
+        rest = sum(int(move["requests"]) for move in moves[_TOLD:])
+        rows.append(f"<li>{rest} in {len(moves) - _TOLD} other ways</li>")
+    return f"<p>{escape(what)}: {told}.</p>" + (f"<ul>{''.join(rows)}</ul>" if rows else "")

@@ -49,7 +49,7 @@ def build_page(
         trouble = gr.HTML()
         tabs, rooms, only_admins = _rooms(client, hub)
         timer = gr.Timer(REFRESH_S, active=False)
-        outputs = [client, whose, leave, door, tabs, timer, *only_admins, trouble]
+        outputs = [client, whose, leave, door, tabs, timer, trouble]
 
         async def sign_in(typed: str) -> list[Any]:
             candidate = GatewayClient(address, typed)
@@ -59,11 +59,9 @@ def build_page(
                     raise TierError("this key is not an admin's", hint="ask for one that is")
             except TierError as error:
                 return [*[gr.skip()] * (len(outputs) - 1), complaint(error)]
-            everything = gr.update(visible=who["role"] == "admin")
             return [
                 candidate, _whose(who), gr.update(visible=doors is not None),
-                gr.update(visible=False), gr.update(visible=True), gr.update(active=True),
-                *[everything] * len(only_admins), "",
+                gr.update(visible=False), gr.update(visible=True), gr.update(active=True), "",
             ]  # fmt: skip
 
         async def arrive(request: gr.Request) -> list[Any]:
@@ -74,10 +72,10 @@ def build_page(
         if doors is not None:
             signed.success(None, key, None, js=REMEMBER, **QUIET)
             leave.click(None, None, None, js=LEAVE, **QUIET)
-            _enter(page.load(arrive, None, outputs, **QUIET), rooms)
+            _enter(page.load(arrive, None, outputs, **QUIET), client, rooms, only_admins)
         # what was typed stays after a mistake, and goes once it has served
         signed.success(lambda who, typed: "" if who else typed, [client, key], key, **QUIET)
-        _enter(signed, rooms)
+        _enter(signed, client, rooms, only_admins)
         first = rooms["Overview"]
         timer.tick(first.load, first.inputs, first.outputs, **QUIET)
     return page
@@ -114,7 +112,7 @@ def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room],
     rooms, only_admins = {}, []
     with gr.Tabs(visible=False) as tabs:
         for name, draw in drawn.items():
-            with gr.Tab(name) as tab:
+            with gr.Tab(name, visible=name not in ADMINS) as tab:
                 room = rooms[name] = draw(client)
             if name != "Providers and tiers":  # what was chosen there outlives a look elsewhere
                 tab.select(room.load, room.inputs, room.outputs, **QUIET)
@@ -123,8 +121,17 @@ def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room],
     return tabs, rooms, only_admins
 
 
-def _enter(signed: Any, rooms: dict[str, Room]) -> None:
-    """Fill the first room, and the one that is not read again when one looks elsewhere."""
+def _enter(
+    signed: Any, client: gr.State, rooms: dict[str, Room], only_admins: list[gr.Tab]
+) -> None:
+    """Open the rooms that are somebody's to see, and fill those that one does not look into."""
+
+    def open_rooms(who: GatewayClient | None) -> list[Any]:
+        everything = gr.update(visible=who is not None and who.role == "admin")
+        return [everything] * len(only_admins)
+
+    # Only now: a room that is not on the page yet forgets whether it may be seen.
+    signed.success(open_rooms, client, only_admins, **QUIET)
     for name in ("Overview", "Providers and tiers"):
         room = rooms[name]
         signed.success(room.load, room.inputs, room.outputs, **QUIET)

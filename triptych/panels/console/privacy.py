@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 import time
 from html import escape
@@ -65,6 +66,8 @@ def draw(client: gr.State) -> Room:
     gr.Markdown("## Requests over personal data")
     asked = picking_table()
     changed = _requests(client, asked, said)
+    gr.Markdown("## How long what is kept")
+    kept = gr.HTML()
     gr.Markdown("## Consents of a company")
     with gr.Row():
         company = gr.Textbox(label="Consents of company", min_width=160)
@@ -79,22 +82,33 @@ def draw(client: gr.State) -> Room:
     for event in (allowed, withdrawn):
         event.then(_consents, [client, company], given, **QUIET)
     for event in changed:
-        event.then(_load, client, asked, **QUIET)
-    return Room(_load, [client], [asked])
+        event.then(_load, client, [asked, kept], **QUIET)
+    return Room(_load, [client], [asked, kept])
 
 
-async def _load(who: GatewayClient | None) -> str:
+async def _load(who: GatewayClient | None) -> tuple[str, str]:
     if who is None:
-        return ""
+        return "", ""
     try:
         rows = (await who.ask("GET", "/api/privacy/requests"))["requests"]
+        kept = await _kept(who) if who.role == "admin" else ""
     except TierError as error:
-        return complaint(error)
+        return complaint(error), ""
     shown = [{**row, "outcome": drawing.change(row["result"])} for row in rows]
     return drawing.table(
         shown, ASKED, "Nobody has asked for anything yet. People ask here or over the API.",
         pick="privacy_id",
-    )  # fmt: skip
+    ), kept  # fmt: skip
+
+
+async def _kept(who: GatewayClient) -> str:
+    """Draw how long each class of data stays, and whose must stay for a reason outside."""
+    retention, held = await asyncio.gather(
+        who.ask("GET", "/admin/retention"), who.ask("GET", "/admin/legal-holds")
+    )
+    days = {name.replace("_", " "): f"{n:g} days" for name, n in retention["days"].items()}
+    columns = {"subject": "held", "reason": "because", "created_at": "since", "created_by": "by"}
+    return drawing.figures(days) + drawing.table(held["holds"], columns, "No legal hold.")
 
 
 def _requests(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
@@ -194,7 +208,7 @@ async def _consents(who: GatewayClient | None, company: str) -> str:
     for row in sorted(answer["history"], key=lambda row: row["created_at"]):
         if row["user_id"] is None:
             now[row["purpose"]] = row["granted"]
-    shown = {PURPOSES.get(name, name): "yes" if granted else "no" for name, granted in now.items()}
+    shown = {words: "yes" if now.get(name) else "no" for name, words in PURPOSES.items()}
     return drawing.figures(shown) + drawing.table(
         answer["history"], GIVEN, "Nothing was said yet: these are the defaults."
     )

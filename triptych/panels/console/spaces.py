@@ -15,7 +15,7 @@ import gradio as gr
 from triptych.errors import TierError, TriptychError
 from triptych.hub.client import Hub
 from triptych.hub.deployments import MODEL, VERSION, Deployer
-from triptych.hub.ledger import Ledger
+from triptych.hub.ledger import Deployment, Ledger
 from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console import drawing, secrets
 from triptych.panels.console.client import GatewayClient, segment
@@ -192,7 +192,7 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
         done = await asyncio.to_thread(
             lambda: Deployer(Hub(address)).deploy(what.strip(), Repo.parse(where.strip(), "space"))
         )
-        return f"Live: {done.pin}"
+        return f"Live: {done.pin}" + await _note(who, where, done)
 
     async def foresee_back(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
@@ -203,7 +203,7 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
         done = await asyncio.to_thread(
             lambda: Deployer(Hub(address)).roll_back(Repo.parse(where.strip(), "space"))
         )
-        return f"Live again: {done.pin}"
+        return f"Live again: {done.pin}" + await _note(who, where, done)
 
     async def foresee_restart(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
@@ -250,6 +250,25 @@ async def _admin(who: GatewayClient | None) -> None:
     # Asked anew each time: a key may have been revoked since the page was opened.
     if (await signed_in(who).me())["role"] != "admin":
         raise TierError("only an admin of the whole service steers Spaces", code="forbidden")
+
+
+async def _note(who: GatewayClient | None, where: str, done: Deployment) -> str:
+    """Let the gateway write down what is live now; it asks the Space itself before it believes it.
+
+    Returns: why it did not, where it did not.
+    """
+    body = {
+        "space": where.strip(),
+        "repo_id": done.pin.model,
+        "revision": done.pin.revision,
+        "status": "live",
+        "deployment_id": done.id,
+    }
+    try:
+        await signed_in(who).ask("POST", "/admin/deployments", body)
+    except TierError as error:
+        return f"; the gateway's registry does not have it: {error.message}"
+    return ""
 
 
 def _foresee_deployment(address: str | None, where: str, what: str) -> str:

@@ -7,6 +7,7 @@ and never in a lost update.
 from __future__ import annotations
 
 from html import escape
+from itertools import permutations
 from typing import Any
 
 import gradio as gr
@@ -14,10 +15,11 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.effects import effects
+from triptych.panels.console.effects import effects, named
 from triptych.panels.console.room import QUIET, Room, act_on, acts, ask_once, complaint, signed_in
 
 PROVIDERS = ["auto", "hf_spaces", "local", "openai"]
+ORDERS = ["configured", *(">".join(names) for names in permutations(PROVIDERS[1:]))]
 SWITCHES = {
     "provider.hf_spaces": "Spaces",
     "provider.local": "Models on this machine",
@@ -36,7 +38,10 @@ def draw(client: gr.State) -> Room:
     """Draw the room; after every change it is read again, so that the page never lies."""
     seen = gr.State({})
     order = gr.HTML()
-    provider = gr.Radio(PROVIDERS, label="Who is asked first", interactive=True)
+    with gr.Row():
+        provider = gr.Radio(PROVIDERS, label="Who is asked first", scale=2, interactive=True)
+        fallback = gr.Dropdown(ORDERS, label="Who is fallen back to, in this order",
+                               allow_custom_value=True, interactive=True)  # fmt: skip
     switches = []
     for labels in (
         list(SWITCHES.values())[start : start + 3] for start in range(0, len(SWITCHES), 3)
@@ -44,7 +49,7 @@ def draw(client: gr.State) -> Room:
         with gr.Row():
             switches += [gr.Checkbox(label=label, interactive=True) for label in labels]
     said = gr.HTML()
-    inputs = [client, seen, provider, *switches]
+    inputs = [client, seen, provider, fallback, *switches]
     apply, again = acts("Apply", "Read again")
     applied = ask_once(
         apply, inputs, warn=_foresee, act=_apply, said=said, agree="Apply these changes"
@@ -56,7 +61,7 @@ def draw(client: gr.State) -> Room:
         entry = gr.Dropdown([], label="A change of flags", interactive=True)
         back = gr.Button("Revert this change", elem_classes="act")
     reverted = act_on(back, [client, entry], _revert, said)
-    outputs = [provider, *switches, seen, order, history, entry, exceptions]
+    outputs = [provider, fallback, *switches, seen, order, history, entry, exceptions]
 
     async def load(who: GatewayClient | None) -> list[Any]:
         if who is None:
@@ -117,6 +122,7 @@ async def _read(who: GatewayClient) -> list[Any]:
     chosen = choices[0][1] if choices else None
     return [
         seen["provider"]["value"],
+        seen["order"]["value"],
         *(seen[key]["value"] for key in SWITCHES),
         seen,
         _order(upstreams, answer, seen),
@@ -157,7 +163,7 @@ def _order(upstreams: list[Any], answer: dict[str, Any], seen: dict[str, Any]) -
 
 def _wanted(seen: dict[str, Any], chosen: tuple[Any, ...]) -> dict[str, Any]:
     """Keep what differs from what was on the page; what others changed meanwhile is not ours."""
-    asked = dict(zip(("provider", *SWITCHES), chosen, strict=True))
+    asked = dict(zip(("provider", "order", *SWITCHES), chosen, strict=True))
     changed = {key: value for key, value in asked.items() if seen[key]["value"] != value}
     if not changed:
         raise TierError("nothing is different yet", hint="choose something first")
@@ -166,22 +172,11 @@ def _wanted(seen: dict[str, Any], chosen: tuple[Any, ...]) -> dict[str, Any]:
 
 async def _foresee(who: GatewayClient | None, seen: dict[str, Any], *chosen: Any) -> str:
     changes = _wanted(seen, chosen)
-    lines = effects(changes, await _last_hour(signed_in(who)))
-    lines += [
-        f"{SWITCHES[key]} was rolled out to some only; that rule ends."
-        for key in changes
-        if seen[key]["rule"]
-    ]
-    return "<ul>" + "".join(f"<li>{escape(line)}</li>" for line in lines) + "</ul>"
-
-
-async def _last_hour(who: GatewayClient) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for by in ("provider", "tier_served"):
-        rows = (await who.ask("GET", "/api/usage", group_by=by))["rows"]
-        found[by] = {str(row[by]): int(row["requests"]) for row in rows}
-        found["fallbacks"] = sum(int(row["fallbacks"] or 0) for row in rows)
-    return found
+    body = {"changes": {key: {"value": value} for key, value in changes.items()}}
+    foreseen = await signed_in(who).ask("POST", "/admin/flags/preview", body)
+    ending = [SWITCHES[key] for key in changes if seen[key]["rule"]]
+    rules = f"<p>No longer for some only: {escape(', '.join(ending))}.</p>" if ending else ""
+    return effects(named(changes), foreseen) + rules
 
 
 async def _apply(who: GatewayClient | None, seen: dict[str, Any], *chosen: Any) -> str:
@@ -204,12 +199,13 @@ async def _apply(who: GatewayClient | None, seen: dict[str, Any], *chosen: Any) 
 async def _foresee_rollout(
     who: GatewayClient | None, seen: dict[str, Any], key: str, share: float, by: str
 ) -> str:
-    signed_in(who)
+    change = {"percentage": float(share), "by": by}
+    foreseen = await signed_in(who).ask("POST", "/admin/flags/preview", {"changes": {key: change}})
+    kind = "companies" if by == "company" else "users"
     return (
-        f"<p>{escape(SWITCHES[key])} will be on for {share:.0f} % of all "
-        f"{'companies' if by == 'company' else 'users'}, always the same ones, and off for the"
-        " others. Exceptions stay.</p>"
-    )
+        f"<p>{escape(SWITCHES[key])} will be on for {share:.0f} % of all {kind}, always the same"
+        " ones, and off for the others. Exceptions stay.</p>"
+    ) + effects(f"{key} for {share:.0f} %", foreseen)
 
 
 async def _roll_out(
