@@ -49,14 +49,12 @@ text, so that it can be part of the key."""
 async def count(connection: Connection, records: Iterable[Mapping[str, Any]]) -> None:
     """Add records to the sums; each record must be added once."""
     sums: dict[tuple[Any, ...], dict[str, Any]] = {}
+    minute_s, hour_s = SPANS_S
     for record in records:
-        values = _values(record)
-        names = tuple(record.get(name) or "" for name in GROUPS)
-        for span_s in SPANS_S:
-            start = int(record["created_at"] // span_s) * span_s
-            row = sums.setdefault((span_s, start, *names), dict.fromkeys(values, 0))
-            for name, value in values.items():
-                row[name] = max(row[name], value) if name == "latency_max_s" else row[name] + value
+        start = int(record["created_at"] // minute_s) * minute_s
+        _add(sums, (minute_s, start, *[record.get(name) or "" for name in GROUPS]), _values(record))
+    for (_, start, *names), row in list(sums.items()):
+        _add(sums, (hour_s, start // hour_s * hour_s, *names), dict(row))
     # in the order of their keys, so that two writers never wait for each other in a circle
     rows = [
         dict(zip(("span_s", "start", *GROUPS), key, strict=True)) | row
@@ -64,6 +62,17 @@ async def count(connection: Connection, records: Iterable[Mapping[str, Any]]) ->
     ]
     if rows:
         await connection.execute(_add_up(connection.raw.dialect.name), rows)
+
+
+def _add(sums: dict[tuple[Any, ...], dict[str, Any]], key: Any, values: dict[str, Any]) -> None:
+    row = sums.get(key)
+    if row is None:
+        sums[key] = values
+        return
+    longest_s = max(row["latency_max_s"], values["latency_max_s"])
+    for name, value in values.items():
+        row[name] += value
+    row["latency_max_s"] = longest_s
 
 
 def _values(record: Mapping[str, Any]) -> dict[str, Any]:
