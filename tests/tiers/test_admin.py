@@ -486,3 +486,22 @@ async def test_a_change_of_flags_is_foreseen_with_the_last_hours_requests(people
     nonsense = {"changes": {"nope": {"value": True}}}
     assert (await people.call("admin", "POST", "/admin/flags/preview", nonsense))[0] == 404
     assert gateway.runtime.flags.resolve("u")["tier.company"] is True, "it changes nothing"
+
+
+async def test_an_openfeature_client_of_another_program_reads_the_flags(people) -> None:
+    from openfeature.contrib.provider.ofrep import OFREPProvider
+    from openfeature.evaluation_context import EvaluationContext
+
+    await people.gateway.set(provider="scripted", tier__abstraction=False)
+    headers = {"authorization": f"Bearer {people.keys['user']}"}
+    theirs = OFREPProvider(people.gateway.url, headers_factory=lambda: headers)
+    ann = EvaluationContext("ann", {"company_id": "acme"})
+
+    def read() -> list[Any]:
+        return [
+            theirs.resolve_string_details("provider", "auto", ann).value,
+            theirs.resolve_boolean_details("tier.company", False, ann).value,
+            theirs.resolve_boolean_details("tier.abstraction", True, ann).value,
+        ]
+
+    assert await asyncio.to_thread(read) == ["scripted", True, False]
