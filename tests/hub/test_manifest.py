@@ -63,12 +63,28 @@ def test_every_mistake_in_a_manifest_is_reported_at_once(tmp_path: Path) -> None
         files = { "src/*.py" = "training/model.py", "x" = "../x", "y" = "/y" }
         [[target]]
         files = {}
+        [[target]]
+        repo = "spaces/acme/b"
+        own = "models/**"
+        smoke = 1
+        files = { "x" = 1 }
         """,
     )
     with pytest.raises(ConfigError) as caught:
         load_manifest(file)
-    for part in ("'nevr'", "same wildcards", "'../x'", "'/y'", "repo is missing", "files is"):
+    for part in (
+        "'nevr'", "same wildcards", "'../x'", "'/y'", "repo is missing", "files is",
+        "own must be a list", "smoke must be text", "'x' must name a target path, not 1",
+    ):  # fmt: skip
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["target = 3", "target = [3]", "never = 1", "target = {}"])
+def test_a_manifest_of_another_shape_is_refused_in_words(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "sync.toml"
+    file.write_text(f"format_version = 1\n{text}\n")
+    with pytest.raises(ConfigError, match="target"):
+        load_manifest(file)
 
 
 def test_a_manifest_that_needs_an_organisation_asks_for_one(checkout: Any) -> None:

@@ -180,7 +180,9 @@ def _user(hub: Hub, args: argparse.Namespace) -> int:
         account = create_account(
             hub.database, args.name, fullname=args.fullname, email=args.email, is_admin=args.admin
         )
-        print(create_token(hub.database, account, "first", "write"))
+        _show_once(
+            f"{account.name}'s first token", create_token(hub.database, account, "first", "write")
+        )
         return 0
     accounts = list_accounts(hub.database)
     if args.json:
@@ -214,9 +216,10 @@ def _token(hub: Hub, args: argparse.Namespace) -> int:
         grants = dict(_grant(hub, text) for text in args.repo)
         role = "fineGrained" if grants else args.role
         lasting_s = args.days * _DAY_S if args.days else None
-        print(
-            create_token(hub.database, user, args.name, role, grants=grants, expires_in_s=lasting_s)
+        token = create_token(
+            hub.database, user, args.name, role, grants=grants, expires_in_s=lasting_s
         )
+        _show_once(f"{user.name}'s token {args.name!r}", token)
     elif args.verb == "revoke":
         if not revoke_token(hub.database, user.id, args.name):
             raise UsageError(
@@ -231,6 +234,13 @@ def _token(hub: Hub, args: argparse.Namespace) -> int:
             for record in records:
                 print(f"{record.name:24} {record.role:12} {record.hint}")
     return 0
+
+
+def _show_once(what: str, token: str) -> None:
+    import sys
+
+    print(f"{what}, to be seen this once:", file=sys.stderr)
+    print(token)
 
 
 def _client(hub: Hub, args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.hub.client import Hub
@@ -115,11 +115,17 @@ def _status(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
         f"address    {state.url}",
         f"app        {state.sha}",
         f"pinned     {'@'.join(pinned.values()) or 'no model'}",
-        f"answers    {health.get('revision') if health else 'nothing'}",
+        f"answers    {_answer(health)}",
         *(f"deployment {d.id}  {d.state:<11} {d.pin}" for d in deployments[:5]),
     ]
     _print(args, record, "\n".join(lines))
     return 0
+
+
+def _answer(health: dict[str, Any] | None) -> str:
+    if health is None:
+        return "nothing"
+    return health.get("revision") or "without a revision"
 
 
 def _logs(args: argparse.Namespace, hub: Hub, space: Repo) -> int:

@@ -411,9 +411,9 @@ def _by_status(subject: object, endpoint: str, error: hf_errors.HfHubHTTPError) 
         )
     if status == 429 or status in (500, 502, 503, 504):
         return HubUnavailable(f"{said} (HTTP {status})", hint=f"{endpoint} is busy; try again soon")
-    if status == 501:
-        return HubError(f"{said} (HTTP 501)", hint="this hub does not offer it")
-    return HubError(f"{said} (HTTP {status})", hint="the hub's log has more")
+    wrong = dict.fromkeys((400, 413, 422), "correct what it names and try again")
+    hints = {501: "this hub does not offer it", **wrong}
+    return HubError(f"{said} (HTTP {status})", hint=hints.get(status, "the hub's log has more"))
 
 
 def _said(error: hf_errors.HfHubHTTPError) -> str:

@@ -232,21 +232,45 @@ def _mistakes(values: Mapping[str, Any]) -> Iterator[str]:
     if values.get("format_version") != FORMAT_VERSION:
         yield f"format_version must be {FORMAT_VERSION}"
     yield from _unknown(values, {"format_version", "never", "target"}, "the top level")
-    if not values.get("target"):
+    if not _words(values.get("never", [])):
+        yield "never must be a list of globs"
+    targets = values.get("target")
+    if not isinstance(targets, list) or not targets:
         yield "there is no [[target]]"
-    for number, table in enumerate(values.get("target", ()), start=1):
-        where = f"target {number} ({table.get('repo', 'no repo')})"
-        yield from _unknown(table, {"repo", "files", "own", "branch", "sdk", "smoke"}, where)
-        if not isinstance(table.get("repo"), str):
-            yield f"{where}: repo is missing"
-        if not table.get("files"):
-            yield f"{where}: files is missing; write 'source glob' = 'target path'"
-        for source, goal in table.get("files", {}).items():
-            if _WILDCARD.findall(source) != _WILDCARD.findall(goal):
-                yield f"{where}: {source!r} and {goal!r} need the same wildcards in the same order"
-            parts = PurePosixPath(goal).parts
-            if goal.startswith("/") or "\\" in goal or {"..", ".git"} & set(parts):
-                yield f"{where}: {goal!r} must be a path inside the repository"
+        return
+    for number, table in enumerate(targets, start=1):
+        if isinstance(table, dict):
+            yield from _mistakes_of(table, f"target {number} ({table.get('repo', 'no repo')})")
+        else:
+            yield f"target {number} is no table; write [[target]] above its keys"
+
+
+def _mistakes_of(table: Mapping[str, Any], where: str) -> Iterator[str]:
+    yield from _unknown(table, {"repo", "files", "own", "branch", "sdk", "smoke"}, where)
+    if not isinstance(table.get("repo"), str):
+        yield f"{where}: repo is missing"
+    if not _words(table.get("own", [])):
+        yield f"{where}: own must be a list of globs"
+    for key in ("branch", "sdk", "smoke"):
+        if not isinstance(table.get(key, ""), str):
+            yield f"{where}: {key} must be text"
+    files = table.get("files")
+    if not isinstance(files, dict) or not files:
+        yield f"{where}: files is missing; write 'source glob' = 'target path'"
+        return
+    for source, goal in files.items():
+        if not isinstance(goal, str):
+            yield f"{where}: {source!r} must name a target path, not {goal!r}"
+            continue
+        if _WILDCARD.findall(source) != _WILDCARD.findall(goal):
+            yield f"{where}: {source!r} and {goal!r} need the same wildcards in the same order"
+        parts = PurePosixPath(goal).parts
+        if goal.startswith("/") or "\\" in goal or {"..", ".git"} & set(parts):
+            yield f"{where}: {goal!r} must be a path inside the repository"
+
+
+def _words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) for word in value)
 
 
 def _unknown(table: Mapping[str, Any], known: set[str], where: str) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd
+
+from triptych.hub.server.content.blocks import SteadyWriter
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub
@@ -77,6 +80,22 @@ def test_wrong_and_truncated_and_oversized_uploads_are_refused(
     assert commit(http, repo_id, sha256, len(content)).status_code == 422
     assert not list(hub.hub.layout.incoming.iterdir())
     assert not hub.hub.layout.object(sha256).exists()
+
+
+def test_a_disk_that_takes_a_part_of_a_block_gets_the_rest(tmp_path: Path) -> None:
+    """As a raw write does when a disk is nearly full; the next one would say so."""
+
+    class Hesitant(io.FileIO):
+        def write(self, block: Any) -> int:
+            return super().write(block[: max(1, len(block) // 2)])
+
+    content = os.urandom(100_003)
+    with Hesitant(tmp_path / "file", "wb") as file:
+        writer = SteadyWriter(file)
+        writer.STEP_BYTES = 10_000
+        for start in range(0, len(content), 30_000):
+            writer.write(memoryview(content)[start : start + 30_000])
+    assert (tmp_path / "file").read_bytes() == content
 
 
 def test_a_file_in_parts_arrives_whole(start_hub: Callable[..., RunningHub]) -> None:

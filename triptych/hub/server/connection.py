@@ -20,8 +20,9 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-BLOCK_BYTES = 4 * 2**20
-LEAST_BYTES = 2 * BLOCK_BYTES
+# What fits into a processor's cache is hashed and written from there.
+BLOCK_BYTES = 2**20
+LEAST_BYTES = 8 * BLOCK_BYTES
 # A silent client keeps a thread no longer than this.
 PATIENCE_S = 60.0
 # Each takes a thread of its own; a slow client must not keep the hub's other work waiting.

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
@@ -81,7 +81,7 @@ class FileResponse(StreamingResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         connection = borrow(scope, self._range[2])
-        if connection is None:
+        if connection is None or scope["method"] == "HEAD":
             await super().__call__(scope, receive, send)
             return
         head = {"status": self.status_code, "headers": self.raw_headers}
@@ -101,6 +101,28 @@ def read_file(path: Path, start: int, length: int) -> Iterator[bytes]:
                 return
             length -= len(block)
             yield block
+
+
+class SteadyWriter:
+    """Write blocks whole, and let the disk begin early, so that the last sync has little left."""
+
+    STEP_BYTES = 32 * 2**20
+
+    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+        self._file = file
+        self._begun = self._written = start
+
+    def write(self, block: memoryview) -> None:
+        """Write all of a block; a disk that fills up may take a part of it without complaint."""
+        while block:
+            taken = self._file.write(block)
+            self._written += taken
+            block = block[taken:]
+        if self._written - self._begun >= self.STEP_BYTES and hasattr(os, "posix_fadvise"):
+            # Pages that are not on the disk yet cannot be dropped: Linux begins to write them.
+            length = self._written - self._begun
+            os.posix_fadvise(self._file.fileno(), self._begun, length, os.POSIX_FADV_DONTNEED)
+            self._begun = self._written
 
 
 def put_in_place(temporary: Path, target: Path) -> None:

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from triptych.durable import require_free_space
 from triptych.errors import HubRefused
-from triptych.hub.server.content.blocks import put_in_place
+from triptych.hub.server.content.blocks import SteadyWriter, put_in_place
 from triptych.hub.server.content.store import ObjectStore
 
 
@@ -108,7 +108,8 @@ class Part:
         self.left = upload.length_of(number)
         self._hash = hashlib.sha256()
         self._file: BinaryIO = upload.path.open("r+b", buffering=0)
-        self._file.seek((number - 1) * upload.part_bytes)
+        start = self._file.seek((number - 1) * upload.part_bytes)
+        self._writer = SteadyWriter(self._file, start)
 
     def write(self, block: memoryview) -> None:
         """Take the next bytes."""
@@ -116,7 +117,7 @@ class Part:
         if self.left < 0:
             raise HubRefused(413, "More bytes arrived than this part has")
         self._hash.update(block)
-        self._file.write(block)
+        self._writer.write(block)
 
     def finish(self) -> str:
         """Return the part's tag once it is whole."""

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from triptych.durable import require_free_space
 from triptych.errors import EntryNotFound, HubRefused
-from triptych.hub.server.content.blocks import put_in_place, read_file
+from triptych.hub.server.content.blocks import SteadyWriter, put_in_place, read_file
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.xet.store import XetStore
@@ -35,6 +35,7 @@ class Incoming:
         self._target = layout.object(sha256)
         self._temporary = layout.temporary()
         self._file: BinaryIO = self._temporary.open("wb", buffering=0)
+        self._writer = SteadyWriter(self._file)
 
     def write(self, block: memoryview) -> None:
         """Take the next block.
@@ -45,7 +46,7 @@ class Incoming:
         if self.received > self.size:
             raise HubRefused(413, f"More bytes arrived than the {self.size} that were announced")
         self._hash.update(block)
-        self._file.write(block)
+        self._writer.write(block)
 
     def finish(self) -> None:
         """Put the file into place.

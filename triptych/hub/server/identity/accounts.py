@@ -47,7 +47,11 @@ def create_account(
             name, kind, fullname or name, email, int(is_admin), time.time(),
         )  # fmt: skip
     except sqlite3.IntegrityError as error:
-        raise HubRefused(409, f"The name {name} is taken") from error
+        raise HubRefused(
+            409,
+            f"The name {name} is taken",
+            hint="people and organisations share one list of names: triptych hub user list",
+        ) from error
     account = find_account(database, name)
     assert account is not None
     return account

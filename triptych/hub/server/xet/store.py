@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 from triptych.errors import EntryNotFound, HubRefused
-from triptych.hub.server.content.blocks import put_in_place
+from triptych.hub.server.content.blocks import SteadyWriter, put_in_place
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.xet import hashes
@@ -42,10 +42,11 @@ class IncomingXorb:
         self._reader = ChunkReader()
         self._temporary = layout.temporary()
         self._file: BinaryIO = self._temporary.open("wb", buffering=0)
+        self._writer = SteadyWriter(self._file)
 
     def write(self, block: memoryview) -> None:
         """Take the next bytes."""
-        self._file.write(self._reader.feed(block))
+        self._writer.write(self._reader.feed(block))
 
     def finish(self) -> None:
         """Put the block into place, then into the database.
