@@ -1,4 +1,4 @@
-"""Write the reference pages from the code: commands, settings, errors.
+"""Write the reference pages from the code, and the table that all Spaces share.
 
 `make docs` runs this; `make check` fails when a page does not match. `--check` only compares.
 """
@@ -12,6 +12,7 @@ import importlib
 import io
 import itertools
 import json
+import statistics
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -19,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
+BEGIN, END = "<!-- which Space: written by `make docs` -->", "<!-- end -->"
 NOTICE = "<!-- written by `make docs` from the code; edit the code instead -->\n\n"
 
 
@@ -122,10 +124,85 @@ def errors() -> str:
     return "\n".join([*lines, ""])
 
 
+def which_space() -> str:
+    """Say what each Space is for; the figures are those of `benchmarks/results`."""
+    first_curve = _figure("stranger", "first_curve_s")
+    spoken = _figure("generate", "micro", "prompt 32: first token under load, s", "p50")
+    deployed = _figure("deployments", "spaces", "tier", "seconds", "deploy")
+    small = _figure("deployments", "spaces", "minimal", "seconds", "deploy")
+    rows = [
+        ("studio", "train a model and watch it learn", "signs in; own runs, own token",
+         f"first curve after {first_curve} s"),
+        ("playground", "compare what some models write", "chooses among the models of `MODELS`",
+         f"first word after {spoken} s (micro, by llama.cpp)"),
+        ("tier", "have one model that applications ask", "has the token, where one is set",
+         f"a new version serves after {deployed} s"),
+        ("minimal", "see how little a Space is", "anybody", f"a new version after {small} s"),
+    ]  # fmt: skip
+    lines = ["| Space | to | a visitor | measured |", "|---|---|---|---|"]
+    lines += [f"| `spaces/{name}` | {use} | {may} | {took} |" for name, use, may, took in rows]
+    return "\n".join([
+        *lines, "",
+        "Train in the Studio, publish, compare in the Playground, then deploy the better one as a",
+        "tier. The Studio hands a run to the Playground by a link; a tier is pinned to a commit.",
+    ])  # fmt: skip
+
+
+def _figure(name: str, *keys: str) -> str:
+    """Read a figure, of several the median, in two digits."""
+    value = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_bytes())
+    for key in keys:
+        value = value[key]
+    return f"{statistics.median(value) if isinstance(value, list) else value:.2g}"
+
+
+def sections() -> dict[Path, str]:
+    """Return the pages in which a part between two marks is written from here."""
+    places = [ROOT / "docs" / "guides" / "spaces.md"]
+    places += [ROOT / "spaces" / name / "README.md" for name in ("studio", "playground", "tier")]
+    found = {}
+    for path in places:
+        before, rest = path.read_text(encoding="utf-8").split(BEGIN)
+        after = rest.split(END)[1]
+        found[path] = f"{before}{BEGIN}\n{which_space()}\n{END}{after}"
+    return found
+
+
+def flags() -> str:
+    """Describe every feature flag, with the names it had in the original systems."""
+    from triptych.tiers.flags import REGISTRY
+
+    lines = [
+        "# Feature flags",
+        "",
+        "Who sets them and how they are resolved: [architecture](../guides/architecture.md). The",
+        "last column maps the original systems' names to ours.",
+        "",
+        "| flag | default | what it does | also off with | originals' names |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for spec in REGISTRY.values():
+        default = spec.default if spec.choices else ("on" if spec.default else "off")
+        says = spec.description + (f" ({', '.join(spec.choices)})" if spec.choices else "")
+        parent = f"`{spec.parent}`" if spec.parent else ""
+        names = ", ".join(f"`{name}`" for name in spec.originals)
+        lines.append(f"| `{spec.key}` | {default} | {says} | {parent} | {names} |")
+    lines += [
+        "",
+        "Theirs without one of ours: `analytics` and `errorReporting` (metrics and traces are"
+        " settings of the gateway), `CONTINUOUS_LEARNING` (training starts when it is started).",
+    ]
+    return "\n".join([*lines, ""])
+
+
 def pages() -> dict[Path, str]:
     """Return every generated page with its text."""
-    texts = {"commands.md": commands(), "settings.md": settings(), "errors.md": errors()}
-    return {REFERENCE / name: NOTICE + text.rstrip() + "\n" for name, text in texts.items()}
+    texts = {
+        "commands.md": commands(), "settings.md": settings(), "errors.md": errors(),
+        "flags.md": flags(),
+    }  # fmt: skip
+    written = {REFERENCE / name: NOTICE + text.rstrip() + "\n" for name, text in texts.items()}
+    return written | sections()
 
 
 def main() -> int:
