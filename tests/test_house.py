@@ -47,7 +47,9 @@ ONLY_IN = {
     "huggingface_hub": ("triptych/hub/client.py",),
     "transformers": ("triptych/lm/",),
 }
-ENVIRONMENT = re.compile(r"\bos\.(environ|getenv|putenv)\b")
+ENVIRONMENT = {"environ", "getenv", "putenv"}
+# The tree of errors is one list, read from top to bottom.
+LISTS = {"triptych/errors.py"}
 BOUNDARY = "# boundary:"
 FORBIDDEN_NAMES = re.compile(
     r"(^|_)(utils?|helpers?|common|managers?|improved|optimi[sz]ed|v2|misc)(_|$)"
@@ -126,11 +128,12 @@ def test_heavy_and_foreign_libraries_stay_in_their_rooms(library: str) -> None:
 
 def test_only_config_reads_the_environment() -> None:
     wrong = [
-        f"{place(path)}:{number} {line.strip()}"
+        f"{place(path)}:{node.lineno} os.{node.attr}"
         for path in sources()
         if "config" not in path.relative_to(PACKAGE).parts[:1]
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
-        if ENVIRONMENT.search(line)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr in ENVIRONMENT
+        if isinstance(node.value, ast.Name) and node.value.id == "os"
     ]
     assert not wrong, "\n".join(wrong)
 
@@ -139,7 +142,7 @@ def test_rooms_and_functions_have_a_readable_size() -> None:
     wrong = []
     for path in sources():
         lines = len(path.read_text(encoding="utf-8").splitlines())
-        if lines > FILE_LINES:
+        if lines > FILE_LINES and place(path) not in LISTS:
             wrong.append(f"{place(path)} has {lines} lines (at most {FILE_LINES})")
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -7,6 +7,7 @@ except for the few fields that are the gateway's own.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from typing import Any
 
@@ -317,6 +318,7 @@ async def test_an_older_major_of_the_sdk_sees_the_same(both, tmp_path) -> None:
     assert (await run(sys.executable, "-m", "venv", str(tmp_path / "older")))[0] == 0
     status, said = await run(python, "-m", "pip", "install", "--quiet", "openai<2")
     if status:
+        assert not os.environ.get("CI"), said
         pytest.skip(f"the older SDK cannot be installed here: {said[-300:]}")
     cases = {name: case for name, case in CASES.items() if name != "reasoning"}
     asked = {
