@@ -216,3 +216,11 @@ async def test_http_as_old_and_as_lazy_as_it_comes(gateway) -> None:
     )
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.endswith(b"0\r\n\r\n")
+
+
+async def test_a_head_alone_is_an_answer_too(gateway) -> None:
+    for path, status in (("/health", b"200"), ("/ready", b"200"), ("/nowhere", b"404")):
+        asked = f"HEAD {path} HTTP/1.1\r\nhost: gateway\r\n\r\n".encode()
+        answer = await raw(gateway, asked, asked)
+        assert answer.count(b"HTTP/1.1 " + status) == 2
+        assert answer.endswith(b"\r\n\r\n"), "no body follows"

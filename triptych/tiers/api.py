@@ -127,7 +127,8 @@ class Gateway:
             return
         if scope["type"] != "http":
             return
-        handler = self._hot.get((scope["method"], scope["path"]))
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        handler = self._hot.get((method, scope["path"]))
         request = Request(scope, receive)
         try:
             if handler is None:
@@ -239,6 +240,7 @@ class Gateway:
 
     async def _admit(self, request: Request) -> Principal:
         principal = self.runtime.keys.authenticate(request.header(b"authorization"))
+        principal.limited_to("generate")
         if principal.anonymous and not request.is_json:
             # A form of any web page can be sent here from its visitor's machine; JSON cannot.
             raise InvalidQuery("send content-type: application/json", status=415)

@@ -33,10 +33,14 @@ class Held:
             return
         self._transport.write(data)
 
-    def close(self) -> None:
-        """Send what was held and close."""
+    def flush(self) -> None:
+        """Send what was held: an answer may be a head alone."""
         if self._head:
             self.write(b"")
+
+    def close(self) -> None:
+        """Send what was held and close."""
+        self.flush()
         self._transport.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -48,4 +52,10 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a new connection."""
-        super().connection_made(Held(transport))  # type: ignore[arg-type]
+        self._held = Held(transport)
+        super().connection_made(self._held)  # type: ignore[arg-type]
+
+    def on_response_complete(self) -> None:
+        """End an answer."""
+        self._held.flush()
+        super().on_response_complete()
