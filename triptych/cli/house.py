@@ -111,12 +111,14 @@ def variables(config: Config) -> dict[str, str]:
     return values
 
 
-def introduce(config: Config, web_port: int) -> tuple[dict[str, str], bool]:
+def introduce(
+    config: Config, web_port: int, carried: dict[str, str]
+) -> tuple[dict[str, str], bool]:
     """Make the panels known to the embedded hub, so that its accounts can sign in there.
 
     Returns: what the parts have to know of it, and whether it was the first time.
     """
-    hub, file = f"http://{config.hub.host}:{config.hub.port}", environment.home() / "panels.json"
+    hub, file = f"http://{config.hub.host}:{config.hub.port}", config.hub.folder() / "panels.json"
     if hub_elsewhere() or config.panels.sign_in_client:
         return {}, False
     hosts = dict.fromkeys((config.panels.host, "127.0.0.1", "localhost"))
@@ -125,8 +127,8 @@ def introduce(config: Config, web_port: int) -> tuple[dict[str, str], bool]:
     known = {} if first else json.loads(file.read_text(encoding="utf-8"))
     if {name: known.get(name) for name in wanted} != wanted:
         if not first:
-            _hub_client("remove", PANELS)
-        told = _hub_client("add", PANELS, *wanted["back"], "--public")
+            _hub_client("remove", PANELS, carried=carried)
+        told = _hub_client("add", PANELS, *wanted["back"], "--public", carried=carried)
         client = told.partition("OAUTH_CLIENT_ID=")[2].split()[0]
         known = {"format_version": 1, **wanted, "client": client}
         write_atomic(file, json.dumps(known, indent=1))
@@ -137,9 +139,9 @@ def introduce(config: Config, web_port: int) -> tuple[dict[str, str], bool]:
     }, first
 
 
-def _hub_client(*words: str) -> str:
+def _hub_client(*words: str, carried: dict[str, str]) -> str:
     command = [sys.executable, "-m", "triptych", "hub", "client", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=carried)
     if done.returncode:
         raise ProcessError(done.stderr.strip() or f"`{' '.join(command[2:])}` failed")
     return done.stdout

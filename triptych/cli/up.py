@@ -69,8 +69,9 @@ def _stay(args: argparse.Namespace) -> int:
     with Supervisor(home / "up", on_change=_tell) as supervisor:
         if supervisor.reaped:
             print(f"ended what was left: {', '.join(supervisor.reaped)}", file=sys.stderr)
-        known, introduced = house.introduce(config, web_port)
-        carried = house.variables(config) | known | house.settings(profile, overrides)
+        carried = house.variables(config) | house.settings(profile, overrides)
+        known, introduced = house.introduce(config, web_port, carried)
+        carried |= known
         started = house.parts(config, web_port, profile)
         *hubs, gateway, web = started
         for part in (*hubs, web):
