@@ -56,7 +56,7 @@ class Process:
                  "--config", str(self._config)],
                 env=self._environment, stderr=file,
             )  # fmt: skip
-        for _ in range(1000):
+        for _ in range(4000):
             time.sleep(0.02)
             if found := re.search(r"gateway on (\S+)/v1", log.read_text()):
                 self.url = found[1]
