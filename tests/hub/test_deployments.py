@@ -131,6 +131,8 @@ def test_a_rollback_is_a_flip_to_what_served_before(
 
     assert answer(deployer.hub, space) == models.first
     assert back.rollback_of == second.id
+    # No start: the version that was replaced goes on where it was left.
+    assert any("Serves again" in line for line in deployer.hub.logs(space))
     states = {d.id: d.state for d in Ledger().of(deployer.hub.endpoint, space)}
     assert (states[back.id], states[second.id]) == ("live", "rolled_back")
 

@@ -104,12 +104,16 @@ def test_orphans_end_and_spaces_return_to_their_address(hub: HubProcess, app: st
     wait_for(lambda: runs(hub, repo_id) and runs(hub, paused))
     hub.api.pause_space(paused)
     host = hub.api.space_info(repo_id).host
-    (record,) = [one for one in hub.children() if "pid" in one]
-    orphan = Identity.from_dict(record)
+    # The version this replaces stays behind, frozen; it must not outlive the hub either.
+    hub.api.add_space_variable(repo_id, "GREETING", "hello")
+    wait_for(lambda: len([one for one in hub.children() if "pid" in one]) == 2)
+    records = hub.children()
+    orphans = [Identity.from_dict(record) for record in records]
     hub.kill()
-    assert orphan.alive()
+    assert all(orphan.alive() for orphan in orphans)
     hub.start()
-    assert not orphan.alive() and not marked(str(record["mark"]))
+    assert not any(orphan.alive() for orphan in orphans)
+    assert not any(marked(str(record["mark"])) for record in records)
     wait_for(lambda: runs(hub, repo_id), "the Space's return")
     assert hub.api.space_info(repo_id).host == host
     assert httpx.get(host, timeout=60, trust_env=False).text == "hello"

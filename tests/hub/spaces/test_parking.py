@@ -69,6 +69,8 @@ def test_going_back_takes_up_the_process_that_was_left(running) -> None:
     wait_for(lambda: not marked(first), "the oldest version to end")
     space.api.restart_space(space.repo_id)
     wait_for(lambda: space.start_mark() not in (second, third), "a new process")
+    wait_for(lambda: not marked(third), "what was restarted to end")
+    assert marked(second), "what served before is still there for a way back"
     space.api.pause_space(space.repo_id)
     assert not marked(second) and not marked(third)
 

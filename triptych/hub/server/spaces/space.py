@@ -273,8 +273,10 @@ class Space:
         self._last_request = time.monotonic()
         self.restarts = 0
         self._enter(Stage.RUNNING)
-        if previous is not None:
+        if previous is not None and previous.meaning != instance.meaning:
             self.parking.park(self.repository_id, previous)
+        else:
+            self._discard(previous)
 
     def _retire(self, instance: Instance) -> None:
         self.serving = None
