@@ -505,3 +505,32 @@ async def test_an_openfeature_client_of_another_program_reads_the_flags(people) 
         ]
 
     assert await asyncio.to_thread(read) == ["scripted", True, False]
+
+
+async def test_i1_a_key_for_one_thing_does_no_other_and_none_gives_itself_more(people) -> None:
+    async def made(who: str, **more: Any) -> tuple[int, Any]:
+        body = {"name": "k", "company_id": "acme", **more}
+        return await people.call(who, "POST", "/api/keys", body)
+
+    tries = {
+        "generate": ("POST", "/api/query", {"input": "hi"}),
+        "feedback": ("POST", "/api/feedback", {"kind": "thumb", "value": True, "request_id": "x"}),
+        "flags": ("POST", "/ofrep/v1/evaluate/flags", {"context": {}}),
+        "read": ("GET", "/api/me", None),
+        "manage": ("PUT", "/api/consent", {"purpose": "improve", "granted": False}),
+    }
+    for scope in tries:
+        _, told = await made("admin", scopes=[scope])
+        people.keys[scope] = told["key"]
+        for other, (method, path, body) in tries.items():
+            _, answer = await people.call(scope, method, path, body)
+            missing = (answer or {}).get("error", {}).get("code") == "scope_missing"
+            assert missing is (other != scope), (scope, other, answer)
+    status, answer = await made("company_admin", scopes=["content"])
+    assert (status, answer["error"]["code"]) == (403, "scope_escalation")
+    assert (await made("admin", scopes=["everything"]))[0] == 422
+    _, told = await made("admin", role="company_admin", scopes=["content"])
+    people.keys["officer"] = told["key"]
+    assert (await made("officer", scopes=["content"]))[0] == 200
+    status, answer = await people.call("officer", "POST", "/api/query", {"input": "hi"})
+    assert status == 200, "content alone limits nothing"

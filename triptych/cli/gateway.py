@@ -30,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     keys.add_argument("--user", help="the user a user key belongs to")
     keys.add_argument("--company", help="limit the key to one company")
     keys.add_argument(
-        "--scope", action="append", default=[], help="`content` lets it read kept texts; repeatable"
-    )
+        "--scope", action="append", default=[],
+        choices=["generate", "feedback", "flags", "read", "manage", "content"],
+        help="only for this; `content` lets it read kept texts; repeatable",
+    )  # fmt: skip
     keys.add_argument("--days", type=float, help="it expires after so many days")
     budgets = verbs.add_parser("budgets", help="show or set how much may be used")
     budgets.add_argument("subject", nargs="?", default="", help="key:ID, company:ID or user:ID")

@@ -18,6 +18,9 @@ from triptych.errors import Forbidden, Unauthenticated, UsageError
 
 Role = Literal["user", "company_admin", "admin"]
 Kind = Literal["service", "user", "anonymous"]
+KeyScope = Literal["generate", "feedback", "flags", "read", "manage", "content"]
+"""What a key may be limited to: ask for answers, give feedback, evaluate flags, look, change. Only
+`content` adds something: kept texts are shown to no key without it."""
 KEY_PREFIX = "tri_"
 _FEWEST_CHARACTERS, _FEWEST_DIFFERENT = 24, 10
 
@@ -42,7 +45,7 @@ class Principal:
     user_id: str | None
     companies: Mapping[str, Company]
     scopes: frozenset[str] = frozenset()
-    """Empty: everything its role may."""
+    """Empty, or `content` alone: everything its role may."""
     expires_at: float = float("inf")
     """Unix seconds."""
 
@@ -68,6 +71,17 @@ class Principal:
         order: tuple[Role, ...] = ("user", "company_admin", "admin")
         if self.anonymous or order.index(self.role) < order.index(role):
             raise Forbidden(f"this needs the role {role}")
+
+    def limited_to(self, scope: KeyScope) -> None:
+        """Refuse a key that was made for something else.
+
+        Raises: Forbidden.
+        """
+        if self.scopes and scope not in self.scopes and self.scopes != {"content"}:
+            raise Forbidden(
+                f"this key is for {', '.join(sorted(self.scopes))} only, not for {scope}",
+                code="scope_missing",
+            )
 
     def default_company(self) -> str | None:
         """Return the only company of a user who has exactly one."""

@@ -240,6 +240,7 @@ class Gateway:
 
     async def _admit(self, request: Request) -> Principal:
         principal = self.runtime.keys.authenticate(request.header(b"authorization"))
+        principal.limited_to("generate")
         if principal.anonymous and not request.is_json:
             # A form of any web page can be sent here from its visitor's machine; JSON cannot.
             raise InvalidQuery("send content-type: application/json", status=415)

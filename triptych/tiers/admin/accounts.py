@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from triptych.errors import Forbidden
+from triptych.tiers.accounts import KeyScope
 from triptych.tiers.admin.routing import Body, Call, Routes
 from triptych.tiers.consent import DEFAULTS, Purpose
 from triptych.tiers.store import accounts as store
@@ -27,7 +28,7 @@ class NewKey(Body):
     role: Literal["user", "company_admin", "admin"] = "user"
     user_id: Id | None = None
     company_id: Id | None = None
-    scopes: list[Annotated[str, Field(max_length=32)]] = Field(default_factory=list, max_length=16)
+    scopes: list[KeyScope] = Field(default_factory=list, max_length=16)
     expires_in_days: float | None = Field(default=None, gt=0, le=_LONGEST_DAYS)
 
 
@@ -121,6 +122,8 @@ async def create_key(call: Call) -> Any:
     if call.principal.role != "admin":
         if body.role == "admin":
             raise Forbidden("only an admin makes admin keys", code="scope_escalation")
+        if "content" in body.scopes and "content" not in call.principal.scopes:
+            raise Forbidden("only who may read content lets others", code="scope_escalation")
         company_id = call.scope(company_id).company_id
     expires_at = None
     if body.expires_in_days is not None:

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from triptych.errors import Forbidden, InvalidQuery, TierError, TooLarge
-from triptych.tiers.accounts import ANONYMOUS, Principal
+from triptych.tiers.accounts import ANONYMOUS, KeyScope, Principal
 from triptych.tiers.store.database import Scope, across, company
 from triptych.wire import openai as shapes
 
@@ -47,6 +47,24 @@ class Route:
     summary: str
     body: type[Body] | None = None
     query: tuple[str, ...] = ()
+
+    @property
+    def scope(self) -> KeyScope:
+        """What a key that is limited must be for."""
+        for prefix, scope in _SCOPES.items():
+            if self.path.startswith(prefix):
+                return scope
+        return "read" if self.method == "GET" else "manage"
+
+
+_SCOPES: dict[str, KeyScope] = {
+    "/v1/": "generate",
+    "/api/query": "generate",
+    "/api/structure": "generate",
+    "/api/variations": "generate",
+    "/api/feedback": "feedback",
+    "/ofrep/": "flags",
+}
 
 
 @dataclass
@@ -140,6 +158,7 @@ def _endpoint(route: Route, runtime: Runtime, service: LLMService) -> Any:
             if route.need != "anyone":
                 principal = runtime.keys.authenticate(request.headers.get("authorization", ""))
                 principal.require(route.need)
+                principal.limited_to(route.scope)
                 if route.method != "GET" or principal.role == "user":
                     # An open Console looks again and again; that must not use up what the same
                     # key's programs may ask.

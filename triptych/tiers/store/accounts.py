@@ -72,7 +72,7 @@ async def create_key(
             "keys.create",
             f"keys/{row['key_id']}",
             actor,
-            after={k: row[k] for k in ("name", "kind", "role", "user_id", "expires_at")},
+            after={k: row[k] for k in ("name", "kind", "role", "user_id", "scopes", "expires_at")},
             company_id=company_id,
         )
     return key
