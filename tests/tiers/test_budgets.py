@@ -97,6 +97,7 @@ async def test_j1_a_budget_that_never_renews_answers_402(shop) -> None:
     await admin(gateway, "PUT", "/api/budgets/company:acme/total", {"max_cost_microusd": 25})
     status, answer, headers = await ask(gateway, max_tokens=1000)
     assert (status, answer["error"]["code"]) == (402, "budget_spent")
+    assert answer["error"]["type"] == "insufficient_quota"
     assert "smaller max_tokens" in answer["error"]["message"]
     assert "retry-after" not in headers
     assert (await ask(gateway, max_tokens=10))[0] == 200

@@ -28,6 +28,7 @@ OBJECTS: dict[Kind, tuple[str, str]] = {
 ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "insufficient_quota",
     403: "permission_error",
     404: "invalid_request_error",
     413: "invalid_request_error",

@@ -10,6 +10,7 @@ from triptych import __version__
 from triptych.tiers.admin.routing import Route
 
 _PARAMETER = re.compile(r"\{(\w+)(?::(\w+))?\}")
+_ERRORS = (400, 401, 402, 403, 404, 409, 413, 415, 422, 429, 502, 503, 504)
 _ERROR = {"description": "An error in OpenAI's shape."}
 
 
@@ -27,7 +28,7 @@ def describe(table: Iterable[Route]) -> dict[str, Any]:
             "responses": {
                 "200": {"description": "The answer."},
                 "304": {"description": "Unchanged."},
-                **{str(s): _ERROR for s in (400, 401, 403, 404, 409, 413, 422, 429, 502, 503, 504)},
+                **{str(s): _ERROR for s in _ERRORS},
             },
         }
         if route.need != "anyone":
