@@ -66,7 +66,8 @@ nav.rooms a[aria-current] { font-weight: 600; border-bottom: 2px solid #b4532a; 
           white-space: pre-wrap; overflow-wrap: anywhere; }
 .sample b { font-weight: 600; }
 pre.log { max-height: 22rem; overflow: auto; font-size: .8rem; white-space: pre-wrap; }
-table.plain { width: 100%; border-collapse: collapse; font-variant-numeric: tabular-nums; }
+table.plain { width: 100%; border-collapse: collapse; border: 0 !important;
+          font-variant-numeric: tabular-nums; }
 table.plain th, table.plain td { text-align: left; padding: .25rem .6rem; border: 0 !important;
           border-bottom: 1px solid var(--border-color-primary) !important; }
 .table { overflow-x: auto; }

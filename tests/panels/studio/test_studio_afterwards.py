@@ -136,6 +136,7 @@ def test_runs_are_laid_over_each_other_and_a_sweep_is_averaged_and_exported(
     page.wait_for_function("document.querySelectorAll('.charts polyline').length === 4")
     table = page.locator("table.plain").inner_text()
     assert "train.learning_rate" in table and "0.0001" in table and "train.seed" not in table
+    page.keyboard.press("Escape")
     screenshot(page, "studio-compare")
     page.get_by_label("or a sweep").click()
     page.get_by_role("option", name="seeds-1").click()

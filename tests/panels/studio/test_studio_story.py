@@ -147,7 +147,7 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     assert {"model.safetensors", "README.md", "tokenizer.json"} <= set(published)
 
     page.get_by_role("link", name="Open in the Playground").click()
-    page.get_by_label("Prompt", exact=True).wait_for()
+    page.get_by_role("button", name="Write", exact=True).wait_for()
     page.get_by_text("ships · step").first.wait_for()
     page.get_by_role("button", name="Write", exact=True).click()
     page.wait_for_function("document.querySelectorAll('.answer[data-done=true]').length > 0")

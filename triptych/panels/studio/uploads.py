@@ -6,7 +6,7 @@ Left out: types, and what comes out of a compressed file (`corpus`).
 from __future__ import annotations
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,7 +34,14 @@ class UploadGate:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        await self.app(scope, _counted(receive, self._limit_bytes + FORM_BYTES), send)
+        meter = _Meter(receive, send, self._limit_bytes + FORM_BYTES)
+        try:
+            await self.app(scope, meter.receive, meter.send)
+        except ClientDisconnect:
+            if not meter.over:
+                raise
+        if meter.over:
+            await _too_much(self._limit_bytes)(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> PlainTextResponse | None:
         if not who(Request(scope)).user:
@@ -43,20 +50,35 @@ class UploadGate:
         if not announced.isdigit():
             return PlainTextResponse("how long is it?", 400)
         if int(announced) > self._limit_bytes + FORM_BYTES:
-            said = f"{size(int(announced))} are too much; {size(self._limit_bytes)} are allowed"
-            # Closed, or the rest would still be taken in and thrown away.
-            return PlainTextResponse(said, 413, {"connection": "close"})
+            return _too_much(self._limit_bytes)
         return None
 
 
-def _counted(receive: Receive, most_bytes: int) -> Receive:
-    """Read no more than was allowed, whatever was announced."""
-    left_bytes = most_bytes
+class _Meter:
+    """Hand on no more than was allowed, whatever was announced; beyond, the answer is ours."""
 
-    async def read() -> Message:
-        nonlocal left_bytes
-        message = await receive()
-        left_bytes -= len(message.get("body", b""))
-        return message if left_bytes >= 0 else {"type": "http.disconnect"}
+    def __init__(self, receive: Receive, send: Send, most_bytes: int) -> None:
+        self._receive, self._send = receive, send
+        self._left_bytes = most_bytes
 
-    return read
+    @property
+    def over(self) -> bool:
+        """Tell whether more came than was allowed."""
+        return self._left_bytes < 0
+
+    async def receive(self) -> Message:
+        """Receive for the application."""
+        message = await self._receive()
+        self._left_bytes -= len(message.get("body", b""))
+        return {"type": "http.disconnect"} if self.over else message
+
+    async def send(self, message: Message) -> None:
+        """Send for the application, as long as it has read everything."""
+        if not self.over:
+            await self._send(message)
+
+
+def _too_much(limit_bytes: int) -> PlainTextResponse:
+    # Closed, or the rest would still be taken in and thrown away.
+    said = f"this is too large; {size(limit_bytes)} are allowed"
+    return PlainTextResponse(said, 413, {"connection": "close"})
