@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import or_, select
 
 from triptych.errors import NotFound
 from triptych.tiers.store import tables as t
@@ -47,11 +47,10 @@ async def page(
     statement = _filtered(statement, filters or {}, since, until)
     if after is not None:
         created_at, request_id = after
+        # Said so that an index leads there: the bound first, the tie after.
         statement = statement.where(
-            or_(
-                r.created_at < created_at,
-                and_(r.created_at == created_at, r.request_id < request_id),
-            )
+            r.created_at <= created_at,
+            or_(r.created_at < created_at, r.request_id < request_id),
         )
     async with database.read(scope) as connection:
         return await connection.all(statement.limit(limit))
