@@ -8,7 +8,9 @@ Claims: through HTTP a single stream is at least 3 times transformers bf16 and w
 llama.cpp at the same width; 16 concurrent streams together at least 5 times sequential
 transformers; the torch engine alone at least twice transformers; HTTP costs under 50
 microseconds per token; a cached model is switched to in under 0.5 s; 100 readers that never read
-do not slow one that does. Run it alone: `flock /tmp/bench.lock python benchmarks/generate.py`.
+do not slow one that does; `small` is served in at most 250 MB. Run it on a machine that does
+nothing else. Each part adds to what the others wrote, so they can be run one at a time:
+`python benchmarks/generate.py --parts streams --sizes small --prompts 32`.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from report import environment, write_results
+from report import RESULTS, environment, write_results
 
+PARTS = ("streams", "overhead", "readers", "start", "switch")
 NEW_TOKENS = 128
 PROMPTS = (32, 512)
 STREAMS = 16
@@ -45,25 +48,33 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--dtype", default="float16", choices=("bfloat16", "float16", "q8_0"))
-    parser.add_argument("--small-only", action="store_true")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--sizes", nargs="+", default=("small", "micro"))
+    parser.add_argument("--prompts", nargs="+", type=int, default=PROMPTS)
+    parser.add_argument("--models", type=Path, help="keep the models here for the next part")
     args = parser.parse_args()
-    found: Found = {"machine": environment(), "rounds": args.rounds, "width": args.dtype}
+    file = RESULTS / "generate.json"
+    found: Found = json.loads(file.read_text()) if file.exists() else {}
+    found["machine"] = environment()
+    found |= {"rounds": args.rounds, "width": args.dtype}
     with tempfile.TemporaryDirectory(prefix="triptych-bench-") as temporary:
-        home = Path(temporary)
+        home = args.models or Path(temporary)
         os.environ["TRIPTYCH_HOME"] = str(home)
-        sizes = ("small",) if args.small_only else ("small", "micro")
-        folders = {size: write_model(home / size, size) for size in sizes}
-        for size, folder in folders.items():
-            found[size] = measure(folder, args.dtype, args.rounds)
+        for size in args.sizes:
+            folder = write_model(home / size, size)
+            found[size] = found.get(size, {}) | measure(folder, args)
             print(json.dumps(found[size], indent=2), flush=True)
-        if len(folders) > 1:
-            found["model switch"] = model_switch(list(folders.values()))
+        if "switch" in args.parts:
+            folders = [write_model(home / size, size) for size in ("small", "micro")]
+            found["model switch"] = model_switch(folders)
     found["machine"]["load_at_end"] = round(os.getloadavg()[0], 2)
     write_results("generate", found)
 
 
 def write_model(folder: Path, size: str) -> Path:
     """Write a model of random weights whose context holds the longest prompt and its answer."""
+    if (folder / "model.safetensors").exists():
+        return folder
     import torch
 
     from triptych.lm.model.checkpoint import save_model
@@ -90,48 +101,89 @@ def invented_words() -> list[str]:
     return [" ".join(draw.choices(words, k=12)) for _ in range(20_000)]
 
 
-def measure(folder: Path, dtype: str, rounds: int) -> Found:
+def measure(folder: Path, args: argparse.Namespace) -> Found:
     """Let everything take turns on one model."""
     from triptych.lm.generate.choose import GGUF_TYPE
     from triptych.lm.generate.gguf_cache import cached_gguf
 
-    gguf = cached_gguf(folder, GGUF_TYPE[dtype])
+    gguf = cached_gguf(folder, GGUF_TYPE[args.dtype])
     found: Found = {}
+    if "start" in args.parts:
+        found |= start_and_memory(folder, args.dtype)
+    if not {"streams", "overhead", "readers"} & set(args.parts):
+        return found
     with ExitStack() as stack:
-        url, server = stack.enter_context(served(folder, dtype))
+        url, server = stack.enter_context(served(folder, args.dtype))
         bare = stack.enter_context(worker("bare", gguf))
-        library = stack.enter_context(worker("transformers", folder))
-        ours = stack.enter_context(worker("torch", folder))
-        for prompt in PROMPTS:
-            firsts: list[float] = []
-            turns = {
-                "transformers bf16": lambda p=prompt: library(p),
-                "torch engine bf16": lambda p=prompt: ours(p),
-                "bare llama.cpp": lambda p=prompt: bare(p),
-                "HTTP": lambda p=prompt: NEW_TOKENS / stream(url, p)[0],
-                f"HTTP, {STREAMS} streams": lambda p=prompt, into=firsts: many_streams(
-                    url, p, into
-                ),
-            }
-            speeds = take_turns(turns, rounds)
-            found[f"prompt {prompt}: tokens/s"] = {
-                name: round(statistics.median(values), 1) for name, values in speeds.items()
-            }
-            found[f"prompt {prompt}: ratios"] = {
-                "HTTP / transformers": ratio(speeds, "HTTP", "transformers bf16"),
-                "HTTP / bare llama.cpp": ratio(speeds, "HTTP", "bare llama.cpp"),
-                f"{STREAMS} streams / transformers": ratio(
-                    speeds, f"HTTP, {STREAMS} streams", "transformers bf16"
-                ),
-                "torch engine / transformers": ratio(
-                    speeds, "torch engine bf16", "transformers bf16"
-                ),
-            }
-            found[f"prompt {prompt}: first token under load, s"] = percentiles(firsts)
-        found["HTTP overhead, microseconds/token"] = overhead(url, server, bare, rounds)
-        found["one reader beside 100 that never read"] = beside_stuck_readers(url)
-        found["server memory, MB"] = round(psutil.Process(server.pid).memory_info().rss / 1e6)
+        if "streams" in args.parts:
+            library = stack.enter_context(worker("transformers", folder))
+            ours = stack.enter_context(worker("torch", folder))
+            for prompt in args.prompts:
+                firsts: list[float] = []
+                turns = {
+                    "transformers bf16": lambda p=prompt: library(p),
+                    "torch engine bf16": lambda p=prompt: ours(p),
+                    "bare llama.cpp": lambda p=prompt: bare(p),
+                    "HTTP": lambda p=prompt: NEW_TOKENS / stream(url, p)[0],
+                    f"HTTP, {STREAMS} streams": lambda p=prompt, into=firsts: many_streams(
+                        url, p, into
+                    ),
+                }
+                found |= compared(prompt, take_turns(turns, args.rounds), firsts)
+        if "overhead" in args.parts:
+            found["HTTP overhead, microseconds/token"] = overhead(url, server, bare, args.rounds)
+        if "readers" in args.parts:
+            found["one reader beside 100 that never read"] = beside_stuck_readers(url)
     return found
+
+
+def compared(prompt: int, speeds: dict[str, list[float]], firsts: list[float]) -> Found:
+    """Set the turns of one prompt length beside each other."""
+    many = f"HTTP, {STREAMS} streams"
+    return {
+        f"prompt {prompt}: tokens/s": {
+            name: round(statistics.median(values), 1) for name, values in speeds.items()
+        },
+        f"prompt {prompt}: ratios": {
+            "HTTP / transformers": ratio(speeds, "HTTP", "transformers bf16"),
+            "HTTP / bare llama.cpp": ratio(speeds, "HTTP", "bare llama.cpp"),
+            f"{STREAMS} streams / transformers": ratio(speeds, many, "transformers bf16"),
+            "torch engine / transformers": ratio(speeds, "torch engine bf16", "transformers bf16"),
+        },
+        f"prompt {prompt}: first token under load, s": percentiles(firsts),
+    }
+
+
+def start_and_memory(folder: Path, dtype: str) -> Found:
+    """Start a server of default settings; gives the seconds until it answers, and its memory."""
+    command = [sys.executable, "-m", "triptych", "serve", str(folder), "--port", "0"]
+    waits: dict[str, list[float]] = {"listens": [], "answers": []}
+    memory: dict[str, int] = {}
+    for _ in range(5):
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            [*command, "--dtype", dtype],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        )  # fmt: skip
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            waits["listens"].append(time.perf_counter() - started)
+            stream(url, 8, 1)
+            waits["answers"].append(time.perf_counter() - started)
+            resident = psutil.Process(process.pid).memory_info
+            memory["at rest"] = round(resident().rss / 1e6)
+            if not memory.get("after 64 answers"):
+                for _ in range(4):
+                    many_streams(url, 128, [])
+                memory["after 64 answers"] = round(resident().rss / 1e6)
+        finally:
+            process.kill()
+            process.wait()
+    return {
+        "start, s": {name: round(statistics.median(values), 2) for name, values in waits.items()},
+        "server memory, MB": memory,
+    }
 
 
 def take_turns(turns: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -32,6 +32,19 @@ FAULTS = {
         "positions = torch.tensor([n + 1 for n in lengths] + ",
         "tests/lm/generate/test_torch_engine.py::test_cached_equals_uncached_token_for_token",
     ),
+    "the rotary layout of an export": (
+        "lm/export/gguf.py",
+        ".swapaxes(1, 2).reshape(rows, width)",
+        ".reshape(rows, width)",
+        "tests/lm/export/test_gguf.py::test_llama_cpp_agrees_on_the_top5_logprobs_to_5e_3",
+    ),
+    "the pre-tokenizer of an export": (
+        "lm/export/gguf.py",
+        '{QWEN2_SPLIT_PATTERN: "qwen2"',
+        '{QWEN2_SPLIT_PATTERN: "gpt-2"',
+        "tests/lm/export/test_gguf.py"
+        "::test_llama_cpp_gives_the_same_token_ids_for_10_000_unicode_strings",
+    ),
     "the loss shift": (
         "lm/data/loader.py",
         "return rows[:, :-1], rows[:, 1:]",

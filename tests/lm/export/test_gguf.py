@@ -80,13 +80,13 @@ def first_token(server: Any, ids: list[int], plain: int) -> dict[int, float]:
     return {top["id"]: top["logprob"] for top in entry["top_logprobs"]}
 
 
-def worst_top5_difference(server: Any, folder: Path) -> float:
+def worst_top5_difference(server: Any, folder: Path, every: int = 5) -> float:
     """Compare the five likeliest tokens at several places of a text; infinite where they differ."""
     tokenizer = Tokenizer.load(folder)
     ids, plain = tokenizer.encode(PROMPT), tokenizer.encode("a")[0]
     truth = oracle_logprobs(folder, ids)
     worst = 0.0
-    for length in range(3, len(ids), 5):
+    for length in range(3, len(ids), every):
         values, tokens = truth[length - 1].topk(5)
         given = first_token(server, ids[:length], plain)
         # A tie within the tolerance may swap the fifth with the sixth.
@@ -105,6 +105,21 @@ def test_llama_cpp_agrees_on_the_top5_logprobs_to_5e_3(
     assert report.architecture == random_folder.name
     with run(report.path) as server:
         assert worst_top5_difference(server, random_folder) < 5e-3
+
+
+@pytest.mark.prove
+def test_the_top5_logprobs_agree_at_every_place(
+    random_folder: Path, tmp_path: Path, run: Run, proven: Callable[..., None]
+) -> None:
+    export_gguf(random_folder, tmp_path / "model.gguf", dtype="f32")
+    with run(tmp_path / "model.gguf") as server:
+        worst = worst_top5_difference(server, random_folder, every=1)
+    proven(
+        "parity",
+        f"llama.cpp on our f32 GGUF and transformers, {random_folder.name}",
+        {"largest difference of the top 5 log-probabilities, nats": round(worst, 6)},
+    )
+    assert worst < 5e-3
 
 
 def test_a_wrong_permutation_is_caught(
@@ -198,12 +213,16 @@ def differing(server: Any, folder: Path, texts: list[str]) -> list[str]:
     return [text for text, a, b in zip(texts, ours, theirs, strict=True) if a != b]
 
 
+@pytest.mark.parametrize("count", [10_000, pytest.param(100_000, marks=pytest.mark.prove)])
 def test_llama_cpp_gives_the_same_token_ids_for_10_000_unicode_strings(
-    qwen3_folder: Path, tmp_path: Path, run: Run
+    qwen3_folder: Path, tmp_path: Path, run: Run, count: int, proven: Callable[..., None]
 ) -> None:
     export_gguf(qwen3_folder, tmp_path / "model.gguf", dtype="f16")
     with run(tmp_path / "model.gguf") as server:
-        assert differing(server, qwen3_folder, unicode_strings(10_000)) == []
+        assert differing(server, qwen3_folder, unicode_strings(count)) == []
+    if count > 10_000:
+        found = {"Unicode strings": count, "strings whose token ids differ": 0}
+        proven("parity", "llama.cpp's tokens and ours", found)
 
 
 def test_a_wrong_pre_tokenizer_is_caught(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -63,3 +67,32 @@ def test_no_body_is_a_server_error(server: Any, route: str, body: dict[str, Any]
 def test_no_bytes_are_a_server_error(server: Any, route: str, raw: bytes) -> None:
     status, answer = post(server.url + route, raw)
     assert status < 500, answer
+
+
+def test_a_part_that_is_not_text_is_refused_in_words(server: Any) -> None:
+    messages = [{"role": "user", "content": [{"type": "image_url"}]}]
+    for route in ("/tokenize", "/v1/chat/completions", "/api/generate"):
+        body: dict[str, Any] = {"messages": messages}
+        if route == "/api/generate":
+            body = {"prompt": "x", "params": {"conversation_history": messages}}
+        status, answer = post(server.url + route, json.dumps(body).encode())
+        assert status == 400 and b"must be text" in answer, answer
+
+
+@pytest.mark.prove
+@pytest.mark.timeout(1600)
+def test_what_the_description_allows_and_forbids_is_never_a_server_error(
+    server: Any, tmp_path: Path
+) -> None:
+    """Let schemathesis draw requests, right and wrong ones, from the server's own OpenAPI."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "schemathesis.cli", "run", f"{server.url}/openapi.json",
+            "--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing",
+            "--max-examples", "60", "--seed", "1", "--generation-database", "none",
+            "--request-timeout", "60", "--exclude-path", "/health",
+        ],
+        cwd=tmp_path, capture_output=True, text=True, timeout=1500, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    assert post(server.url + "/v1/completions", b'{"prompt": "x", "max_tokens": 2}')[0] == 200

@@ -17,9 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
 from triptych.durable import require_free_space
 from triptych.errors import ExportError
 from triptych.lm.export.weights import Weights
@@ -27,6 +24,8 @@ from triptych.lm.model.tokenizer import QWEN2_SPLIT_PATTERN, Tokenizer
 
 if TYPE_CHECKING:
     import gguf
+    import numpy as np
+    from numpy.typing import NDArray
 
 GgufType = Literal["f32", "f16", "bf16", "q8_0"]
 GGUF_TYPES: tuple[GgufType, ...] = get_args(GgufType)
@@ -201,6 +200,7 @@ def _write(
     name: str,
 ) -> None:
     import gguf
+    import numpy as np
 
     writer = gguf.GGUFWriter(path, config["model_type"])
     try:

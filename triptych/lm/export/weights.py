@@ -10,12 +10,13 @@ import math
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from triptych.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
 MAX_HEADER_BYTES = 100 * 1024 * 1024
@@ -69,6 +70,8 @@ class Weights:
 
         Raises: CheckpointError for a tensor that is absent.
         """
+        import numpy as np
+
         info = self._tensors.get(name)
         if info is None:
             raise CheckpointError(

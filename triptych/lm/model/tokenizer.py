@@ -14,14 +14,16 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trainers
 
 from triptych.durable import write_atomic
 from triptych.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 QWEN2_SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -186,6 +188,8 @@ class Tokenizer:
 
         Shape: [tokens] of `dtype`.
         """
+        import numpy as np
+
         pieces: list[str] = []
         firsts = set()
         for text in texts:
@@ -252,6 +256,8 @@ class Tokenizer:
 
         Shape: [V] int32.
         """
+        import numpy as np
+
         lengths = np.zeros(self.vocab_size, dtype=np.int32)
         byte_level = '"ByteLevel"' in self.core.to_str()
         added = self.core.get_added_tokens_decoder()

@@ -16,7 +16,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from triptych.config.generate import Sampling
-from triptych.errors import GenerationError
+from triptych.errors import GenerationError, UsageError
 from triptych.lm.generate.engine import Chunk, GenerateRequest, Message
 from triptych.lm.serve.context import facts_of, render, turns_of
 from triptych.lm.serve.http import JSON, client_gone
@@ -133,9 +133,12 @@ def _turns(params: GenerateParams) -> list[Message]:
     history = params.conversation_history
     if history is None or isinstance(history, str):
         return turns_of(history)
-    return turns_of(
-        [{"role": turn.role, "content": openai.content_text(turn.content)} for turn in history]
-    )
+    try:
+        return turns_of(
+            [{"role": turn.role, "content": openai.content_text(turn.content)} for turn in history]
+        )
+    except ValueError as fault:
+        raise UsageError(f"conversation_history: {fault}", code="unsupported") from fault
 
 
 def _sampling(defaults: Sampling, params: GenerateParams) -> Sampling:

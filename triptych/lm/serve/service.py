@@ -24,6 +24,10 @@ from triptych.lm.serve.metrics import Metrics
 #: Longer prompts are turned into tokens on a thread, so that the event loop keeps answering.
 LONG_PROMPT_CHARACTERS = 4096
 
+#: Tokens that come faster than this are sent together, save the first and the last: nobody reads
+#: that fast, and each wake-up takes its time from the cores that decode.
+PACE_S = 0.02
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
@@ -91,8 +95,9 @@ class Answer:
     def _emit_for(self, index: int) -> Emit:
         def emit(chunk: Chunk) -> None:
             self._chunks.append((index, chunk))
-            # One wake-up serves all chunks that arrive before the loop gets to them.
-            if not self._signalled:
+            # One wake-up serves all chunks that arrive before the loop gets to them; the last
+            # one never waits for the pace.
+            if not self._signalled or chunk.finish_reason is not None:
                 self._signalled = True
                 try:
                     self._loop.call_soon_threadsafe(self._arrived.set)
@@ -112,7 +117,7 @@ class Answer:
         while self._unfinished:
             await self._arrived.wait()
             self._arrived.clear()
-            self._signalled = False
+            self._loop.call_later(PACE_S, self._look_again)
             batch: list[tuple[int, Chunk]] = []
             while chunks:
                 index, chunk = chunks.popleft()
@@ -127,6 +132,13 @@ class Answer:
                 first = False
                 self._service.metrics.ttft(self.model, time.perf_counter() - self.started)
             yield batch
+
+    def _look_again(self) -> None:
+        # In this order, a chunk that comes meanwhile is either seen here or wakes the loop itself.
+        self._signalled = False
+        if self._chunks:
+            self._signalled = True
+            self._arrived.set()
 
     def close(self) -> None:
         """End the answer: cancel what still runs, let the model and the place in the queue go."""

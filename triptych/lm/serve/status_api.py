@@ -68,10 +68,13 @@ def routes(service: ModelService) -> APIRouter:
         with await service.lease(chosen.model) as engine:
             prompt: str | Sequence[Message] | None = body.prompt
             if prompt is None:
-                prompt = [
-                    {"role": turn.role, "content": openai.content_text(turn.content)}
-                    for turn in body.messages or ()
-                ]
+                try:
+                    prompt = [
+                        {"role": turn.role, "content": openai.content_text(turn.content)}
+                        for turn in body.messages or ()
+                    ]
+                except ValueError as fault:
+                    raise UsageError(f"messages: {fault}", code="unsupported") from fault
             ids = await asyncio.to_thread(engine.encode, prompt)
             return JSON(
                 {"tokens": ids, "count": len(ids), "max_model_len": engine.info.context_length}
