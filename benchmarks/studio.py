@@ -55,10 +55,11 @@ def main() -> None:
         corpus = build(home)
         found: dict[str, Any] = {"machine": environment(), "steps": asked.steps}
         found |= compare(home, settings(corpus, asked.steps), asked.rounds)
+        found[f"list_of_{LISTED}_runs_s"] = listing(home)
+        write_results("studio", found)
         if asked.page_steps:
             found |= page_open(home, [*settings(corpus, asked.page_steps), *SMALLER])
-        found[f"list_of_{LISTED}_runs_s"] = listing(home)
-    write_results("studio", found)
+            write_results("studio", found)
 
 
 def compare(home: Path, chosen: list[str], rounds: int) -> dict[str, Any]:
@@ -186,7 +187,7 @@ def watch(address: str, delays: list[float]) -> None:
 LOOK = """(total) => {
   window.seen = [];
   const look = () => {
-    const found = document.body.innerText.match(new RegExp('([\\\\d,]+) of ' + total));
+    const found = document.body.textContent.match(new RegExp('([\\\\d,]+) of ' + total));
     const step = found ? Number(found[1].replaceAll(',', '')) : 0;
     const last = window.seen.at(-1);
     if (step && (!last || last[0] !== step)) window.seen.push([step, Date.now() / 1000]);

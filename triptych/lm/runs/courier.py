@@ -30,6 +30,7 @@ from triptych.lm.runs.elsewhere import (
     packed,
     unpack,
 )
+from triptych.lm.runs.worker import note
 from triptych.lm.train.folder import RunFolder
 
 TURN_S = 1.0
@@ -44,6 +45,7 @@ _ENDED = ("finished", "stopped", "failed")
 def carry(path: Path, place: Place) -> int:
     """Look after the run in `path` until its job is over; give the exit code."""
     folder = RunFolder(path)
+    begun = folder.config.exists()
     try:
         with folder.lock():
             return Courier(folder, place).run()
@@ -53,7 +55,7 @@ def carry(path: Path, place: Place) -> int:
     except TriptychError as error:
         print(error, file=sys.stderr, flush=True)
         if error.code != "in_use":
-            folder.update_record(state="failed", state_message=str(error))
+            note(folder, error, begun=begun)
         return error.exit_code
 
 
@@ -71,6 +73,7 @@ class Courier:
         self._over = threading.Event()
         self._files = threading.Lock()
         self._fresh = False
+        self._log: AppendLog | None = None
 
     def run(self) -> int:
         """Find or start the job and stay with it to its end."""
@@ -82,7 +85,6 @@ class Courier:
                 return 0
             job = self._patiently()
             job.write(self.folder.path)
-        AppendLog(self.folder.events).close()  # cuts off what a killed courier left unfinished
         listener = threading.Thread(target=self._listen, args=(job.name,), daemon=True)
         listener.start()
         seen = self._stay_with(job.name)
@@ -176,13 +178,12 @@ class Courier:
             print(line, flush=True)
 
     def _append(self, position: int, event: dict[str, Any]) -> None:
-        path = self.folder.events
         with self._files:
-            if position != (path.stat().st_size if path.exists() else 0):
-                return
-            self._fresh = True
-            with AppendLog(path) as log:
-                log.append(event)
+            # Opening it cuts off what a killed courier left unfinished.
+            self._log = self._log or AppendLog(self.folder.events)
+            if position == self.folder.events.stat().st_size:
+                self._fresh = True
+                self._log.append(event)
 
     def _bring_home(self) -> None:
         while True:
@@ -200,7 +201,13 @@ class Courier:
             self.place.get(name, Path(temporary), [*present, "request.json", f"{START}/*"])
             names = self.place.names(name)  # asked last: what is not in it now was let go
             with self._files:
+                self._close_log()  # another file may take its place
                 unpack(Path(temporary), names, self.folder, Path(self._train["data"]))
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
 
     def _settle(self, seen: Seen) -> None:
         """Say what an end means that the trainer itself could not tell about."""

@@ -35,7 +35,7 @@ def work(path: Path, resolve: Callable[[str], Path], readers: Readers = lambda t
     except TriptychError as error:
         print(error, file=sys.stderr, flush=True)
         if error.code != "in_use":  # another worker is at it, and its run is well
-            _note(folder, error, begun=begun)
+            note(folder, error, begun=begun)
         return error.exit_code
     except Exception:  # boundary: run worker
         traceback.print_exc()
@@ -73,7 +73,7 @@ def _request(folder: RunFolder) -> dict[str, Any]:
     return request
 
 
-def _note(folder: RunFolder, error: TriptychError, *, begun: bool) -> None:
+def note(folder: RunFolder, error: TriptychError, *, begun: bool) -> None:
     """Say why the run is over; it rests instead where nothing but the machine is in its way."""
     failed = folder.record.exists() and folder.read_record().get("state") == "failed"
     rests = error.code == "disk_full" or (begun and not failed)
