@@ -12,12 +12,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from browsing import screenshot
 
+from triptych.config.generate import GenerateConfig
+from triptych.errors import GenerationError
+from triptych.lm.generate.choose import open_engine
 from triptych.processes.ports import free_port
 
 VERSION = "0123456789abcdef0123456789abcdef01234567"
@@ -120,7 +124,12 @@ def space(
     repository: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Space]:
     running = start_space(
-        repository, tmp_path_factory.mktemp("home"), MODEL_ID=str(model), MODEL_VERSION=VERSION
+        repository,
+        tmp_path_factory.mktemp("home"),
+        MODEL_ID=str(model),
+        MODEL_VERSION=VERSION,
+        TRIPTYCH_GENERATE__MAX_BATCH="2",
+        TRIPTYCH_SERVE__MAX_WAITING="4",
     )
     try:
         running.wait()
@@ -143,13 +152,13 @@ def by_gradio(space: Space, **given: Any) -> str:
     )
 
 
-def test_health_answers_with_the_version_that_was_deployed(space: Space) -> None:
+def test_h2_health_answers_with_the_version_that_was_deployed(space: Space) -> None:
     status, body = space.call("/health")
     assert status == 200
     assert body["revision"] == VERSION and body["model"] == "tiny"
 
 
-def test_the_page_and_plain_http_give_the_same_text(space: Space) -> None:
+def test_h1_the_page_and_plain_http_give_the_same_text(space: Space) -> None:
     """Check H1: the UI's endpoint and the API are one function."""
     _, plain = space.call("/api/generate", asked())
     _, with_context = space.call("/api/generate", asked(context=CONTEXT))
@@ -159,7 +168,7 @@ def test_the_page_and_plain_http_give_the_same_text(space: Space) -> None:
     assert plain["generated_text"] != with_context["generated_text"]
 
 
-def test_each_kind_of_context_is_read(space: Space) -> None:
+def test_h1_each_kind_of_context_is_read(space: Space) -> None:
     """Check H1: history, company and abstraction context each change what the model reads."""
     _, plain = space.call("/api/generate", asked())
     seen = {plain["usage"]["prompt_tokens"]}
@@ -175,7 +184,7 @@ def test_each_kind_of_context_is_read(space: Space) -> None:
     assert len(seen) == 4
 
 
-def test_the_documented_routes_are_in_the_schema_and_answer(space: Space) -> None:
+def test_h1_the_documented_routes_are_in_the_schema_and_answer(space: Space) -> None:
     """Check H1 and H2: the Space's own schema and its README describe what it does."""
     _, schema = space.call("/openapi.json")
     shapes = schema["components"]["schemas"]
@@ -187,7 +196,25 @@ def test_the_documented_routes_are_in_the_schema_and_answer(space: Space) -> Non
         assert route in schema["paths"], route
 
 
-def test_the_examples_of_the_readme_work(space: Space, repository: Path) -> None:
+def test_h1_eight_bit_weights_are_for_those_who_ask(space: Space, model: Path) -> None:
+    """Check H1: nothing is narrowed to eight bits behind anyone's back."""
+    _, info = space.call("/info")
+    assert info["models"][0]["dtype"] == "f16"
+    with pytest.raises(GenerationError, match="q8_0"):
+        open_engine(model, GenerateConfig(engine="torch", dtype="q8_0"))
+
+
+def test_h2_more_than_the_queue_holds_is_refused_with_a_time_to_come_back(space: Space) -> None:
+    """Check H2: a bounded queue, and 429 beyond it."""
+    body = asked(max_length=900, seed=1)
+    with ThreadPoolExecutor(40) as pool:
+        statuses = list(pool.map(lambda _: space.call("/api/generate", body)[0], range(40)))
+    assert set(statuses) == {200, 429}
+    assert statuses.count(200) >= 2 + 4
+    assert space.call("/api/generate", asked())[0] == 200
+
+
+def test_h2_the_examples_of_the_readme_work(space: Space, repository: Path) -> None:
     readme = (repository / "spaces" / "tier" / "README.md").read_text()
     examples = re.findall(r"```json\n(.*?)```", readme, re.S)
     assert len(examples) == 2
@@ -204,7 +231,7 @@ def test_the_template_is_small_and_says_what_it_needs(repository: Path) -> None:
     assert "sdk: gradio" in front and "app_file: app.py" in front
 
 
-def test_limits_are_kept_by_the_page_too(space: Space) -> None:
+def test_h2_limits_are_kept_by_the_page_too(space: Space) -> None:
     """Check H2: a wrong value is refused with words, over HTTP and through Gradio."""
     status, answer = space.call("/api/generate", asked(temperature=9))
     assert status == 422 and "between 0 and 2" in answer["error"]["message"]
@@ -219,7 +246,9 @@ def test_the_page_calls_no_other_host(space: Space) -> None:
     assert [url for url in loaded if not url.startswith(space.url)] == []
 
 
-def test_a_private_space_asks_for_its_token(repository: Path, model: Path, tmp_path: Path) -> None:
+def test_h2_a_private_space_asks_for_its_token(
+    repository: Path, model: Path, tmp_path: Path
+) -> None:
     """Check H2: with a token set, nothing but health answers without it."""
     private = start_space(
         repository, tmp_path, MODEL_ID=str(model), TRIPTYCH_SERVE_TOKEN="let-me-in"
