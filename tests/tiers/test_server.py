@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import orjson
 import pytest
+from aiohttp import web
 from gateway_process import Process, hammer
 from sqlalchemy import select
 
@@ -235,25 +236,38 @@ async def test_f2_with_the_database_down_for_60_s_every_request_is_served_and_re
 
 
 @pytest.mark.database
-async def test_f2_what_a_client_calls_things_never_holds_up_the_record(door, workshop) -> None:
-    url = f"postgresql://postgres@127.0.0.1:{door.port}/postgres"
+async def test_f2_what_clients_and_upstreams_call_things_never_holds_up_the_record(
+    door, workshop
+) -> None:
+    upstream = await workshop.upstream()
+
+    async def evil(request: web.Request, body: Any) -> web.StreamResponse:
+        answer = workshop.completion("hi", "zero\0byte" * 40, system_fingerprint="r" * 900)
+        return web.json_response({**answer, "usage": {"prompt_tokens": 2**31 - 1}})
+
+    upstream.behaviour = evil
     gateway = await workshop.gateway(
-        {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=url
+        {"u": UpstreamConfig("local", f"{upstream.url}/v1", {"base": "m"})},
+        database_url=f"postgresql://postgres@127.0.0.1:{door.port}/postgres",
+        cache_bytes=0,
     )
-    await gateway.set(provider__scripted=True, real_ai_only=False)
-    for body, headers in (
-        ({**ASK, "model": "zero\0byte"}, {}),
-        (ASK, {"x_triptych_tier": "t" * 300}),
-        ({"input": "hi", "feature": "f\0" * 20, "context": "c\0"}, {}),
-        ({**ASK, "model": "\ud83d\ude00" * 60}, {}),
-        (ASK, {}),
-    ):
+    sent = (
+        (ASK, {}, 200),
+        (ASK, {"x_triptych_tier": "t" * 300}, 422),
+        ({**ASK, "model": "zero\0byte"}, {}, 422),
+        ({"input": "hi", "feature": "f\0"}, {}, 422),
+        ({**ASK, "model": "\U0001f600" * 60}, {}, 404),
+        (ASK, {}, 200),
+    )
+    for body, headers, expected in sent:
         path = "/api/query" if "input" in body else "/v1/chat/completions"
-        await gateway.post(path, body, **headers)
-    async with asyncio.timeout(20):
-        while len(found := await gateway.records()) < 5:
+        status, _, _ = await gateway.post(path, body, **headers)
+        assert status == expected
+    async with asyncio.timeout(60):
+        while len(found := await gateway.records()) < 4:
             await asyncio.sleep(0.1)
     assert [row["outcome"] for row in found].count("ok") == 2
+    assert {len(row["revision"]) for row in found if row["outcome"] == "ok"} == {64}
     assert gateway.runtime.recorder.spool.lost == 0
 
 

@@ -337,7 +337,7 @@ def _read_headers(request: Request, query: Query, principal: Principal) -> None:
     """Take what headers say: tier, user, company, feature, conversation, trace."""
     headers = request.headers
     if tier := headers.get(b"x-triptych-tier"):
-        query.tier_asked = tier.decode("latin-1")
+        query.tier_asked = tier.decode("latin-1")[:16]
         query.explicit = "header"
     if user := headers.get(b"x-triptych-user"):
         query.user_id = user.decode("latin-1")[:64]

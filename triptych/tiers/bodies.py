@@ -154,11 +154,16 @@ def name_tier(query: Query, model: Any) -> None:
     if model is None:
         model = "base"
         query.explicit = "default"
-    if not isinstance(model, str) or not model or len(model) > 128:
+    if not isinstance(model, str) or not _is_name(model, 128):
         _refuse("model", "must be a name of at most 128 characters")
     query.model_asked = model
     short = model.removeprefix("tier:")
     query.tier_asked = short if short in TIERS or short == "auto" else "named"
+
+
+def _is_name(text: str, longest: int) -> bool:
+    """Tell whether a text can be a name in a record and a header: no line ends, no zero byte."""
+    return 0 < len(text) <= longest and text.isprintable()
 
 
 def _check_message(message: Any, number: int, system_allowed: bool) -> None:
@@ -221,7 +226,7 @@ _ORIGINAL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "use_company_model": lambda v: isinstance(v, bool),
     "use_abstraction": lambda v: isinstance(v, bool),
     "use_existing_models": lambda v: isinstance(v, bool),
-    "context": lambda v: isinstance(v, str) and len(v) <= 64,
+    "context": lambda v: isinstance(v, str) and (not v or _is_name(v, 64)),
     "conversation_history": lambda v: isinstance(v, list),
     "conversation_id": lambda v: isinstance(v, str) and bool(_ID.fullmatch(v)),
     "temperature": lambda v: (
@@ -230,7 +235,7 @@ _ORIGINAL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "max_new_tokens": lambda v: (
         not isinstance(v, bool) and isinstance(v, int) and 1 <= v <= 1_000_000
     ),
-    "feature": lambda v: isinstance(v, str) and len(v) <= 64,
+    "feature": lambda v: isinstance(v, str) and (not v or _is_name(v, 64)),
     "stream": lambda v: isinstance(v, bool),
     "tier": lambda v: v in (*TIERS, "auto"),
 }
