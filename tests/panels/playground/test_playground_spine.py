@@ -75,12 +75,12 @@ def votes(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_two_checkpoints_write_side_by_side_and_the_address_restores_it(
+def test_checkpoints_of_several_ages_write_side_by_side_and_the_address_restores_it(
     open_page: Any, address: str
 ) -> None:
     page = arrive(open_page, address)
     written = write(page, "The <b>statement</b> ")
-    assert len(written) == 2
+    assert len(written) == 3, "three ages of the newest run"
     assert all(text.startswith("The <b>statement</b> ") for text in written)
     assert page.locator(".answer .text b").count() == 0, "model text is never HTML"
     foot = page.locator(".answer .foot").first.inner_text()
@@ -112,11 +112,12 @@ def test_blind_votes_are_kept_counted_and_change_their_mind(
     first, second, last = votes(module_home)[-3:]
     assert (first["verdict"], second["verdict"], last["verdict"]) == (1, "all", 0)
     assert first["vote_id"] == last["vote_id"] and last["blind"]
-    assert [answer["sampling"]["seed"] for answer in last["answers"]] == [1, 1]
+    assert [answer["sampling"]["seed"] for answer in last["answers"]] == [1, 1, 1]
     assert all(answer["revision"] and answer["text"] for answer in last["answers"])
 
     page.get_by_role("tab", name="Votes").click()
     page.locator(".rates").wait_for()
+    assert page.locator(".rates tbody tr").count() == 2, "the best one met two others"
     row = page.locator(".rates tbody tr").first.inner_text()
     assert re.search(r"100% \(21% to 100%\)", row), row  # Wilson's interval of one in one
     screenshot(page, "playground-votes")
@@ -206,11 +207,11 @@ def test_a_checkpoint_is_chosen_on_the_chart_by_keyboard(open_page: Any, address
     assert rings.count() == 4
     page.locator(".pick[aria-pressed=false]").first.focus()
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 3")
+    page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 4")
     page.get_by_text("topics · step 20").first.wait_for()
     screenshot(page, "playground-journey")
     rings.first.click()
-    page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 2")
+    page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 3")
 
 
 def test_every_token_shows_what_else_was_expected_on_a_phone_in_the_dark(
@@ -237,6 +238,19 @@ def test_the_whole_page_is_reached_by_keyboard(open_page: Any, address: str) -> 
         page.keyboard.press("Tab")
         reached.add(page.evaluate("(document.activeElement.innerText || '').trim()"))
     assert {"Write", "Stop", "A is better", "None is good"} <= reached, reached
+
+
+def test_stop_ends_the_answers_and_leaves_what_was_written(open_page: Any, address: str) -> None:
+    page = arrive(open_page, address)
+    page.get_by_role("button", name="Sampling").click()
+    page.get_by_label("number input for New tokens").fill("512")
+    page.get_by_role("button", name="Write", exact=True).click()
+    page.wait_for_function(
+        "[...document.querySelectorAll('.answer .text')].some(a => a.innerText.length > 12)"
+    )
+    page.get_by_role("button", name="Stop").click()
+    assert len(answers(page)) == 3
+    assert page.locator(".answer.writing").count() == 0
 
 
 def test_errors_name_what_is_near_and_local_paths_are_refused(open_page: Any, address: str) -> None:

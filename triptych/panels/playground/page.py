@@ -28,6 +28,7 @@ from triptych.panels.playground.controls import (
 )
 from triptych.panels.playground.gateway import tier_of
 from triptych.panels.playground.lessons import Lessons, Show, draw_buttons, wire_lessons
+from triptych.panels.playground.offers import spread
 from triptych.panels.playground.stage import Stage, Visit
 from triptych.panels.playground.visitor import Visitor, visitor_of
 
@@ -36,6 +37,7 @@ SHOW_STATE = """(state) => {
   url.search = state ? '?c=' + encodeURIComponent(state) : '';
   window.history.replaceState({}, '', url);
 }"""
+FIRST_AGES = 3
 WHERE = "() => window.location.origin + window.location.pathname"
 
 
@@ -207,7 +209,7 @@ def _wire_compare(
 
     at_once = gr.State(False)
     page.load(None, None, sheet.here, js=WHERE, queue=False, **QUIET)
-    arrived = page.load(arrive, None, [at_once, sheet.notice, *controls.all], queue=False, **QUIET)
+    arrived = page.load(arrive, None, [at_once, sheet.notice, *controls.all], **QUIET)
 
     async def compare_at_once(
         request: gr.Request, wanted: bool, kept: Visit, *values: Any
@@ -239,8 +241,8 @@ def _wire_stop(stop: gr.Button, events: list[Any], sheet: Sheet, ballot: votes.B
             **ballot.offer(contest),
         }
 
-    stopped = stop.click(None, cancels=events, queue=False, api_visibility="private")
-    stopped.then(show_stopped, sheet.visit, [*sheet.outputs, *ballot.outputs], **QUIET)
+    outputs = [*sheet.outputs, *ballot.outputs]
+    stop.click(show_stopped, sheet.visit, outputs, cancels=events, **QUIET)
 
 
 def _known(stage: Stage, references: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -292,9 +294,10 @@ def _values(contest: Contest) -> list[Any]:
 
 
 def default_models(known: Sequence[str]) -> list[str]:
-    """Choose what a first visitor sees: the first and the last checkpoint of the newest run."""
+    """Choose what a first visitor sees: three ages of the newest run, or two models."""
     here = [reference for reference in known if tier_of(reference) is None] or list(known)
     if not here:
         return []
     newest = [r for r in here if r.partition("/")[0] == here[0].partition("/")[0]]
-    return [newest[0], newest[-1]] if len(newest) > 1 else here[:2]
+    ages = [reference for _, reference in spread(list(enumerate(newest)), FIRST_AGES)]
+    return ages if len(ages) > 1 else here[:2]
