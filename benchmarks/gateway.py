@@ -507,6 +507,8 @@ def main() -> None:
     if not args.quick:
         kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
         kept |= found | {"environment": where, "frames_per_stream": STREAM_FRAMES}
+        loads = dict.fromkeys(args.parts, where["load_at_start"])
+        kept["load_at_start_of"] = {**kept.get("load_at_start_of", {}), **loads}
         kept["claims"] = judge(kept)
         write_results("gateway", {"claims": kept.pop("claims"), **kept})
 
