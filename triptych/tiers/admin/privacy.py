@@ -216,7 +216,7 @@ async def show_retention(call: Call) -> Any:
     """Show how long each class is kept, and the last report."""
     return {
         "days": retention.days(call.runtime.config.retention_days),
-        "last": await holds.last_chore(call.runtime.database, "retention"),
+        "last": await retention.last(call.runtime.database),
     }
 
 

@@ -46,9 +46,3 @@ async def listed(database: Database) -> list[dict[str, Any]]:
     """List every hold."""
     async with database.read(_SCOPE) as connection:
         return await connection.all(select(t.legal_holds).order_by(t.legal_holds.c.subject))
-
-
-async def last_chore(database: Database, name: str) -> dict[str, Any] | None:
-    """Return when a chore was last done, and its report."""
-    async with database.read(_SCOPE) as connection:
-        return await connection.first(select(t.chores).where(t.chores.c.name == name))

@@ -68,6 +68,12 @@ async def run(
     return report
 
 
+async def last(database: Database) -> dict[str, Any] | None:
+    """Return when it was last looked for what has run out, and the report."""
+    async with database.read(_SCOPE) as connection:
+        return await connection.first(select(t.chores).where(t.chores.c.name == "retention"))
+
+
 async def _holds(database: Database) -> dict[str, list[str]]:
     async with database.read(_SCOPE) as connection:
         rows = await connection.all(select(t.legal_holds.c.subject))
