@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 WATCHERS = 50
 LISTED = 1000
 TINY = (
-    "model.size=nano", "train.context_length=128", "train.batch_tokens=1024",
+    "model.size=nano", "train.context_length=128", "train.batch_tokens=512",
     "train.compile=off", "train.precision=float32", "train.threads=1", "train.eval_every=0",
     "train.sample_every=0", "train.checkpoint_every=0",
 )  # fmt: skip
@@ -45,7 +45,7 @@ SMALLER = (
 def main() -> None:
     """Measure and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=600, help="of each run that is compared")
+    parser.add_argument("--steps", type=int, default=150, help="of each run that is compared")
     parser.add_argument("--rounds", type=int, default=3, help="of bare, supervised, watched")
     parser.add_argument("--page-steps", type=int, default=10_000, help="with a page open; 0: none")
     asked = parser.parse_args()
