@@ -330,6 +330,27 @@ def test_i1_whoever_is_no_admin_reads_and_sets_nothing(house: House, open_page: 
     assert page.locator("button.pick", has_text="acme").count() == 0
 
 
+def test_i1_a_secret_is_written_trimmed_and_never_shown(house: House, console: Opened) -> None:
+    page = console()
+    enter(page, "Spaces")
+    page.get_by_label("Name of the secret", exact=True).fill("OWN_TOKEN")
+    value = page.locator("input[type=password]:visible")
+    value.fill("  hf_neverseen1234 ")
+    page.get_by_role("button", name="Enter secret").click()
+    said(page, "Entered: OWN_TOKEN, ending with")
+    assert value.input_value() == ""
+    page.locator("button.pick:visible", has_text="OWN_TOKEN").wait_for()
+    assert "neverseen" not in page.content()
+    (row,) = house.call("GET", "/admin/secrets")["secrets"]
+    assert row["name"] == "OWN_TOKEN"
+    assert "hf_neverseen1234".endswith(row["hint"].lstrip("…."))
+    words = agree(page, "Remove secret")
+    assert "out of use with the same act" in words
+    said(page, "Removed: OWN_TOKEN")
+    page.get_by_role("button", name="Remove secret").click()
+    page.get_by_role("alert").get_by_text("there is no secret").wait_for()
+
+
 def test_one_sign_in_with_an_account_of_the_hub_holds_everywhere(
     house: House, open_page: Opened
 ) -> None:

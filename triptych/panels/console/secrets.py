@@ -57,7 +57,7 @@ def draw(client: gr.State, said: gr.HTML) -> tuple[gr.HTML, list[Any]]:
 async def load(who: GatewayClient) -> str:
     """Draw the names of all secrets, who uses them and how they end."""
     answer = await who.ask("GET", "/admin/secrets")
-    rows = [{**row, "hint": f"…{row['hint']}"} for row in answer["secrets"]]
+    rows = [*answer["secrets"]]
     rows += [
         {**row, "hint": "set in the environment" if row["is_set"] else "missing"}
         for row in answer["from_environment"]
