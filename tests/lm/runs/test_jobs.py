@@ -139,7 +139,7 @@ def test_a_run_in_a_job_is_watched_stopped_killed_and_ends_as_one_here(
 def test_a_storm_over_jobs_and_their_hub_changes_nothing(
     hub: OwnHub, store: RunStore, request_for, calm: Callable[..., Run], proven: Callable[..., None]
 ) -> None:
-    steps, settings = 2000, ("train.checkpoint_every=50", "train.dropout=0.1")
+    steps, settings = 1200, ("train.checkpoint_every=50", "train.dropout=0.1")
     expected = calm(steps, *settings)
     run_id = store.create(request_for(steps, *settings, backend="jobs")).run_id
     place = JobPlace(Hub(), RunsConfig())
@@ -152,7 +152,7 @@ def test_a_storm_over_jobs_and_their_hub_changes_nothing(
     acts = {"job": end_job, "hub": lambda run: hub.restart()}
     config = RunsConfig(resume_interrupted=False, grace_s=20.0)
     storm = Storm(store, config, seed=12, acts=acts, pace=(5, 120))
-    assert storm.weather([run_id], 20) == 20, "the run was over too soon"
+    assert storm.weather([run_id], 12) == 12, "the run was over too soon"
     storm.calm_down([run_id], seconds=3600)
     storm.supervisor.close()
     assert said(store.get(run_id)) == said(expected), storm.done
