@@ -32,9 +32,7 @@ def test_c1_no_way_to_write_an_inner_address_passes(host) -> None:
         check_address(URL(f"https://{host}/v1"), private_allowed=False)
 
 
-@pytest.mark.parametrize(
-    "host", ["8.8.8.8", "[2606:4700::1111]", "a.example", "a-b.hf.space"]
-)
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]", "a.example", "a-b.hf.space"])
 def test_c1_public_addresses_pass(host) -> None:
     check_address(URL(f"https://{host}/v1"), private_allowed=False)
 
