@@ -238,7 +238,10 @@ def test_the_page_framework_s_own_routes_serve_no_secret_and_no_file(world: Worl
         for filling in fillings:
             where = re.sub(r"\{[^}]+\}", filling, path)
             for person in ("nobody", "ann"):
-                answer = world.ask(person, method, where, json={} if method == "POST" else None)
+                try:
+                    answer = world.ask(person, method, where, json={} if method == "POST" else None)
+                except httpx.TransportError:
+                    continue  # it waits for something, or hangs up; either way it says nothing
                 search(answer, person, f"{method} {where}")
                 asked += 1
     assert asked > 60
