@@ -50,7 +50,7 @@ class HubConfig:
     space_sleep_s: int = Field(default=48 * 3600, ge=0)
     """Idle time after which a Space sleeps unless it says otherwise; 0 for never."""
     space_parked_s: int = Field(default=3600, ge=0)
-    """How long the version a new one replaced is kept, frozen, for a way back; 0 ends it at once."""
+    """How long the version a new one replaced is kept, frozen, for a way back; 0: not at all."""
     space_parked_bytes: int = Field(default=2 * 2**30, ge=0)
     """Memory such earlier versions may hold together; the one kept longest goes first."""
     space_wake_s: float = Field(default=60.0, gt=0)
