@@ -78,13 +78,13 @@ async def write_down(database: Database, done: Deployed, *, actor: str) -> str:
 
 
 async def _registered(connection: Connection, done: Deployed, now: float) -> str:
-    """Find the row of this revision in this tier, or make it."""
+    """Find the row of this revision, or make it; a company registers each one once."""
     m = t.model_registry.c
-    whose = m.company_id.is_(None) if done.company_id is None else m.company_id == done.company_id
+    whose = m.company_id == done.company_id
+    if done.company_id is None:
+        whose = m.company_id.is_(None) & (m.tier == done.tier)
     row = await connection.first(
-        select(m.model_id).where(
-            m.name == done.repo_id, m.revision == done.revision, m.tier == done.tier, whose
-        )
+        select(m.model_id).where(m.name == done.repo_id, m.revision == done.revision, whose)
     )
     if row is not None:
         return str(row["model_id"])
