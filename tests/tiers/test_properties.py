@@ -64,6 +64,7 @@ def test_j6_whatever_is_configured_the_router_keeps_every_rule(
     )
     query = Query("r", "chat", [{"role": "user", "content": "our policy on travel"}], {}, tier)
     query.tier_asked, query.user_id, query.company_id = tier, "ann", company_id
+    switches.setdefault("order", "configured")
     flags = Resolved(switches, {key: str(value) for key, value in switches.items()}, 1)
     try:
         found = Selector(built, PROVIDERS, NgramClassifier.load()).select(query, members, flags)

@@ -2,7 +2,7 @@
 
 CSS = """
 .maybe { padding: 0 !important; }
-.maybe:not(:has(p, aside, section, h3)) { display: none !important; }
+.maybe:not(:has(p)):not(:has(aside)):not(:has(section)):not(:has(h3)) { display: none !important; }
 .gradio-container input[type=checkbox] { border: 1px solid var(--body-text-color-subdued); }
 table.plain { border: 0 !important; }
 .answers { display: grid; gap: .8rem; grid-template-columns: minmax(0, 1fr); }
