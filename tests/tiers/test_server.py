@@ -56,6 +56,7 @@ async def ready(process: Process) -> dict[str, Any]:
 # -- stopping ------------------------------------------------------------------------------------
 
 
+@pytest.mark.prove
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_sigterm_lets_running_answers_end_and_takes_no_new_ones(own_home, workers) -> None:
     process = await started(own_home, workers=workers)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.config.runs import RunsConfig
-from triptych.errors import AccessDenied, HubError, RepositoryNotFound
+from triptych.errors import AccessDenied, CommitConflict, HubError, RepositoryNotFound
 from triptych.hub.client import Hub
 from triptych.hub.repository import Repo
 from triptych.hub.upload import put_files
@@ -55,14 +55,21 @@ class JobPlace:
 
     def put(self, folder: str, files: Mapping[str, bytes | Path], stale: str) -> None:
         """Write files in one commit; delete others whose names begin with `stale`."""
-        put_files(
-            self.hub,
-            self._repo(folder),
-            files,
-            f"Send {len(files)} files",
-            stale=lambda path: bool(stale) and path.startswith(stale),
-            private=True,
-        )
+        for tries_left in (2, 1, 0):
+            try:
+                put_files(
+                    self.hub,
+                    self._repo(folder),
+                    files,
+                    f"Send {len(files)} files",
+                    stale=lambda path: bool(stale) and path.startswith(stale),
+                    private=True,
+                )
+            except CommitConflict:  # two runs send one corpus at once: the other may be done
+                if not tries_left:
+                    raise
+            else:
+                return
 
     def get(self, folder: str, into: Path, leave: Sequence[str] = ()) -> None:
         """Bring a folder's files here, except those that match a pattern of `leave`."""

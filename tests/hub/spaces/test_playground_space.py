@@ -78,4 +78,4 @@ def test_the_space_compares_its_owners_models_and_refuses_every_other(
     assert answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] == 4
     body["model"] = other
     answer = httpx.post(f"{face}/completions", json=body, timeout=60, trust_env=False)
-    assert answer.status_code == 404 and "nearest are" in answer.json()["error"]["message"]
+    assert answer.status_code == 404 and "served are" in answer.json()["error"]["message"]

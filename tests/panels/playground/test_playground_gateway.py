@@ -65,6 +65,7 @@ def ask(address: str, path: str, home: Path) -> Any:
         return json.load(answer)
 
 
+@pytest.mark.prove
 def test_a_vote_a_correction_and_a_comment_arrive_under_the_gateways_request(
     open_page: Any, gateway: str, own_home: Path
 ) -> None:

@@ -204,6 +204,7 @@ def test_a_reference_from_a_browser_is_never_a_path(
     assert shared.folder("topics/step-00000040").name == "step-00000040"
 
 
+@pytest.mark.prove
 def test_a_visitor_who_leaves_gives_every_place_back(runs: RunStore) -> None:
     config = load_config(
         None, ["generate.threads=1", "panels.generations=2", "panels.generations_per_visitor=2"]

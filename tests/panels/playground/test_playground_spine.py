@@ -75,6 +75,7 @@ def votes(home: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+@pytest.mark.prove
 def test_checkpoints_of_several_ages_write_side_by_side_and_the_address_restores_it(
     open_page: Any, address: str
 ) -> None:
@@ -257,7 +258,7 @@ def test_errors_name_what_is_near_and_local_paths_are_refused(open_page: Any, ad
     state = json.dumps([["/etc", "topics/step-00000041"], "The ", 0.8, 0, 1, 0, 1, 8, 1])
     page = open_page(f"{address}/?c={state}")
     page.get_by_text("Not here: /etc, topics/step-00000041").wait_for()
-    page.get_by_label("Models").fill("topics/step-00000041")
-    page.get_by_label("Models").press("Enter")
+    page.get_by_role("combobox", name="Models", exact=True).fill("topics/step-00000041")
+    page.get_by_role("combobox", name="Models", exact=True).press("Enter")
     page.get_by_role("button", name="Write", exact=True).click()
     page.get_by_text("nearest are: topics · step 4").wait_for()

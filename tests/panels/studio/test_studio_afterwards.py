@@ -67,7 +67,8 @@ def test_a_run_is_evaluated_on_the_whole_held_out_text_and_goes_on_as_a_new_one(
     events = [json.loads(line) for line in (run.path / "events.jsonl").open()]
     best = min((event for event in events if event["type"] == "eval"), key=lambda e: e["val/loss"])
     told = float(re.findall(r"Loss \*\*([\d.]+)", said)[0])
-    assert told == pytest.approx(best["val/loss"], rel=1e-3)
+    # read at the model's own context, longer than the one trained at
+    assert told == pytest.approx(best["val/loss"], rel=5e-3)
     assert f"over {best['val/tokens']:,}" in said
     assert "perplexity" in said and "bits per byte" in said
     queued = ended._extend(store, run, LOCAL, 5)

@@ -43,6 +43,7 @@ def detail(repository: Repository, here: Snapshot, *, blobs: bool) -> dict[str, 
     described["sha"] = here.sha
     described["lastModified"] = timestamp(here.commit.commit_time)
     described["cardData"] = read_card(here.read_path("README.md"))
+    described["xetEnabled"] = True
     if not blobs:
         described["siblings"] = [{"rfilename": path} for path in sorted(here.paths())]
         return described
