@@ -96,6 +96,7 @@ def hf(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.prove
 def test_a_run_in_a_job_is_watched_stopped_killed_and_ends_as_one_here(
     hub: OwnHub, store: RunStore, request_for, calm: Callable[..., Run]
 ) -> None:
