@@ -15,6 +15,9 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import LimitExceeded
@@ -22,7 +25,8 @@ from triptych.tiers.accounts import Principal
 
 logger = logging.getLogger("triptych.gateway")
 
-_REDIS_TIMEOUT_S = 0.5
+_REDIS_TIMEOUT_S = 1.0
+_REDIS_CONNECTIONS = 8  # a burst waits for one of these; a connection per request would time out
 _REST_S = 5.0
 
 
@@ -66,12 +70,16 @@ def _subject(principal: Principal, address: str) -> str:
 
 
 def _shared(url: str) -> FixedWindowRateLimiter:
-    storage: Any = storage_from_string(
-        f"async+{url}",
-        implementation="redispy",
-        wrap_exceptions=True,
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=_REDIS_CONNECTIONS,
+        timeout=_REDIS_TIMEOUT_S * _REDIS_CONNECTIONS,
         socket_timeout=_REDIS_TIMEOUT_S,
         socket_connect_timeout=_REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),  # one slow answer of a busy moment says nothing
+    )
+    storage: Any = storage_from_string(
+        f"async+{url}", implementation="redispy", wrap_exceptions=True, connection_pool=pool
     )
     return FixedWindowRateLimiter(storage)
 
