@@ -135,8 +135,9 @@ def _gate(data: Path | None) -> Gate:
         if "context_length" in record.recipe:
             settings.append(f"evaluate.context_length={record.recipe['context_length']}")
         recorded = record.evaluation
-        if recorded and not recorded.whole_split and record.training.get("eval_tokens"):
-            settings.append(f"evaluate.max_tokens={record.training['eval_tokens']}")
+        asked = record.recipe.get("eval_tokens") or record.training.get("eval_tokens")
+        if recorded and not recorded.whole_split and asked:
+            settings.append(f"evaluate.max_tokens={asked}")
         program = [sys.executable, "-m", "triptych", "eval", str(folder), *settings]
         return [*program, "--data", str(corpus), "--json"]
 

@@ -120,7 +120,8 @@ class TrainConfig:
     """Steps between evaluations on the validation split; 0 evaluates at the end only."""
 
     eval_tokens: Count = 65536
-    """Validation tokens in one evaluation during training; the last one reads the whole split."""
+    """Most validation tokens in one evaluation during training; a short run reads fewer, the last
+    evaluation the whole split."""
 
     sample_every: OptionalCount | None = None
     """Steps between samples; 0 samples at the end only."""

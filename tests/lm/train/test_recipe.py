@@ -83,6 +83,20 @@ def test_a_long_run_is_saved_every_minute_and_watched_every_ten() -> None:
     assert r.checkpoint_every % r.eval_every == 0
 
 
+def test_a_short_run_is_looked_at_ten_times_with_fewer_tokens() -> None:
+    r = recipe("micro", budget_s=60.0)
+    assert 8 <= r.steps // r.eval_every <= 12
+    assert 8192 <= r.eval_tokens < TrainConfig().eval_tokens
+    scored = r.steps // r.eval_every * r.eval_tokens
+    assert scored / 3 <= 0.06 * r.steps * r.batch_tokens, "a third of a step's work for a token"
+
+
+def test_a_run_of_before_is_read_with_the_tokens_it_evaluated() -> None:
+    saved = recipe("micro").to_dict()
+    del saved["eval_tokens"]
+    assert Recipe.from_dict(saved).eval_tokens == 65_536
+
+
 def test_operations_per_token_are_six_per_weight_and_attention() -> None:
     shape = ModelConfig.of_size("small", model_type="llama", tie_word_embeddings=False)
     matrices = shape.num_parameters - shape.vocab_size * 512

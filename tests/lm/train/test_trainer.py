@@ -144,6 +144,19 @@ def test_the_last_the_best_and_the_milestones_are_kept(settings: Settings, tmp_p
     assert kept == {"step-00000003", "step-00000012", best.name}
 
 
+def test_the_best_is_judged_on_the_same_tokens_every_time(
+    settings: Settings, tmp_path: Path
+) -> None:
+    trainer = Trainer(settings(), tmp_path / "run")
+    record(trainer)
+    journey = read_journey(tmp_path / "run")
+    last = journey.evals[-1]
+    assert last["whole_split"]
+    assert last["val/tokens"] > journey.evals[0]["val/tokens"] == 256
+    assert trainer._best == trainer._score(256).loss < journey.evals[0]["val/loss"]
+    assert trainer._best != last["val/loss"], "another measure: the whole split"
+
+
 def test_a_checkpoint_is_a_start_for_another_run(settings: Settings, tmp_path: Path) -> None:
     record(Trainer(settings("train.steps=40"), tmp_path / "first"))
     start = checkpoints.pointed(tmp_path / "first/checkpoints", "latest")

@@ -62,7 +62,7 @@ def estimate(config: Config, resolve: Callable[[str], Path] = Path, *, tries: in
     saved = recipe.steps // recipe.checkpoint_every if recipe.checkpoint_every else 1
     evaluations = recipe.steps // recipe.eval_every if recipe.eval_every else 1
     # A forward pass alone is about a third of a step.
-    eval_s = evaluations * train.eval_tokens / recipe.batch_tokens * step_s / 3
+    eval_s = evaluations * recipe.eval_tokens / recipe.batch_tokens * step_s / 3
     return Estimate(
         steps=recipe.steps,
         tokens=recipe.steps * recipe.batch_tokens,

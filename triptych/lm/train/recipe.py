@@ -29,6 +29,8 @@ _BATCH_EXPONENT = 0.383
 # A crash costs at most this; and a long run is evaluated at least this often.
 _SAVE_S = 60.0
 _WATCH_S = 600.0
+_EVAL_SHARE = 0.05
+_EVAL_TOKENS = 8192  # fewer would be noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,7 @@ class Recipe:
     machine_flops: float
     flops_per_token: float
     epochs: float
+    eval_tokens: int = 65_536
 
     def to_dict(self) -> dict[str, Any]:
         """Give plain values for `config.json`."""
@@ -84,10 +87,11 @@ class Recipe:
         Raises: RunError where fields are missing or unknown.
         """
         names = {field.name for field in fields(cls)}
-        if set(values) != names:
+        unread = names ^ set(values)
+        if unread - {"eval_tokens"}:  # a later word: its default is what earlier runs did
             raise RunError(
                 "the recipe in config.json has other fields than this version knows: "
-                + ", ".join(sorted(names ^ set(values))),
+                + ", ".join(sorted(unread)),
                 hint="resume with the version of triptych that started the run",
             )
         return cls(**values)
@@ -171,7 +175,8 @@ def derive(
     width = math.sqrt(_REFERENCE_WIDTH / model.hidden_size)
     rates = _rates(train, noise, width)
     step_s = batch_tokens / choice.tok_per_s
-    watch_every = _watch_every(train, steps, batch_tokens, step_s)
+    eval_tokens = _eval_tokens(train, steps * batch_tokens)
+    watch_every = _watch_every(steps, batch_tokens, step_s, eval_tokens)
     return Recipe(
         steps=steps,
         batch_tokens=batch_tokens,
@@ -198,14 +203,20 @@ def derive(
         machine_flops=choice.machine_flops,
         flops_per_token=flops_per_token(model, context),
         epochs=round(epochs, 4),
+        eval_tokens=eval_tokens,
     )
 
 
-def _watch_every(train: TrainConfig, steps: int, batch_tokens: int, step_s: float) -> int:
+def _eval_tokens(train: TrainConfig, tokens: float) -> int:
+    """Read so few tokens that a short run, too, can afford to look ten times."""
+    return min(train.eval_tokens, max(_EVAL_TOKENS, int(tokens / 10 * _EVAL_SHARE * 3)))
+
+
+def _watch_every(steps: int, batch_tokens: int, step_s: float, eval_tokens: int) -> int:
     """Evaluate ten times, more often in a long run, and for at most a twentieth of its time."""
     wanted = min(steps // 10, round(_WATCH_S / step_s))
     # Scoring a token costs a third of training on it.
-    affordable = math.ceil(train.eval_tokens / 3 / (0.05 * batch_tokens))
+    affordable = math.ceil(eval_tokens / 3 / (_EVAL_SHARE * batch_tokens))
     return max(1, wanted, min(affordable, steps))
 
 

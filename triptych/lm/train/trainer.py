@@ -210,10 +210,8 @@ class Trainer:
             eta_s=round((recipe.steps - step) * recipe.batch_tokens / tok_per_s, 1),
         )
 
-    def _evaluate(self, step: int) -> Eval:
-        train, recipe = self.setup.config.train, self.setup.recipe
-        model = self.learner.refresh_judged()
-        last = step == recipe.steps
+    def _score(self, most_tokens: int | None) -> Measurement:
+        model, recipe = self.learner.refresh_judged(), self.setup.recipe
         result = Measurement(nats=0.0, tokens=1, text_bytes=1, seconds=1.0)
         if self.world.leads:
             result = measure(
@@ -223,14 +221,22 @@ class Trainer:
                 self.setup.corpus.byte_lengths,
                 context_length=recipe.context_length,
                 batch_size=max(1, 8192 // recipe.context_length),
-                max_tokens=None if last else train.eval_tokens,
+                max_tokens=most_tokens,
             )
-        result = self.world.tell(result)
+        return self.world.tell(result)
+
+    def _evaluate(self, step: int) -> Eval:
+        recipe = self.setup.recipe
+        last = step == recipe.steps
+        # The best is judged on the same tokens every time; the last result reads the whole split.
+        result = self._score(recipe.eval_tokens)
         if result.loss < self._best:
             self._best, self._evals_since_best = result.loss, 0
             self._keep_best(step)
         else:
             self._evals_since_best += 1
+        if last and result.tokens < len(self.setup.corpus.val) - 1:
+            result = self._score(None)
         return Eval(
             **self._next(),
             step=step,
