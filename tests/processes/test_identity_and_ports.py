@@ -11,7 +11,7 @@ import pytest
 
 from triptych.errors import ProcessError
 from triptych.processes import Identity, bind, free_port
-from triptych.processes.identity import MARK, family, marked, memory_bytes
+from triptych.processes.identity import MARK, family, glance, marked, memory_bytes
 
 
 def test_identity_survives_being_written_down() -> None:
@@ -67,13 +67,14 @@ def test_family_and_mark_find_descendants_and_memory_is_measured() -> None:
         assert identity is not None
         members = family(identity)
         assert len(members) == 2
+        assert set(glance(identity)) == set(members)
         assert set(marked("family-test")) == set(members)
         assert 64 * 2**20 <= memory_bytes(identity) < 256 * 2**20
     finally:
         for member in marked("family-test"):
             member.signal(signal.SIGKILL)
         child.communicate()
-    assert family(identity) == []
+    assert family(identity) == glance(identity) == []
 
 
 def test_a_taken_port_is_refused_with_the_next_step() -> None:

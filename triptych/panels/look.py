@@ -6,6 +6,8 @@ from typing import Any
 
 import gradio as gr
 
+from triptych.panels.rest import rest
+
 FONTS = ["system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
 
@@ -118,9 +120,9 @@ def _links() -> dict[str, str]:
 
 
 def at_home(page: gr.Blocks) -> gr.Blocks:
-    """Keep a page that runs as a Space from fetching a header and fonts from elsewhere."""
+    """Keep a page that runs as a Space from fetching a header and fonts; let it rest when idle."""
     page.space_id = None
-    return page
+    return rest(page)
 
 
 def options() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -80,29 +81,30 @@ class Identity:
         return True
 
 
-class Table:
-    """All living processes at one moment, read once for any number of questions."""
-
-    def __init__(self) -> None:
-        self._present: set[Identity] = set()
-        self._children: dict[int, list[Identity]] = {}
-        for identity, parent in _everyone():
-            self._present.add(identity)
-            self._children.setdefault(parent, []).append(identity)
-
-    def family(self, identity: Identity) -> list[Identity]:
-        """List a process and all its descendants."""
-        if identity not in self._present:
-            return []
-        members = [identity]
-        for member in members:  # grows while it is walked
-            members += self._children.get(member.pid, ())
-        return members
-
-
 def family(identity: Identity) -> list[Identity]:
     """List a process and all its living descendants."""
-    return Table().family(identity)
+    present: set[Identity] = set()
+    children: dict[int, list[Identity]] = {}
+    for one, parent in _everyone():
+        present.add(one)
+        children.setdefault(parent, []).append(one)
+    members = [identity] if identity in present else []
+    for member in members:  # grows while it is walked
+        members += children.get(member.pid, ())
+    return members
+
+
+def glance(identity: Identity) -> list[Identity]:
+    """List a process and its descendants for a small price; one just born may be missed.
+
+    For a look that is repeated. Whoever has to reach every one of them asks for the `family`.
+    """
+    if not _lists_children():
+        return family(identity)
+    members = [identity] if _living(identity.pid) == identity else []
+    for member in members:  # grows while it is walked
+        members += filter(None, map(_living, _children(member.pid)))
+    return members
 
 
 def marked(mark: str) -> list[Identity]:
@@ -151,6 +153,25 @@ def _everyone() -> Iterator[tuple[Identity, int]]:
         known = process.info
         if known["status"] != psutil.STATUS_ZOMBIE and known["ppid"] is not None:
             yield Identity(process.pid, repr(known["create_time"])), known["ppid"]
+
+
+@cache
+def _lists_children() -> bool:
+    return Path(f"/proc/self/task/{os.getpid()}/children").exists()
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):  # it ended meanwhile
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError), (thread / "children").open() as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _living(pid: int) -> Identity | None:
+    fields = _stat(pid)
+    return Identity(pid, _ticks(fields)) if fields and fields[0] != "Z" else None
 
 
 def _started(pid: int) -> str | None:

@@ -269,11 +269,10 @@ class Supervisor:
                 next_limits = time.monotonic() + LIMITS_EVERY_S
             with self._guard:
                 everyone = list(self._watched.values())
-            table = identity.Table() if check_limits and any(map(_limited, everyone)) else None
             for watched in everyone:
                 try:
                     if check_limits and watched.state == "running":
-                        _hold_to_limits(watched, table)
+                        _hold_to_limits(watched)
                     with self._guard:
                         status = self._look_after(watched)
                 except ProcessError as error:  # one that does not die must not end the watch
@@ -318,18 +317,12 @@ class Supervisor:
             self._on_change(status)
 
 
-def _limited(watched: _Watched) -> bool:
-    limits = watched.command.limits
-    bounded = limits.memory_bytes is not None or limits.processes is not None
-    return bounded and watched.state == "running"
-
-
-def _hold_to_limits(watched: _Watched, table: identity.Table | None) -> None:
+def _hold_to_limits(watched: _Watched) -> None:
     limits = watched.command.limits
     trim(watched.command.log, limits.log_bytes)
-    if table is None or not _limited(watched):
+    if limits.memory_bytes is None and limits.processes is None:
         return
-    members = table.family(watched.child.identity)
+    members = identity.glance(watched.child.identity)
     used_bytes = sum(map(identity.memory_bytes, members)) if limits.memory_bytes else 0
     if limits.processes is not None and len(members) > limits.processes:
         watched.over_limit = f"{len(members)} processes, {limits.processes} are allowed"

@@ -122,14 +122,18 @@ class RunSupervisor:
     def tick(self) -> bool:
         """Look at every run once; say whether any is queued or alive."""
         runs = self.store.list()
+        quiet = all(run.state in ENDED | RESUMABLE for run in runs)
         for run in runs:
             self._bury(run)
             if run.state == "stopping":
                 self._stop(run)
             elif run.state in RESUMABLE and self._resume_by_policy(run):
                 control.resume(self.store, run.run_id, by="policy")
+                quiet = False
             elif run.state in ENDED and self._expired(run):
                 self.store.delete(run.run_id)
+        if quiet:  # as on most days: nothing to start, and nothing more to read
+            return False
         self._start_queued(self.store.list())
         return any(run.state == "queued" or run.state in LIVE for run in self.store.list())
 

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
+from triptych.panels import look
 from triptych.panels.console import (
     audit,
     feedback,
@@ -78,7 +79,7 @@ def build_page(
         _enter(signed, client, rooms, only_admins)
         first = rooms["Overview"]
         timer.tick(first.load, first.inputs, first.outputs, **QUIET)
-    return page
+    return look.at_home(page)
 
 
 def _door(doors: Doors | None) -> tuple[gr.Row, gr.Textbox, gr.Button]:
@@ -110,7 +111,7 @@ def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room],
         "Audit": audit.draw,
     }
     rooms, only_admins = {}, []
-    with gr.Tabs(visible=False) as tabs:
+    with gr.Tabs(visible=False, overflow_behavior="wrap") as tabs:
         for name, draw in drawn.items():
             with gr.Tab(name, visible=name not in ADMINS) as tab:
                 room = rooms[name] = draw(client)

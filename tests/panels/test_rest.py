@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import time
+
+import gradio as gr
+from browsing import serving
+from fastapi import FastAPI
+from gradio_client import Client
+
+from triptych.panels import look
+from triptych.panels.rest import AWAKE_EVERY_S, RESTING_EVERY_S
+
+
+def test_a_page_rests_until_somebody_acts() -> None:
+    with gr.Blocks(analytics_enabled=False) as page:
+        word = gr.Textbox()
+        word.submit(str.upper, word, gr.Textbox(), api_name="upper")
+    app = gr.mount_gradio_app(FastAPI(), look.at_home(page), path="/", **look.options())
+    queue = page._queue
+    assert queue.sleep_when_free == RESTING_EVERY_S
+    with serving(app) as address:
+        client = Client(address, verbose=False)
+        try:
+            assert client.predict("word", api_name="/upper") == "WORD"
+            queue.acted = time.monotonic()
+            assert queue.sleep_when_free == AWAKE_EVERY_S
+            queue.acted -= 3600
+            assert queue.sleep_when_free == RESTING_EVERY_S
+            assert client.predict("again", api_name="/upper") == "AGAIN"
+        finally:
+            client.close()
