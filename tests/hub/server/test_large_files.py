@@ -6,7 +6,9 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +16,23 @@ import httpx
 import pytest
 from huggingface_hub import CommitOperationAdd
 
-from triptych.hub.server.content.blocks import SteadyWriter
+from triptych.config.hub import HubConfig
+from triptych.errors import HubRefused
+from triptych.hub.server.connection import room
+from triptych.hub.server.content.blocks import StraightWriter
+from triptych.hub.server.content.multipart import Part
+from triptych.hub.server.state import Hub
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub
+
+
+@pytest.fixture
+def closed_hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub that serves nobody."""
+    hub = Hub(HubConfig(root=str(tmp_path / "hub")))
+    yield hub
+    hub.close()
 
 
 @pytest.fixture
@@ -91,11 +106,89 @@ def test_a_disk_that_takes_a_part_of_a_block_gets_the_rest(tmp_path: Path) -> No
 
     content = os.urandom(100_003)
     with Hesitant(tmp_path / "file", "wb") as file:
-        writer = SteadyWriter(file)
-        writer.STEP_BYTES = 10_000
+        writer = StraightWriter(file)
         for start in range(0, len(content), 30_000):
             writer.write(memoryview(content)[start : start + 30_000])
     assert (tmp_path / "file").read_bytes() == content
+
+
+def test_blocks_of_any_size_at_any_place_are_written_as_they_came(tmp_path: Path) -> None:
+    memory = room()
+    memory[:] = os.urandom(len(memory))
+    odd = memoryview(bytearray(memory))[1:]
+    for start, sizes in ((0, (1, 2**20, 77)), (2**20, (2**20, 2**20)), (4096, (2**20, 3))):
+        digest, expected = hashlib.sha256(), b"\0" * start
+        with (tmp_path / "file").open("wb", buffering=0) as file:
+            file.seek(start)
+            writer = StraightWriter(file, start, digest)
+            for size in sizes:
+                for source in (memory, odd):  # one that begins with a page, one that does not
+                    writer.write(source[:size])
+                    expected += source[:size]
+        assert (tmp_path / "file").read_bytes() == expected
+        assert digest.hexdigest() == hashlib.sha256(expected[start:]).hexdigest()
+
+
+def test_whatever_happens_to_parts_only_the_promised_file_is_kept(closed_hub: Hub) -> None:
+    """Two hands send good and bad parts in any order, at once, again, and leave in the middle."""
+    uploads, layout = closed_hub.uploads, closed_hub.layout
+    chance, size, piece = random.Random(7), 28, 10
+    kept = 0
+    for number in range(400):
+        content = chance.randbytes(size)
+        sha256 = hashlib.sha256(content).hexdigest()
+        upload = uploads.open(f"{number}", sha256, size, piece)
+        waiting = [(n, 0.03) for n in ([1, 2, 3] if chance.random() < 0.7 else [3, 1, 2])]
+        if chance.random() < 0.7:  # somebody sends one of them too, and means no good
+            waiting.insert(chance.randrange(4), (chance.randrange(1, 4), 0.4))
+        hands: list[tuple[Part, list[bytes], float]] = []
+        while waiting or hands:
+            if waiting and len(hands) < chance.choice((1, 2)):
+                n, evil = waiting.pop(0)
+                whole = content[(n - 1) * piece : n * piece]
+                sent = bytes(len(whole)) if chance.random() < evil else whole
+                hands.append((Part(upload, n), [sent[:4], sent[4:]], evil))
+            part, left, evil = hands[spot := chance.randrange(len(hands))]
+            if left and chance.random() > evil / 2:
+                part.write(memoryview(left.pop(0)))
+                continue
+            with suppress(HubRefused):  # the client left before the end of this part
+                part.finish()
+            part.close()
+            del hands[spot]
+        parts = [{"partNumber": n, "etag": tag} for n, tag in upload.etags.items()]
+        try:
+            uploads.complete(f"{number}", parts)
+        except HubRefused:
+            assert not layout.object(sha256).exists()
+        else:
+            assert layout.object(sha256).read_bytes() == content
+            kept += 1
+    assert 40 < kept < 400
+
+
+def test_a_file_is_not_complete_while_a_part_still_arrives(closed_hub: Hub) -> None:
+    uploads = closed_hub.uploads
+    content = os.urandom(20)
+    upload = uploads.open("one", hashlib.sha256(content).hexdigest(), 20, 10)
+    for number in (1, 2):
+        part = Part(upload, number)
+        part.write(memoryview(content)[(number - 1) * 10 : number * 10])
+        part.finish()
+        part.close()
+    parts = [{"partNumber": n, "etag": tag} for n, tag in upload.etags.items()]
+    again = Part(upload, 2)
+    with pytest.raises(HubRefused):
+        uploads.complete("one", parts)
+    upload.etags |= {part["partNumber"]: part["etag"] for part in parts}
+    with pytest.raises(HubRefused, match="still arriving"):
+        uploads.complete("one", parts)
+    again.write(memoryview(content)[10:])
+    parts[1]["etag"] = again.finish()
+    again.close()
+    assert uploads.complete("one", parts).hashed == 0
+    with pytest.raises(HubRefused, match="complete"):
+        Part(upload, 1)
 
 
 def test_a_file_in_parts_arrives_whole(start_hub: Callable[..., RunningHub]) -> None:

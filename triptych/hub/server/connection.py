@@ -9,6 +9,7 @@ gives nothing: another server, too little to move, or enough borrowed already.
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -101,6 +102,11 @@ def borrow(scope: MutableMapping[str, Any], length: int) -> Connection | None:
     return connection if length >= LEAST_BYTES and Lending.borrowed < MOST else None
 
 
+def room() -> memoryview:
+    """Return memory for a block; it begins with a page, as writing straight to a disk asks."""
+    return memoryview(mmap.mmap(-1, BLOCK_BYTES))
+
+
 async def _aside(under: socket.socket, work: Callable[[], Any]) -> Any:
     """Run work on the socket in a thread; when nobody waits for it any more, it ends."""
     running = asyncio.get_running_loop().run_in_executor(_threads, work)
@@ -116,7 +122,7 @@ def _pour(
     under: socket.socket, early: bytearray, length: int, write: Callable[[memoryview], None]
 ) -> None:
     """Read a body; while one block is hashed and written, the next one fills."""
-    filling, other = memoryview(bytearray(BLOCK_BYTES)), memoryview(bytearray(BLOCK_BYTES))
+    filling, other = room(), room()
     writing: Future[None] = Future()
     writing.set_result(None)
     with ThreadPoolExecutor(1, thread_name_prefix="writing") as hand:

@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import fcntl
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol, Self
 
 import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from triptych.hub.server.connection import borrow
+from triptych.hub.server.connection import BLOCK_BYTES, MOST, borrow, room
 
-BLOCK_BYTES = 2**20
+_PAGE_BYTES = 4096
+_hands = ThreadPoolExecutor(MOST, thread_name_prefix="hashing")
+
+
+class Digest(Protocol):
+    """What `hashlib` makes."""
+
+    def update(self, block: memoryview, /) -> None:
+        """Take the next bytes."""
+
+    def hexdigest(self) -> str:
+        """Return the hash of all that was taken."""
+        ...
+
+    def copy(self) -> Self:
+        """Return another that goes on from here."""
+        ...
 
 
 async def stream_into(request: Request, write: Callable[[memoryview], None]) -> None:
@@ -36,7 +56,7 @@ async def _stream_into(request: Request, write: Callable[[memoryview], None]) ->
     Two blocks take turns: while one is hashed and written in a thread, the next one fills. They
     are kept, because getting memory anew for each costs more than the copying.
     """
-    filling, other = memoryview(bytearray(BLOCK_BYTES)), memoryview(bytearray(BLOCK_BYTES))
+    filling, other = room(), room()
     filled = 0
     writing: asyncio.Future[None] | None = None
     try:
@@ -103,26 +123,59 @@ def read_file(path: Path, start: int, length: int) -> Iterator[bytes]:
             yield block
 
 
-class SteadyWriter:
-    """Write blocks whole, and let the disk begin early, so that the last sync has little left."""
+class StraightWriter:
+    """Write blocks whole; large ones straight to the disk, where the file system can.
 
-    STEP_BYTES = 32 * 2**20
+    Copying them into the page cache first costs as much time as hashing them, and the last sync
+    would wait for what is still there.
+    """
 
-    def __init__(self, file: BinaryIO, start: int = 0) -> None:
+    def __init__(self, file: FileIO, start: int = 0, digest: Digest | None = None) -> None:
         self._file = file
-        self._begun = self._written = start
+        self._at = start
+        self._digest = digest
+        self._straight = False
+        self._able = hasattr(os, "O_DIRECT")
 
     def write(self, block: memoryview) -> None:
-        """Write all of a block; a disk that fills up may take a part of it without complaint."""
+        """Write all of a block, and hash it beside that where a digest was given."""
+        if self._digest is None:
+            self._write(block)
+        elif len(block) < BLOCK_BYTES:
+            self._digest.update(block)
+            self._write(block)
+        else:
+            hashing = _hands.submit(self._digest.update, block)
+            try:
+                self._write(block)
+            finally:
+                hashing.result()
+
+    def _write(self, block: memoryview) -> None:
+        # A disk that fills up may take a part of a block without complaint.
         while block:
-            taken = self._file.write(block)
-            self._written += taken
+            self._aim(self._able and not (len(block) % BLOCK_BYTES or self._at % _PAGE_BYTES))
+            try:
+                taken = self._file.write(block)
+            except OSError as error:
+                if not self._straight or error.errno != errno.EINVAL:
+                    raise
+                self._able = False  # memory, place or file system do not allow it
+                continue
+            self._at += taken
             block = block[taken:]
-        if self._written - self._begun >= self.STEP_BYTES and hasattr(os, "posix_fadvise"):
-            # Pages that are not on the disk yet cannot be dropped: Linux begins to write them.
-            length = self._written - self._begun
-            os.posix_fadvise(self._file.fileno(), self._begun, length, os.POSIX_FADV_DONTNEED)
-            self._begun = self._written
+
+    def _aim(self, straight: bool) -> None:
+        """Go past the page cache from the next write on, or no longer."""
+        if straight == self._straight:
+            return
+        flags = fcntl.fcntl(self._file, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._file, fcntl.F_SETFL, flags ^ os.O_DIRECT)
+        except OSError:
+            self._able = False
+        else:
+            self._straight = straight
 
 
 def put_in_place(temporary: Path, target: Path) -> None:

@@ -103,12 +103,11 @@ async def take_part(call: Call) -> Response:
     upload = await in_thread(call.hub.uploads.open, name, sha256, size, part_bytes)
     part = await in_thread(Part, upload, number)
     try:
-        upload.etags.pop(number, None)
         await stream_into(call.request, part.write)
-        upload.etags[number] = part.finish()
+        tag = part.finish()
     finally:
         part.close()
-    return Response(status_code=200, headers={"ETag": upload.etags[number]})
+    return Response(status_code=200, headers={"ETag": tag})
 
 
 @routes.post("/lfs/complete", Access.TICKET, purposes=["lfs-parts"])

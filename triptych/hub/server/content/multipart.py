@@ -1,28 +1,34 @@
 """Large files in parts: each part goes straight to its place in one file, in any order.
 
-The whole is hashed once, when the client says it is complete. Parts live as long as the server;
-after a restart the client's retry begins anew.
+The whole is hashed while its parts come, as far as they come one after the other (the usual
+client sends them so), and to the end once the client says it is complete. Parts live as long as
+the server; after a restart the client's retry begins anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from triptych.durable import require_free_space
 from triptych.errors import HubRefused
-from triptych.hub.server.content.blocks import SteadyWriter, put_in_place
+from triptych.hub.server.content.blocks import Digest, StraightWriter, put_in_place, read_file
 from triptych.hub.server.content.store import ObjectStore
 
 
 @dataclass
 class Upload:
-    """Hold one file while its parts arrive."""
+    """Hold one file while its parts arrive.
+
+    `digest` is the hash of the first `hashed` bytes. It grows by a part that nobody else wrote
+    at the same time, and begins anew when bytes it knows may have been written again.
+    """
 
     sha256: str
     size: int
@@ -30,6 +36,12 @@ class Upload:
     path: Path
     started_at: float = field(default_factory=time.time)
     etags: dict[int, str] = field(default_factory=dict)
+    digest: Digest = field(default_factory=hashlib.sha256)
+    hashed: int = 0
+    writing: Counter[int] = field(default_factory=Counter)
+    disputed: set[int] = field(default_factory=set)
+    complete: bool = False
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def length_of(self, number: int) -> int:
         """Return how many bytes a part has.
@@ -40,6 +52,41 @@ class Upload:
         if number < 1 or start >= self.size:
             raise HubRefused(400, f"There is no part {number}")
         return min(self.part_bytes, self.size - start)
+
+    def begin(self, number: int) -> Digest | None:
+        """Note that a part is written; return the digest to go on with where it is the next.
+
+        Raises: HubRefused (409) when the whole is being looked at already.
+        """
+        with self.guard:
+            if self.complete:
+                raise HubRefused(409, "This upload is complete")
+            if self.writing[number]:
+                self.disputed.add(number)
+            self.writing[number] += 1
+            self.etags.pop(number, None)
+            follows = (number - 1) * self.part_bytes == self.hashed
+            return self.digest.copy() if follows else None
+
+    def end(self, number: int, digest: Digest | None) -> None:
+        """Note that a part is no longer written, `digest` telling of it when all of it came."""
+        start = (number - 1) * self.part_bytes
+        with self.guard:
+            self.writing[number] -= 1
+            if start < self.hashed:
+                self.digest, self.hashed = hashlib.sha256(), 0
+            elif digest is not None and start == self.hashed and number not in self.disputed:
+                self.digest, self.hashed = digest, start + self.length_of(number)
+
+    def seal(self) -> None:
+        """Let nobody write any more.
+
+        Raises: HubRefused (409) while somebody does.
+        """
+        with self.guard:
+            if any(self.writing.values()):
+                raise HubRefused(409, "Parts of this upload are still arriving")
+            self.complete = True
 
 
 class Uploads:
@@ -76,9 +123,12 @@ class Uploads:
         have = {number: etag for number, etag in upload.etags.items() if etags.get(number) == etag}
         if len(have) != expected:
             raise HubRefused(422, f"{len(have)} of {expected} parts have arrived")
+        upload.seal()
         with upload.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != upload.sha256:
+            digest = upload.digest.copy()
+            for block in read_file(upload.path, upload.hashed, upload.size - upload.hashed):
+                digest.update(memoryview(block))
+            if digest.hexdigest() != upload.sha256:
                 self._drop(name)
                 raise HubRefused(422, f"The bytes do not have the sha256 {upload.sha256}")
             os.fsync(file.fileno())
@@ -106,25 +156,36 @@ class Part:
 
     def __init__(self, upload: Upload, number: int) -> None:
         self.left = upload.length_of(number)
-        self._hash = hashlib.sha256()
-        self._file: BinaryIO = upload.path.open("r+b", buffering=0)
-        start = self._file.seek((number - 1) * upload.part_bytes)
-        self._writer = SteadyWriter(self._file, start)
+        self._upload, self._number, self._whole = upload, number, False
+        start = (number - 1) * upload.part_bytes
+        self._digest = upload.begin(number)
+        try:
+            self._file = upload.path.open("r+b", buffering=0)
+            self._file.seek(start)
+        except OSError:
+            upload.end(number, None)
+            raise
+        self._writer = StraightWriter(self._file, start, self._digest)
 
     def write(self, block: memoryview) -> None:
         """Take the next bytes."""
         self.left -= len(block)
         if self.left < 0:
             raise HubRefused(413, "More bytes arrived than this part has")
-        self._hash.update(block)
         self._writer.write(block)
 
     def finish(self) -> str:
-        """Return the part's tag once it is whole."""
+        """Give the part a tag once it is whole.
+
+        Raises: HubRefused (422) when it is not.
+        """
         if self.left:
             raise HubRefused(422, f"{self.left} bytes of this part are missing")
-        return f'"{self._hash.hexdigest()}"'
+        self._whole = True
+        tag = self._upload.etags[self._number] = f'"{secrets.token_hex(16)}"'
+        return tag
 
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+        self._upload.end(self._number, self._digest if self._whole else None)

@@ -13,11 +13,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 from triptych.durable import require_free_space
 from triptych.errors import EntryNotFound, HubRefused
-from triptych.hub.server.content.blocks import SteadyWriter, put_in_place, read_file
+from triptych.hub.server.content.blocks import StraightWriter, put_in_place, read_file
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.xet.store import XetStore
@@ -34,8 +33,8 @@ class Incoming:
         self._hash = hashlib.sha256()
         self._target = layout.object(sha256)
         self._temporary = layout.temporary()
-        self._file: BinaryIO = self._temporary.open("wb", buffering=0)
-        self._writer = SteadyWriter(self._file)
+        self._file = self._temporary.open("wb", buffering=0)
+        self._writer = StraightWriter(self._file, digest=self._hash)
 
     def write(self, block: memoryview) -> None:
         """Take the next block.
@@ -45,7 +44,6 @@ class Incoming:
         self.received += len(block)
         if self.received > self.size:
             raise HubRefused(413, f"More bytes arrived than the {self.size} that were announced")
-        self._hash.update(block)
         self._writer.write(block)
 
     def finish(self) -> None:

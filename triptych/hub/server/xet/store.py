@@ -8,10 +8,9 @@ import secrets
 import struct
 import time
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 from triptych.errors import EntryNotFound, HubRefused
-from triptych.hub.server.content.blocks import SteadyWriter, put_in_place
+from triptych.hub.server.content.blocks import StraightWriter, put_in_place
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.xet import hashes
@@ -41,8 +40,8 @@ class IncomingXorb:
         self._target = layout.xorb(name)
         self._reader = ChunkReader()
         self._temporary = layout.temporary()
-        self._file: BinaryIO = self._temporary.open("wb", buffering=0)
-        self._writer = SteadyWriter(self._file)
+        self._file = self._temporary.open("wb", buffering=0)
+        self._writer = StraightWriter(self._file)
 
     def write(self, block: memoryview) -> None:
         """Take the next bytes."""
