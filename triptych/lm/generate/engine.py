@@ -8,6 +8,7 @@ engine is chosen, where models come from (the model cache), and HTTP (`lm.serve`
 from __future__ import annotations
 
 import math
+import threading
 import time
 import uuid
 from abc import abstractmethod
@@ -17,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
 from triptych.config.generate import Sampling
-from triptych.errors import GenerationError, TriptychError
+from triptych.errors import TriptychError
 
 __all__ = [
     "Alternative",
@@ -161,6 +162,23 @@ class Score:
 Emit = Callable[[Chunk], None]
 
 
+class _Whole:
+    """Gather an answer without waking its reader for every token."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.began = math.nan
+        self.ended = threading.Event()
+
+    def take(self, chunk: Chunk) -> None:
+        """Keep one chunk."""
+        if not self.chunks:
+            self.began = time.perf_counter()
+        self.chunks.append(chunk)
+        if chunk.finish_reason is not None:
+            self.ended.set()
+
+
 class Engine(Protocol):
     """Run one model for many requests at once."""
 
@@ -227,25 +245,28 @@ class Engine(Protocol):
         Raises: GenerationError as for `stream`.
         """
         started = time.perf_counter()
-        ttft_s = math.nan
-        texts: list[str] = []
-        tokens: list[Token] = []
-        for chunk in self.stream(request):
-            if math.isnan(ttft_s):
-                ttft_s = time.perf_counter() - started
-            if on_text is not None:
+        whole = _Whole()
+        if on_text is not None:
+            for chunk in self.stream(request):
                 on_text(chunk.text)
-            texts.append(chunk.text)
-            tokens.extend(chunk.tokens)
-        if chunk.finish_reason is None:
-            raise GenerationError("The engine ended an answer without a reason.")
+                whole.take(chunk)
+        else:
+            self.start(request, whole.take)
+            try:
+                whole.ended.wait()
+            finally:
+                if not whole.ended.is_set():
+                    self.cancel(request.request_id)
+        last = whole.chunks[-1]
+        if last.error is not None:
+            raise last.error
         return Completion(
-            text="".join(texts),
-            tokens=tuple(tokens),
-            finish_reason=chunk.finish_reason,
-            input_tokens=chunk.input_tokens,
-            output_tokens=chunk.output_tokens,
-            cached_tokens=chunk.cached_tokens,
-            ttft_s=ttft_s,
+            text="".join(chunk.text for chunk in whole.chunks),
+            tokens=tuple(token for chunk in whole.chunks for token in chunk.tokens),
+            finish_reason=last.finish_reason or "error",
+            input_tokens=last.input_tokens,
+            output_tokens=last.output_tokens,
+            cached_tokens=last.cached_tokens,
+            ttft_s=whole.began - started,
             latency_s=time.perf_counter() - started,
         )

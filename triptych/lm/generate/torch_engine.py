@@ -36,6 +36,8 @@ from triptych.lm.model.transformer import Transformer
 
 # Rows of logits that exist at once while a text is scored.
 _SCORE_ROWS = 64
+# Weights up to this size are read faster by one thread than by several that wait for each other.
+_ONE_THREAD_BYTES = 8 * 2**20
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -93,7 +95,12 @@ class TorchEngine(Engine):
         self._compute = threading.Lock()
         self._closed = False
         self._thread = threading.Thread(target=self._loop, name=f"torch-engine-{name}", daemon=True)
+        self._ready = threading.Event()
+        # torch keeps a thread count per thread, and one for threads to come: the latter stays.
+        threads = torch.get_num_threads()
         self._thread.start()
+        self._ready.wait()
+        torch.set_num_threads(threads)
 
     @classmethod
     def load(
@@ -218,6 +225,11 @@ class TorchEngine(Engine):
 
     def _loop(self) -> None:
         """Decode until closed; a failed round fails its answers and the engine goes on."""
+        if self.info.device == "cpu" and self.info.size_bytes <= _ONE_THREAD_BYTES:
+            # Asked first, as torch sets a thread's own count when that is first needed.
+            torch.get_num_threads()
+            torch.set_num_threads(1)
+        self._ready.set()
         while self._gather():
             try:
                 with self._compute:
