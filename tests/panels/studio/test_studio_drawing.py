@@ -14,11 +14,12 @@ from triptych.config import load_config
 from triptych.config.runs import RunsConfig
 from triptych.config.train import TrainConfig
 from triptych.lm.runs.api import add_error_answers, router
+from triptych.lm.runs.history import History
 from triptych.lm.runs.lessons import LESSONS, check, lesson
 from triptych.lm.runs.store import RunStore
-from triptych.panels.studio import drawing, ended, form, learn
+from triptych.panels.studio import drawing, ended, follow, form, learn, pace
 from triptych.panels.studio.compare import results
-from triptych.panels.studio.watch import Drawings
+from triptych.panels.studio.pace import Drawings
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,8 +30,7 @@ def store(own_home: Path) -> RunStore:
 
 
 def test_the_head_of_a_run_shows_what_was_promised(store: RunStore) -> None:
-    run = make(store, "ships", [5.0, 3.0])
-    head, loss, bpb, samples, more, _ = drawing.everything(store, load_config(), run.run_id)
+    drawn = Drawings(load_config()).of(make(store, "ships", [5.0, 3.0]))
     for figure in (
         "loss",
         "held-out bits per byte",
@@ -39,26 +39,68 @@ def test_the_head_of_a_run_shows_what_was_promised(store: RunStore) -> None:
         "steps/s",
         "memory",
     ):
-        assert f"<span>{figure}</span>" in head
-    assert "<b>20.09</b><span>held-out perplexity</span>" in head
-    assert "<b>1</b><span>steps/s</span>" in head
-    assert "polyline" in loss and "polyline" in bpb and "Learning rate" in more
-    assert "<b>&lt;b&gt;</b>&amp;x" in samples
+        assert f"<span>{figure}</span>" in drawn["head"]
+    assert "<b>20.09</b><span>held-out perplexity</span>" in drawn["head"]
+    assert "<b>1</b><span>steps/s</span>" in drawn["head"]
+    assert "polyline" in drawn["loss"] and "polyline" in drawn["bpb"]
+    assert "Learning rate" in drawn["more"]
+    assert "<b>&lt;b&gt;</b>&amp;x" in drawn["samples"]
 
 
-def test_a_drawing_is_made_once_for_all_who_watch(
+def test_a_place_is_drawn_once_for_all_who_watch_and_again_when_it_shows_more(
     store: RunStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, drawn = make(store, "ships", [5.0, 3.0]), []
-    monkeypatch.setattr(
-        drawing, "everything", lambda *given: drawn.append(given) or [str(len(drawn))] * 6
-    )
-    drawings = Drawings(store, load_config(None, ["panels.refresh_s=0.01"]))
-    assert {tuple(drawings.of(run.run_id)[:6]) for _ in range(50)} == {("1",) * 6}
+    monkeypatch.setattr(drawing, "bpb", lambda given: drawn.append(given) or str(len(drawn)))
+    monkeypatch.setattr(pace, "DRAWING_FRAC", 1e9)
+    drawings = Drawings(load_config())
+    assert {drawings.of(run, ["bpb"])["bpb"] for _ in range(50)} == {"1"}
     with (run.path / "events.jsonl").open("a") as file:
-        file.write("{}\n")
-    drawings.forget(run.run_id)
-    assert drawings.of(run.run_id)[:6] == ["2"] * 6
+        file.write('{"seq": 6, "time_s": 1, "type": "log", "message": "no news of it"}\n')
+        assert drawings.of(run, ["bpb"]) == {"bpb": "1"}
+        file.write('{"seq": 7, "time_s": 1, "type": "eval", "step": 3, "val/bpb": 1, "val/loss"')
+        file.flush()
+        assert drawings.of(run, ["bpb"]) == {"bpb": "1"}, "half a line is no news"
+        file.write(": 2}\n")
+    assert drawings.of(run, ["bpb"]) == {"bpb": "2"}
+
+
+def test_a_history_that_is_looked_at_again_is_the_one_read_at_once(store: RunStore) -> None:
+    """The steps a killed run repeats count once, and a log that began again is read again."""
+    run = make(store, "ships", [5.0, 4.0, 3.0])
+    log = run.path / "events.jsonl"
+    lines = log.read_text().splitlines(keepends=True)
+    log.write_text("")
+    seen = History(run.path)
+    for number in (2, 3, 4, 3, 4, 5, 6, 7):
+        with log.open("a") as file:
+            file.write(lines[number - 1] if number > 2 else "".join(lines[:2]))
+        seen.look()
+    assert seen.curves["train/loss"] == [(1, 5.0), (2, 4.0), (3, 3.0)]
+    assert [event["seq"] for event in (*seen.steps, *seen.samples)] == [1, 3, 5, 7]
+    log.write_text(lines[0])
+    assert seen.look().curves["train/loss"] == [(1, 5.0)]
+    assert len(seen.steps) == 1 and seen.last_eval is None
+
+
+def test_a_page_that_follows_a_run_is_sent_only_what_is_new_of_what_it_shows(
+    store: RunStore,
+) -> None:
+    run = make(store, "ships", [5.0, 3.0])
+    app = FastAPI()
+    app.include_router(follow.routes(store, load_config()), prefix="/api")
+    client = TestClient(app)
+
+    def ask(*have: str) -> dict[str, dict[str, str]]:
+        answer = client.get(f"/api/runs/{run.run_id}/places", params={"have": have}).json()
+        assert answer["state"] == "succeeded"
+        return answer["places"]
+
+    first = ask("head:", "loss:", "unknown:")
+    assert set(first) == {"head", "loss"}, "what is folded away is not drawn"
+    tags = [f"{name}:{part['tag']}" for name, part in first.items()]
+    assert ask(*tags) == {}
+    assert set(ask(*tags, "log:")) == {"log"}
 
 
 def test_weights_and_configuration_can_be_downloaded(store: RunStore) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request
@@ -22,6 +21,7 @@ from triptych.config.runs import RunsConfig
 from triptych.errors import RunError, TriptychError
 from triptych.lm.runs import control, store
 from triptych.lm.runs.comparison import compare
+from triptych.lm.runs.history import read_from, tail
 from triptych.lm.runs.metrics import MAX_POINTS, series
 from triptych.lm.runs.reproduce import config_toml
 from triptych.lm.runs.rights import check_backend, check_request
@@ -217,33 +217,6 @@ async def _follow(
             quiet_s = 0.0
             yield sse.PING
         await asyncio.sleep(POLL_S)
-
-
-def read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
-    """Read whole events from a byte position of the log.
-
-    Returns: the events, each with `next`, the position after it; and the last position.
-    """
-    if not path.exists():
-        return [], position
-    events = []
-    with path.open("rb") as file:
-        file.seek(position)
-        for line in file:
-            if not line.endswith(b"\n"):
-                break
-            position += len(line)
-            events.append({**json.loads(line), "next": position})
-    return events, position
-
-
-def tail(path: Path, tail_bytes: int) -> str:
-    """Read the end of a text file."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, 2) - tail_bytes))
-        return file.read().decode(errors="replace")
 
 
 def add_error_answers(app: Any) -> None:

@@ -339,8 +339,9 @@ table.plain, table.plain tr { border: 0 !important; }
 .block:has(> .prose:empty) { display: none; }
 button[role=tab] { padding-inline: .6rem !important; }
 .signed { align-items: center; min-height: 0; }
-.acts { flex-wrap: wrap; gap: .5rem !important; align-items: flex-start; }
-.acts > * { flex: 0 0 auto !important; width: auto !important; min-width: max-content !important; }
+.act-buttons { flex-wrap: wrap; gap: .5rem !important; align-items: flex-start; }
+.act-buttons > * { flex: 0 0 auto !important; width: auto !important;
+                   min-width: max-content !important; }
 .signed > * { min-width: 0 !important; } .signed button { flex: 0 0 auto !important; }
 .prose h2 { font-size: 1.1rem; margin: .6rem 0 .2rem; }
 table.plain td { white-space: nowrap; }

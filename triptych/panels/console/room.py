@@ -99,7 +99,7 @@ def ask_once(
 
 def acts(*labels: str) -> list[gr.Button]:
     """Make buttons in a row."""
-    with gr.Row(elem_classes="acts"):
+    with gr.Row(elem_classes="act-buttons"):
         return [gr.Button(label, elem_classes="act") for label in labels]
 
 

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from triptych.config import Config
-from triptych.errors import TriptychError
-from triptych.lm.evaluate.journey import read_events
-from triptych.lm.runs.api import tail
 from triptych.lm.runs.comparison import compare
+from triptych.lm.runs.history import History, tail
 from triptych.lm.runs.metrics import downsample, series
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
@@ -20,6 +17,8 @@ from triptych.panels.charts import Point, line_chart
 from triptych.words import clock, short, size
 
 SAMPLES_SHOWN = 6
+POINTS = 240
+LOG_BYTES = 8192
 MEANINGS = {
     "queued": "waits for a free device",
     "starting": "measures the machine and loads the text",
@@ -39,26 +38,7 @@ EMPTY = (
 )
 
 
-def everything(store: RunStore, config: Config, run_id: str | None) -> list[str]:
-    """Draw the six places of the live page: head, loss, bpb, samples, more curves, log."""
-    if not run_id:
-        return [EMPTY, "", "", "", "", ""]
-    try:
-        run = store.get(run_id)
-    except TriptychError as error:
-        return [f"<p>{escape(error.message)}</p>", "", "", "", "", ""]
-    events = list(read_events(run.path / "events.jsonl"))
-    return [
-        head(run, events, config.runs.stalled_s),
-        line_chart("Loss (nats per token)", curves(events, "train/loss", "val/loss")),
-        line_chart("Validation, bits per byte", curves(events, "val/bpb")),
-        samples(events),
-        more(events),
-        f'<pre class="log" tabindex="0">{escape(tail(run.path / "worker.log", 8192))}</pre>',
-    ]
-
-
-def head(run: Run, events: Sequence[dict[str, Any]], stalled_s: float) -> str:
+def head(run: Run, history: History, stalled_s: float) -> str:
     """Draw what a run is doing, how far it is, and its latest figures."""
     state = f'<span class="state {run.state}">{run.state}</span> {MEANINGS[run.state]}'
     if is_stalled(run, stalled_s):
@@ -68,13 +48,12 @@ def head(run: Run, events: Sequence[dict[str, Any]], stalled_s: float) -> str:
     share = 100.0 * run.step / run.steps if run.steps else 0.0
     bar = f'<div class="bar" role="progressbar" aria-valuenow="{share:.0f}" aria-label="progress">'
     bar += f'<i style="width:{share:.1f}%"></i></div>'
-    return f'<div id="run-head">{state}{bar}{_figures(run, events)}</div>'
+    return f'<div id="run-head">{state}{bar}{_figures(run, history)}</div>'
 
 
-def _figures(run: Run, events: Sequence[dict[str, Any]]) -> str:
-    steps = [event for event in events if event["type"] == "step"]
-    evals = [event for event in events if event["type"] == "eval"]
+def _figures(run: Run, history: History) -> str:
     figures: list[tuple[str, str]] = [("step", f"{run.step:,} of {run.steps or '?'}")]
+    steps, last_eval = history.steps, history.last_eval
     if steps:
         last = steps[-1]
         figures += [
@@ -85,11 +64,10 @@ def _figures(run: Run, events: Sequence[dict[str, Any]]) -> str:
             ("of the machine", f"{last['train/mfu']:.0%}"),
             ("memory", size(last["memory_bytes"])),
         ]
-    if evals:
-        figures.insert(2, ("held-out bits per byte", f"{evals[-1]['val/bpb']:.3f}"))
-        figures.insert(
-            3, ("held-out perplexity", short(math.exp(min(700.0, evals[-1]["val/loss"]))))
-        )
+    if last_eval:
+        figures.insert(2, ("held-out bits per byte", f"{last_eval['val/bpb']:.3f}"))
+        perplexity = math.exp(min(700.0, last_eval["val/loss"]))
+        figures.insert(3, ("held-out perplexity", short(perplexity)))
     if steps and run.state in LIVE:
         figures.append(("left", clock(steps[-1]["eta_s"])))
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures)
@@ -97,23 +75,29 @@ def _figures(run: Run, events: Sequence[dict[str, Any]]) -> str:
 
 
 def _steps_per_s(steps: Sequence[dict[str, Any]]) -> str:
-    latest = steps[-20:]
-    passed_s = latest[-1]["time_s"] - latest[0]["time_s"]
-    return f"{(len(latest) - 1) / passed_s:.2g}" if passed_s > 0 else "–"
+    passed_s = steps[-1]["time_s"] - steps[0]["time_s"]
+    return f"{(len(steps) - 1) / passed_s:.2g}" if passed_s > 0 else "–"
 
 
-def curves(events: Sequence[dict[str, Any]], *names: str) -> dict[str, list[Point]]:
-    """Pick some curves out of the events, small enough to draw."""
-    drawn = {}
-    for name in names:
-        points = [(int(e["step"]), float(e[name])) for e in events if name in e]
-        drawn[name] = [(float(x), y) for x, y in downsample(points, 240)]
-    return drawn
+def loss(history: History) -> str:
+    """Draw the loss of training and of the held-out text."""
+    return line_chart("Loss (nats per token)", _curves(history, "train/loss", "val/loss"))
 
 
-def samples(events: Sequence[dict[str, Any]]) -> str:
+def bpb(history: History) -> str:
+    """Draw the measure that does not depend on the tokenizer."""
+    return line_chart("Validation, bits per byte", _curves(history, "val/bpb"))
+
+
+def _curves(history: History, *names: str) -> dict[str, list[Point]]:
+    """Pick some curves, small enough to draw."""
+    found = {name: downsample(history.curves[name], POINTS) for name in names}
+    return {name: [(float(x), y) for x, y in points] for name, points in found.items()}
+
+
+def samples(history: History) -> str:
     """Draw what the model writes as it learns: the same opening, newest first."""
-    written = [event for event in events if event["type"] == "sample"]
+    written = history.samples
     if not written:
         return '<p class="quiet">Samples appear here as the model learns to write.</p>'
     opening = written[0]["prompt"]
@@ -126,15 +110,25 @@ def samples(events: Sequence[dict[str, Any]]) -> str:
     return "<h3>What it writes</h3>" + "".join(blocks)
 
 
-def more(events: Sequence[dict[str, Any]]) -> str:
+def more(history: History) -> str:
     """Draw the curves that matter when something is odd."""
+    titles = {
+        "train/lr": "Learning rate",
+        "train/grad_norm": "Gradient norm",
+        "train/tok_per_s": "Tokens per second",
+        "train/mfu": "Share of the machine's rate",
+    }
     charts = [
-        line_chart("Learning rate", curves(events, "train/lr"), y_from_zero=True),
-        line_chart("Gradient norm", curves(events, "train/grad_norm"), y_from_zero=True),
-        line_chart("Tokens per second", curves(events, "train/tok_per_s"), y_from_zero=True),
-        line_chart("Share of the machine's rate", curves(events, "train/mfu"), y_from_zero=True),
+        line_chart(title, _curves(history, name), y_from_zero=True)
+        for name, title in titles.items()
     ]
     return f'<div class="charts">{"".join(charts)}</div>'
+
+
+def log(run: Run) -> str:
+    """Draw the end of what the worker printed."""
+    text = tail(run.path / "worker.log", LOG_BYTES)
+    return f'<pre class="log" tabindex="0">{escape(text)}</pre>'
 
 
 def overlay(runs: Sequence[Run], name: str) -> str:

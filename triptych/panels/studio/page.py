@@ -18,7 +18,7 @@ from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import start_sweep
 from triptych.panels import look
-from triptych.panels.studio import compare, corpus, form, learn, watch
+from triptych.panels.studio import compare, corpus, follow, form, learn, watch
 from triptych.panels.studio.form import Form
 from triptych.panels.studio.start import configure, estimate, start_run, starts
 from triptych.panels.studio.visitor import SIGN_IN, is_shared, who
@@ -51,7 +51,7 @@ def build_page(
             with gr.Tab("Learn", id="learn"):
                 learn.draw(store, config, page, tabs, where)
         _connect_form(page, store, config, filled, parts, [watched.chosen, tabs, sweep])
-        watch.keep_watching(page, store, config, watched, tabs, where)
+        watch.keep_watching(page, store, config, watched, tabs)
     return look.at_home(page)
 
 
@@ -140,7 +140,7 @@ def _connect_form(
         launch, [*fields, parts["vary"]], [*places, trouble], api_name="start",
         show_progress="hidden",
     )  # fmt: skip
-    started.then(None, chosen, None, js=watch.SHOW_RUN)
+    started.then(None, chosen, None, js=follow.SHOW_RUN)
     outputs = [parts["corpus"], trouble]
     parts["look"].click(look, fields, outputs, api_name="look", show_progress="minimal")
     parts["estimate"].click(measure, fields, [parts["advice"], trouble], api_name="estimate")
