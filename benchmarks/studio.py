@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from report import environment, write_results
+from report import RESULTS, environment, write_results
+
+from triptych.processes import free_port
 
 if TYPE_CHECKING:
     from triptych.lm.runs.store import Run, RunStore
 
+PARTS = ["runs", "list", "page"]
 WATCHERS = 50
 LISTED = 1000
 TINY = (
@@ -47,19 +50,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=150, help="of each run that is compared")
     parser.add_argument("--rounds", type=int, default=3, help="of bare, supervised, watched")
-    parser.add_argument("--page-steps", type=int, default=10_000, help="with a page open; 0: none")
+    parser.add_argument("--page-steps", type=int, default=10_000, help="with a page open")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="triptych-bench-") as folder:
         home = Path(folder)
         os.environ["TRIPTYCH_HOME"] = str(home)
         corpus = build(home)
-        found: dict[str, Any] = {"machine": environment(), "steps": asked.steps}
-        found |= compare(home, settings(corpus, asked.steps), asked.rounds)
-        found[f"list_of_{LISTED}_runs_s"] = listing(home)
-        write_results("studio", found)
-        if asked.page_steps:
+        earlier = RESULTS / "studio.json"
+        kept = json.loads(earlier.read_text()) if asked.parts != PARTS and earlier.exists() else {}
+        found: dict[str, Any] = kept | {"machine": environment()}
+        if "runs" in asked.parts:
+            found |= {"steps": asked.steps}
+            found |= compare(home, settings(corpus, asked.steps), asked.rounds)
+        if "list" in asked.parts:
+            found[f"list_of_{LISTED}_runs_s"] = listing(home)
+        if "page" in asked.parts:
             found |= page_open(home, [*settings(corpus, asked.page_steps), *SMALLER])
-            write_results("studio", found)
+        write_results("studio", found)
 
 
 def compare(home: Path, chosen: list[str], rounds: int) -> dict[str, Any]:
@@ -187,7 +195,8 @@ def watch(address: str, delays: list[float]) -> None:
 LOOK = """(total) => {
   window.seen = [];
   const look = () => {
-    const found = document.body.textContent.match(new RegExp('([\\\\d,]+) of ' + total));
+    const head = document.getElementById('run-head');
+    const found = head && head.textContent.match(new RegExp('([\\\\d,]+) of ' + total));
     const step = found ? Number(found[1].replaceAll(',', '')) : 0;
     const last = window.seen.at(-1);
     if (step && (!last || last[0] !== step)) window.seen.push([step, Date.now() / 1000]);
@@ -197,6 +206,31 @@ LOOK = """(total) => {
 }"""
 
 
+@contextmanager
+def own_process(home: Path) -> Iterator[tuple[str, psutil.Process]]:
+    """Serve the Studio as `triptych studio` does, so that what it costs is its own."""
+    port = free_port()
+    command = [sys.executable, "-m", "triptych", "studio", "--port", str(port)]
+    server = subprocess.Popen(command, env={**os.environ, "TRIPTYCH_HOME": str(home)})
+    address = f"http://127.0.0.1:{port}"
+    try:
+        while not answers(f"{address}/health"):
+            assert server.poll() is None, "the Studio did not start"
+            time.sleep(0.2)
+        yield address, psutil.Process(server.pid)
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def answers(address: str) -> bool:
+    """Tell whether somebody answers there."""
+    try:
+        return bool(urllib.request.urlopen(address).status == 200)
+    except OSError:
+        return False
+
+
 def page_open(home: Path, chosen: list[str]) -> dict[str, Any]:
     """Keep a page of a real Chromium open while a run trains from its first step to its last."""
     from playwright.sync_api import sync_playwright
@@ -204,8 +238,8 @@ def page_open(home: Path, chosen: list[str]) -> dict[str, Any]:
     from triptych.config import load_config
     from triptych.lm.runs.store import Request, RunStore
 
-    store, config = RunStore(home / "page"), load_config(None, chosen)
-    with studio(store) as address, sync_playwright() as playwright:
+    store, config = RunStore(home / "page" / "runs"), load_config(None, chosen)
+    with own_process(home / "page") as (address, server), sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
         )
@@ -215,7 +249,7 @@ def page_open(home: Path, chosen: list[str]) -> dict[str, Any]:
         page.evaluate(LOOK, config.train.steps)
         wait_for_page(page, store, run.run_id, lambda seen: seen.step > 0)
         chromium = [p for p in psutil.Process().children(recursive=True) if "chrom" in p.name()]
-        used_s, began_s = browser_cpu_s(chromium) + time.process_time(), time.monotonic()
+        began, began_s = [cpu_s(chromium), cpu_s([server])], time.monotonic()
         memory_bytes: list[int] = []
 
         def ended(seen: Run) -> bool:
@@ -223,16 +257,21 @@ def page_open(home: Path, chosen: list[str]) -> dict[str, Any]:
             return seen.state in ("succeeded", "failed")
 
         wait_for_page(page, store, run.run_id, ended)
-        used_s = browser_cpu_s(chromium) + time.process_time() - used_s
-        seen = page.evaluate("window.seen")
         took_s = time.monotonic() - began_s
+        browser_frac, server_frac = (
+            (now - then) / took_s
+            for now, then in zip([cpu_s(chromium), cpu_s([server])], began, strict=True)
+        )
+        seen = page.evaluate("window.seen")
         browser.close()
     fifth = max(1, len(memory_bytes) // 5)
     late = visible_delays(run.path, seen)
     return {
         "page: steps while it was open": config.train.steps,
         "page: seconds it was open": round(took_s, 1),
-        "page: cpu_frac of a core, browser and server": round(used_s / took_s, 4),
+        "page: cpu_frac of a core, browser and server": round(browser_frac + server_frac, 4),
+        "page: cpu_frac of a core, browser": round(browser_frac, 4),
+        "page: cpu_frac of a core, server and supervisor": round(server_frac, 4),
         "page: browser memory after a fifth, bytes": memory_bytes[fifth],
         "page: browser memory at the end, bytes": memory_bytes[-1],
         "page: times a new step became visible": len(seen),
@@ -247,7 +286,7 @@ def wait_for_page(page: Any, store: RunStore, run_id: str, true: Callable[[Run],
         page.wait_for_timeout(500)
 
 
-def browser_cpu_s(processes: list[psutil.Process]) -> float:
+def cpu_s(processes: list[psutil.Process]) -> float:
     """Sum the processor time of processes that still run."""
     alive = [process.cpu_times() for process in processes if process.is_running()]
     return float(sum(times.user + times.system for times in alive))
