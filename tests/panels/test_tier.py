@@ -142,9 +142,16 @@ def asked(**params: Any) -> dict[str, Any]:
     return {"prompt": "What do we sell?", "params": {"max_length": 24, "temperature": 0, **params}}
 
 
+def look_at(space: Space) -> str:
+    request = urllib.request.Request(space.url, headers={"accept": "text/html"})
+    with urllib.request.urlopen(request, timeout=100) as answer:
+        return answer.read().decode()
+
+
 def by_gradio(space: Space, **given: Any) -> str:
     from gradio_client import Client
 
+    look_at(space)  # the first look draws the page, for which the client may not have the patience
     client = Client(space.url, verbose=False, analytics_enabled=False)
     values = {"context": "", "abstraction_context": "", "conversation_history": "", **given}
     return client.predict(
@@ -239,9 +246,14 @@ def test_h2_limits_are_kept_by_the_page_too(space: Space) -> None:
         by_gradio(space, context="word " * 4000)
 
 
-def test_the_page_calls_no_other_host(space: Space) -> None:
+def test_a_program_at_the_bare_address_is_told_what_answers(space: Space) -> None:
     with urllib.request.urlopen(space.url, timeout=60) as answer:
-        page = answer.read().decode()
+        assert "/v1/chat/completions" in answer.read().decode()
+
+
+def test_the_page_calls_no_other_host(space: Space) -> None:
+    page = look_at(space)
+    assert "gradio" in page
     loaded = re.findall(r"(?:src|href)=[\"'](https?://[^\"']+)", page)
     assert [url for url in loaded if not url.startswith(space.url)] == []
 

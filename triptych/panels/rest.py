@@ -29,7 +29,7 @@ class RestingQueue(Queue):
         return await super().push(*args, **named)
 
     @property
-    def sleep_when_free(self) -> float:  # type: ignore[override]  # Gradio sets it once and reads it
+    def sleep_when_free(self) -> float:
         """Return how long to wait before the next look."""
         awake = time.monotonic() - self.acted < RESTS_AFTER_S or len(self)
         return AWAKE_EVERY_S if awake else RESTING_EVERY_S
