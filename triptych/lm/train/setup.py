@@ -208,7 +208,7 @@ def _choose(
     """Time real forward and backward passes in the formats that could win."""
     device = machine.device
     context = context_for(train, model.config, len(corpus.train))
-    rows = max(1, (4096 if device == "cpu" else 32_768) // context)
+    rows = max(1, (2048 if device == "cpu" else 32_768) // context)
     ids = torch.randint(model.config.vocab_size, (rows, context + 1), device=device)
     formats = [train.precision] if train.precision != "auto" else ["float32"]
     if train.precision == "auto" and machine.flops_bfloat16 > machine.flops_float32:
