@@ -23,7 +23,7 @@ from triptych.durable import write_atomic
 from triptych.errors import ProcessError
 from triptych.processes import Backoff, Command, Identity
 
-RESTART = Backoff(first_s=0.5, ceiling_s=15.0, attempts=1000, healthy_s=30.0)
+RESTART = Backoff(first_s=0.1, factor=3.0, ceiling_s=15.0, attempts=1000, healthy_s=30.0)
 LOG_BYTES = 16 * 2**20
 # The name under which the hub knows the panels.
 PANELS = "triptych-panels"

@@ -74,13 +74,14 @@ def _stay(args: argparse.Namespace) -> int:
         carried |= known
         started = house.parts(config, web_port, profile)
         *hubs, gateway, web = started
-        for part in (*hubs, web):
+        now = [*hubs, web] if first and hubs else started
+        for part in now:
             supervisor.start(part.command(home, carried), backoff=house.RESTART)
         for hub in hubs:
             _await(hub, supervisor, done)
-        # On a first start the hub's token exists only now.
-        carried |= house.variables(config)
-        supervisor.start(gateway.command(home, carried), backoff=house.RESTART)
+        if gateway not in now:  # on a first start the hub's token exists only now
+            carried |= house.variables(config)
+            supervisor.start(gateway.command(home, carried), backoff=house.RESTART)
         for part in (gateway, web):
             _await(part, supervisor, done)
         if introduced:

@@ -15,9 +15,6 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import LimitExceeded
@@ -70,6 +67,11 @@ def _subject(principal: Principal, address: str) -> str:
 
 
 def _shared(url: str) -> FixedWindowRateLimiter:
+    # Most gateways count in memory; the client is a sixth of what a start loads.
+    from redis.asyncio import BlockingConnectionPool
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
     pool = BlockingConnectionPool.from_url(
         url,
         max_connections=_REDIS_CONNECTIONS,
