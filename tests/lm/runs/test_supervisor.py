@@ -15,12 +15,14 @@ import pytest
 from triptych.config.runs import RunsConfig
 from triptych.errors import RunError, StorageError
 from triptych.lm.runs import control
+from triptych.lm.runs.elsewhere import Job
 from triptych.lm.runs.metrics import downsample
 from triptych.lm.runs.rights import check_quota
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore, write_worker
 from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.lm.runs.worker import work
+from triptych.processes.identity import Identity
 
 from .storm import kept, said
 
@@ -85,6 +87,32 @@ def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
         drive(supervisor, lambda: store.get(stormy.run_id).state == "succeeded")
         drive(supervisor, lambda: store.get(calm.run_id).state == "succeeded")
     assert kept(store.get(calm.run_id)) == kept(store.get(stormy.run_id))
+
+
+def test_a_courier_that_comes_to_stop_a_job_is_not_stopped_itself_while_it_starts(
+    store: RunStore, request_for, tmp_path: Path
+) -> None:
+    run = store.create(request_for(5, backend="jobs"))
+    Job("a-job").write(run.path)  # whoever looked after it is gone
+    control.cancel(store, run.run_id)
+    assert store.get(run.run_id).state == "stopping"
+    begun, ended = tmp_path / "begun", tmp_path / "ended"
+    program = f"""
+import time, pathlib
+time.sleep(0.5)  # no signal is heard yet, as while modules are loaded
+pathlib.Path({str(begun)!r}).touch()
+while not pathlib.Path({str(ended)!r}).exists(): time.sleep(0.05)
+"""
+    command = [sys.executable, "-S", "-c", program]
+    with RunSupervisor(store, RunsConfig(), launchers={"jobs": lambda *_: command}) as supervisor:
+        drive(supervisor, begun.exists)
+        worker = store.get(run.run_id).worker
+        assert worker["attempts"] == 1
+        assert Identity.from_dict(dict(worker)).alive()
+        ended.touch()
+        until(lambda: not Identity.from_dict(dict(worker)).alive())
+        Job("a-job", over=True).write(run.path)
+        drive(supervisor, lambda: store.get(run.run_id).state == "cancelled")
 
 
 def test_two_supervisors_never_share_one_store(store: RunStore) -> None:

@@ -67,7 +67,8 @@ class Courier:
         self.place = place
         request = json.loads((folder.path / "request.json").read_bytes())
         self._train: dict[str, Any] = request["config"]["train"]
-        self._asked = 0
+        # Where a job is to be stopped already, the next signal is the second asking.
+        self._asked = 0 if self._wanted() == "run" else 1
         self._awake = threading.Event()
         self._news = threading.Event()
         self._over = threading.Event()

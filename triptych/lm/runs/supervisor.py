@@ -171,7 +171,7 @@ class RunSupervisor:
             running[following.user] += 1
             self._start(following, device)
 
-    def _start(self, run: Run, device: str) -> None:
+    def _start(self, run: Run, device: str, *, asked: bool = False) -> None:
         launcher = self._launchers.get(run.request.get("backend", "local"))
         newest = run.newest_checkpoint
         stuck = "ticket" in run.worker and run.worker.get("checkpoint_at_start") == newest
@@ -182,6 +182,8 @@ class RunSupervisor:
             "checkpoint_at_start": newest,
             "attempts": int(run.worker.get("attempts", 0)) + 1 if stuck else 1,
         }
+        if asked:
+            worker["asked_s"] = self._clock()
         # Before the worker exists: on a full disk it is better not started than not known.
         write_worker(run.path, worker)
         if run.record:
@@ -213,8 +215,9 @@ class RunSupervisor:
         child = self._children.get(run.run_id) or run.child
         if child is None or not child.alive():
             if run.job_open:
-                # Whoever looked after the job is gone; another one sees it to its end.
-                self._start(run, str(run.worker.get("device")))
+                # Whoever looked after the job is gone; another one sees it to its end. It reads
+                # what is wanted, and a signal while it starts would only end it again.
+                self._start(run, str(run.worker.get("device")), asked=True)
             return
         if "asked_s" not in run.worker:
             # The worker alone is asked, so that helpers it needs to save are still there.
