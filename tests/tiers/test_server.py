@@ -72,7 +72,9 @@ async def test_sigterm_lets_running_answers_end_and_takes_no_new_ones(own_home, 
 
     async with aiohttp.ClientSession(headers=headers) as session:
         asked = [asyncio.create_task(ask(session, stream)) for stream in (False, True) * 8]
-        await asyncio.sleep(0.3)
+        spool = own_home / "gateway" / "spool"
+        while sum(log.read_bytes().count(b'{"k":"s"') for log in spool.rglob("*.log")) < 16:
+            await asyncio.sleep(0.01)
         process.process.send_signal(signal.SIGTERM)
         answers = await asyncio.gather(*asked)
     assert all(b"19" in answer or b"20" in answer for answer in answers)

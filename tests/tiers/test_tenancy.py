@@ -265,6 +265,24 @@ async def test_d1_a_stranger_at_the_company_tier_is_refused_on_record_and_nobody
     assert [(row["outcome"], row["attempts"]) for row in refused] == [("refused", 0)]
 
 
+async def test_d1_whatever_a_companys_key_asks_is_on_its_companys_record(people) -> None:
+    """With no header too, on every tier: budgets, flags and consent are about all of it."""
+    gateway = people.gateway
+    asked = {"messages": [{"role": "user", "content": "hi"}]}
+    for who in ("service", "user"):
+        for model in ("base", "auto", "company"):
+            status, answer = await people.call(
+                who, "POST", "/v1/chat/completions", {"model": model, **asked}
+            )
+            assert status == 200, answer
+    await people.call("foreign", "POST", "/v1/chat/completions", {"model": "base", **asked})
+    rows = await gateway.records()
+    assert sorted(row["company_id"] for row in rows) == ["acme"] * 6 + ["globex"]
+    _, seen = await people.call("company_admin", "GET", "/api/requests")
+    assert {row["company_id"] for row in seen["requests"]} == {"acme"}
+    assert len(seen["requests"]) == 6
+
+
 # -- D2: one person in two companies -------------------------------------------------------------
 
 

@@ -385,10 +385,14 @@ def new_request_id() -> str:
 
 
 def identify(query: Query, principal: Principal) -> None:
-    """Say who asks: a user's key is that user; a service's key may speak for one."""
+    """Say who asks, for whom.
+
+    A user's key is that user; a service's key may speak for one. Who belongs to one company asks
+    for it on every tier: its record, budgets, flags and consent are about all of its requests.
+    """
     if principal.kind == "user" or query.user_id is None:
         query.user_id = principal.user_id
-    if query.company_id is None and query.tier_asked in ("company", "auto"):
+    if query.company_id is None:
         query.company_id = principal.default_company()
 
 

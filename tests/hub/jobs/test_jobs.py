@@ -46,6 +46,19 @@ def test_a_failing_job_says_how_it_failed(running) -> None:
     assert running.logs(done) == ["last words\n"]
 
 
+def test_a_fault_of_the_hub_ends_the_job_and_frees_its_place(running, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("of all things")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(running.hub.jobs, "_command", broken)
+        for _ in range(running.hub.config.job_slots + 1):
+            done = running.until(running.python("pass"))
+            assert done.status.stage == "ERROR"
+            assert "the hub failed: ZeroDivisionError" in done.status.message
+    assert running.until(running.python("pass")).status.stage == "COMPLETED"
+
+
 def test_a_job_is_tried_again_as_often_as_asked(running) -> None:
     done = running.until(running.python("print('try'); raise SystemExit(1)", attempts=2))
     assert done.status.stage == "ERROR" and "2 times in a row" in done.status.message

@@ -91,6 +91,7 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(_async_url(self.url), **options)
         if self.is_sqlite:
             event.listen(self.engine.sync_engine, "connect", _prepare_sqlite)
+            event.listen(self.engine.sync_engine, "invalidate", _roll_back)
 
     @asynccontextmanager
     async def write(self, scope: Scope) -> AsyncIterator[Connection]:
@@ -218,6 +219,15 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _roll_back(connection: Any, *_: Any) -> None:
+    """Let go of the locks of a transaction whose task was cancelled.
+
+    The pool closes such a connection without a word to the database, and SQLite keeps a closed
+    connection's locks as long as a cursor of it lives, in a traceback for instance.
+    """
+    connection.rollback()
 
 
 def _translated(error: BaseException) -> StorageError:

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, and_, or_, select, true, update
 
 from triptych.errors import Forbidden, InvalidQuery, NotFound
 from triptych.tiers.accounts import Principal
@@ -112,8 +112,8 @@ async def give(database: Database, feedback: Feedback, principal: Principal) -> 
     )
     author = principal.user_id or principal.key_id
     async with database.write(across("feedback looks for the request it is about")) as connection:
-        about = await _about(connection, feedback)
-        if about is None or not _may_see(principal, about):
+        about = await _about(connection, feedback, principal)
+        if about is None:
             raise NotFound("there is no such request", code="request_not_found")
         feedback_id = feedback.feedback_id or _natural_id(feedback, author)
         latest = await connection.first(
@@ -152,28 +152,36 @@ async def give(database: Database, feedback: Feedback, principal: Principal) -> 
     return {"feedback_id": feedback_id, "version": version}
 
 
-async def _about(connection: Connection, feedback: Feedback) -> dict[str, Any] | None:
-    """Find the request a feedback is about; of a conversation the last one."""
+async def _about(
+    connection: Connection, feedback: Feedback, principal: Principal
+) -> dict[str, Any] | None:
+    """Find the request a feedback is about; of a conversation the last one.
+
+    Only among those the caller may see: two companies may call a conversation the same.
+    """
     r = t.requests.c
     columns = select(r.request_id, r.company_id, r.user_id, r.key_id, r.model, r.revision)
-    if feedback.request_id:
-        return await connection.first(columns.where(r.request_id == feedback.request_id))
+    named = (
+        r.request_id == feedback.request_id
+        if feedback.request_id
+        else r.conversation_id == feedback.conversation_id
+    )
     return await connection.first(
-        columns.where(r.conversation_id == feedback.conversation_id)
-        .order_by(r.created_at.desc())
-        .limit(1)
+        columns.where(named, _seen_by(principal)).order_by(r.created_at.desc()).limit(1)
     )
 
 
-def _may_see(principal: Principal, about: dict[str, Any]) -> bool:
+def _seen_by(principal: Principal) -> ColumnElement[bool]:
     if principal.role == "admin":
-        return True
-    if about["company_id"] is not None and not principal.member_of(about["company_id"]):
-        return False
-    mine = about["key_id"] == principal.key_id
-    me = principal.user_id is not None and about["user_id"] == principal.user_id
-    company_admin = principal.role == "company_admin" and about["company_id"] is not None
-    return mine or me or company_admin
+        return true()
+    r = t.requests.c
+    ours = r.company_id.in_(principal.companies)
+    whose = [r.key_id == principal.key_id]
+    if principal.user_id is not None:
+        whose.append(r.user_id == principal.user_id)
+    if principal.role == "company_admin":
+        whose.append(ours)
+    return and_(or_(r.company_id.is_(None), ours), or_(*whose))
 
 
 def _may_change(principal: Principal, author: str, latest: dict[str, Any]) -> None:

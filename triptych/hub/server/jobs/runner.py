@@ -129,6 +129,10 @@ class Jobs:
                 await asyncio.to_thread(
                     records.end, database, job.id, Stage.ERROR, str(error) or "the hub stopped"
                 )
+        except Exception as error:  # boundary: the run worker; nobody awaits this task
+            log.exception("the job %s failed inside the hub", job.id)
+            message = f"the hub failed: {type(error).__name__}; its log says why"
+            await asyncio.to_thread(records.end, database, job.id, Stage.ERROR, message)
         finally:
             await to_the_end(self.supervisor.stop, _name(job.id))
             self.supervisor.forget(_name(job.id))
