@@ -257,7 +257,7 @@ def work(kind: str, path: Path) -> None:
 def bare_llama(gguf: Path) -> Callable[[list[int]], None]:
     """Run llama.cpp with nothing around it, set up as our engine sets it up."""
     from triptych.config import environment as variables
-    from triptych.lm.generate.llama_cpp import SPIN_COUNT
+    from triptych.lm.generate.llama_cpp import BATCH_TOKENS, SPIN_COUNT
 
     variables.suggest("GOMP_SPINCOUNT", SPIN_COUNT)
     import xllamacpp
@@ -266,7 +266,7 @@ def bare_llama(gguf: Path) -> Callable[[list[int]], None]:
     params.model.path = str(gguf)
     params.n_ctx = 1024
     params.n_parallel = 1
-    params.n_batch = params.n_ubatch = 512
+    params.n_batch = params.n_ubatch = BATCH_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = -1
     params.fit_params = False
     params.verbosity = 0

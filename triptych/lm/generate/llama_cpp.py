@@ -49,8 +49,9 @@ from triptych.lm.generate.signals import kept_signal_handlers
 from triptych.lm.generate.spelling import Spelling
 from triptych.lm.model.tokenizer import Tokenizer
 
-#: Prompt tokens computed in one go; a cancelled prompt ends after at most this many.
-BATCH_TOKENS = 512
+#: Prompt tokens computed in one go; a cancelled prompt ends after at most this many. More are not
+#: read faster, and each takes memory.
+BATCH_TOKENS = 128
 
 #: How often a thread looks before it sleeps; long enough for one layer's operation.
 SPIN_COUNT = "1000"

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from triptych import __version__
 from triptych.config.environment import Secret
 from triptych.errors import TriptychError
+from triptych.lm.generate.memory import share_one_heap
 from triptych.lm.serve import generate_api, http, openai_api, status_api
 from triptych.lm.serve.service import ModelService
 
@@ -72,6 +73,7 @@ def run_app(app: FastAPI, listener: socket.socket, *, drain_s: float) -> None:
     """Serve until SIGTERM or SIGINT, then let running answers finish for `drain_s` seconds."""
     import uvicorn
 
+    share_one_heap()
     config = uvicorn.Config(
         app,
         loop="uvloop",
