@@ -8,7 +8,7 @@ a killed process leaves the service healthy again within 10 s.
 A page is measured as its room computes it: what it asks the gateway over HTTP, and the drawing.
 `python benchmarks/console.py [--parts sqlite postgres house]` writes results/console.json and .md;
 parts not named stay as they are. `--keep FOLDER` keeps the filled databases there, and `--fill`
-makes them without measuring.
+makes them without measuring. `--quick` is a short look that writes nothing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from report import RESULTS, environment, write_results
 PARTS = ("sqlite", "postgres", "house")
 TRIPTYCH = [sys.executable, "-m", "triptych"]
 ROWS = 1_000_000
+QUICK = 20_000, 2, 20.0  # rows, rounds, seconds of idling
 PER_SECOND = 200
 SHAPE = "hidden_size=64 num_hidden_layers=2 num_attention_heads=2 intermediate_size=128"
 
@@ -49,10 +50,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--idle-s", type=float, default=60.0)
+    parser.add_argument("--quick", action="store_true", help="a short look; writes nothing")
     parser.add_argument("--keep", type=Path, help="folder of filled databases to make or reuse")
     parser.add_argument("--fill", action="store_true", help="fill them, measure nothing")
     parser.add_argument("--load", nargs=3, metavar=("PORT", "KEY", "SECONDS"), help="internal")
     args = parser.parse_args()
+    if args.quick:
+        args.rows, args.rounds, args.idle_s = QUICK
     if args.load:
         port, key, seconds = args.load
         message = request(int(port), key, model="base")
@@ -77,7 +81,7 @@ def main() -> None:
                 found = pages(home, part, args.rows, args.rounds)
             kept[part] = found | where
         print(json.dumps(kept[part], indent=1))
-        if args.rows == ROWS:
+        if args.rows == ROWS and not args.quick:
             write_results("console", kept)
 
 

@@ -62,6 +62,7 @@ a.panel span { color: var(--mark); font-size: .85rem }
 .picture text { text-anchor: middle; fill: var(--soft); font-size: 14px }
 .picture .name text { fill: var(--ink); font-size: 19px; font-weight: 600 }
 @media (max-width: 40rem) { .picture { display: none } }
+table a { color: var(--mark) }
 table { border-collapse: collapse; width: 100% } td { padding: .35rem .6rem .35rem 0;
         border-bottom: 1px solid var(--line) } code { font: .95em ui-monospace, monospace }
 main.door { display: block; max-width: 24rem; margin: 12vh auto }
@@ -72,15 +73,16 @@ main.door button { border-color: var(--mark); cursor: pointer } main.door a { co
 """
 
 
-def landing(addresses: dict[str, str]) -> str:
-    """Draw the first page; `addresses` names the other parts and where they listen."""
+def landing(api: str, addresses: dict[str, str]) -> str:
+    """Draw the first page: the panels, the address applications use, and other places to visit."""
     panels = "".join(
         f'<a class="panel" href="{path}/"><span>{number}. {verb}</span><b>{name}</b>'
         f"<p>{words}</p></a>"
         for number, (name, (path, verb, words)) in enumerate(PANELS.items(), 1)
     )
-    rows = "".join(
-        f"<tr><td>{escape(name)}</td><td><code>{escape(address)}</code></td></tr>"
+    rows = f"<tr><td>OpenAI API</td><td><code>{escape(api)}</code></td></tr>" + "".join(
+        f'<tr><td>{escape(name)}</td><td><a href="{escape(address)}"><code>{escape(address)}</code>'
+        "</a></td></tr>"
         for name, address in addresses.items()
     )
     return page(

@@ -55,7 +55,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
         app.add_middleware(Gate, doors=doors)
     app.add_middleware(Guard)
     add_error_answers(app)
-    first = landing({"OpenAI API": f"{gateway}/v1", "Hub": hub, "Run API": "/api/runs"})
+    first = landing(f"{gateway}/v1", {"Hub": hub, "Run API": "/api/runs"})
 
     @app.get("/", response_class=HTMLResponse)
     async def home() -> str:

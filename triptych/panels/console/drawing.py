@@ -338,6 +338,7 @@ table.plain, table.plain tr { border: 0 !important; }
 .block:has(> .html-container:empty), .block:has(> .html-container > .prose:empty),
 .block:has(> .prose:empty) { display: none; }
 button[role=tab] { padding-inline: .6rem !important; }
+.switches .form > * { flex: 1 1 13rem !important; min-width: 13rem !important; }
 .signed { align-items: center; min-height: 0; }
 .act-buttons { flex-wrap: wrap; gap: .5rem !important; align-items: flex-start; }
 .act-buttons > * { flex: 0 0 auto !important; width: auto !important;
@@ -345,7 +346,7 @@ button[role=tab] { padding-inline: .6rem !important; }
 .signed > * { min-width: 0 !important; } .signed button { flex: 0 0 auto !important; }
 .prose h2 { font-size: 1.1rem; margin: .6rem 0 .2rem; }
 table.plain td { white-space: nowrap; }
-table.plain td.long { min-width: 14rem; white-space: normal; overflow-wrap: anywhere; }
+table.plain td.long { min-width: 22rem; white-space: normal; overflow-wrap: anywhere; }
 button.act { width: auto !important; align-self: flex-start; flex-grow: 0 !important; }
 button.pick { font: inherit; color: inherit; background: none; border: 0; padding: 0;
               box-shadow: none; text-decoration: underline; cursor: pointer; text-align: left; }

@@ -82,17 +82,19 @@ def build_page(
     return look.at_home(page)
 
 
-def _door(doors: Doors | None) -> tuple[gr.Row, gr.Textbox, gr.Button]:
+def _door(doors: Doors | None) -> tuple[gr.Column, gr.Textbox, gr.Button]:
     """Draw where one signs in."""
-    with gr.Row() as door:
-        key = gr.Textbox(
-            label="Admin key", type="password", scale=4,
-            info="the first one lies in TRIPTYCH_HOME/gateway/admin-key",
-        )  # fmt: skip
-        enter = gr.Button("Sign in", variant="primary", scale=1)
+    with gr.Column() as door:
+        with gr.Row(elem_classes="acts"):
+            key = gr.Textbox(
+                label="Admin key", type="password", scale=4,
+                info="`triptych up` says where the first one lies"
+                " (TRIPTYCH_HOME/gateway/admin-key)",
+            )  # fmt: skip
+            enter = gr.Button("Sign in", variant="primary", scale=1)
         if doors is not None and doors.client:
             gr.HTML(
-                '<a href="/sign-in/hub?then=/console/">Sign in with your account of the hub</a>'
+                'or <a href="/sign-in/hub?then=/console/">Sign in with your account of the hub</a>'
             )
     return door, key, enter
 

@@ -46,7 +46,7 @@ def draw(client: gr.State) -> Room:
     for labels in (
         list(SWITCHES.values())[start : start + 3] for start in range(0, len(SWITCHES), 3)
     ):
-        with gr.Row():
+        with gr.Row(elem_classes="switches"):
             switches += [gr.Checkbox(label=label, interactive=True) for label in labels]
     said = gr.HTML()
     inputs = [client, seen, provider, fallback, *switches]
