@@ -84,7 +84,7 @@ def test_a_visitor_signs_in_to_the_space_trains_there_and_publishes_as_themselve
     page.get_by_role("button", name="Evaluate, publish, deploy, go on").click()
     page.get_by_label("Repository").fill("ann/from-the-space")
     page.get_by_role("button", name="Publish its best checkpoint").click()
-    page.get_by_text("Published:").wait_for()
+    page.get_by_text("Published:").wait_for(timeout=300_000)
     screenshot(page, "studio-space")
     mine = Hub(hub[0], found.group())
     assert "model.safetensors" in mine.tree(Repo("ann/from-the-space", "model"), "main")

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
 
+import httpx
 import pytest
 from browsing import screenshot, serving
 
@@ -23,6 +26,7 @@ from triptych.hub.client import Hub
 from triptych.hub.repository import Repo
 from triptych.lm.runs.store import RunStore
 from triptych.panels.web import build_app
+from triptych.processes import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(500)]
 
@@ -141,7 +145,7 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     page.get_by_role("button", name="Evaluate, publish, deploy, go on").click()
     page.get_by_label("Repository").fill("admin/ships")
     page.get_by_role("button", name="Publish its best checkpoint").click()
-    page.get_by_text("Published:").wait_for()
+    page.get_by_text("Published:").wait_for(timeout=240_000)
     screenshot(page, "studio-published")
     published = Hub(*hub).tree(Repo("admin/ships", "model"), "main")
     assert {"model.safetensors", "README.md", "tokenizer.json"} <= set(published)
@@ -157,6 +161,53 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     page.get_by_role("link", name="Studio").click()
     page.get_by_label("Paste text").wait_for()
     page.close()
+
+
+@pytest.mark.prove
+def test_a_killed_web_process_costs_an_open_page_nothing(
+    other_browser: Any, own_home: Path
+) -> None:
+    port, store = free_port(), RunStore(own_home / "runs")
+    address = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "triptych", "studio", "--port", str(port)]
+
+    def serve() -> subprocess.Popen[bytes]:
+        started = subprocess.Popen(command)
+        wait(lambda: answers(f"{address}/health"))
+        return started
+
+    web = serve()
+    try:
+        page = other_browser.new_page()
+        page.set_default_timeout(240_000)
+        page.goto(address)
+        page.get_by_label("Paste text").fill(TEXT)
+        page.get_by_role("button", name="Advanced: every other setting").click()
+        page.get_by_label("Any other setting, one per line").fill(PLAIN)
+        page.get_by_role("button", name="Start training").click()
+        wait_for_state(page, "running")
+        web.kill()
+        web.wait()
+        run_id = store.list()[0].run_id
+        alone = store.get(run_id).step
+        wait(lambda: store.get(run_id).step > alone + 5)
+        web = serve()
+        # The page was not loaded again: it goes on by itself, and so do its buttons.
+        wait(lambda: shown_step(page) > alone + 5, 240)
+        page.get_by_role("button", name="Stop (saves)").click()
+        wait_for_state(page, "paused")
+        assert store.get(run_id).state == "paused"
+    finally:
+        web.terminate()
+        web.wait()
+
+
+def answers(address: str) -> bool:
+    """Tell whether somebody answers there."""
+    try:
+        return httpx.get(address, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_the_keyboard_alone_starts_and_ends_a_run(open_page: Any, panels: str) -> None:

@@ -54,7 +54,7 @@ _FOLLOW = """() => {
     const places = all().filter(seen), asked = new URLSearchParams();
     for (const {dataset} of places) asked.append('have', dataset.place + ':' + (dataset.tag || ''));
     const answer = await fetch('/api/runs/' + encodeURIComponent(run) + '/places?' + asked);
-    if (answer.status === 404 || answer.status === 401) window.followedRun = '';
+    if (answer.status >= 400 && answer.status < 500) window.followedRun = '';
     if (!answer.ok || run !== window.followedRun) return;
     const found = await answer.json();
     for (const place of places) {

@@ -33,7 +33,10 @@ class Watch:
 def draw(store: RunStore) -> Watch:
     """Draw the place where one run is watched."""
     with gr.Row(elem_classes="acts"):
-        chosen = gr.Dropdown([], value=None, label="Run", scale=4, min_width=240)
+        # A web process that was started anew does not know what an older one offered.
+        chosen = gr.Dropdown(
+            [], value=None, label="Run", scale=4, min_width=240, allow_custom_value=True
+        )
         # What a run's state does not allow cannot be pressed.
         off: dict[str, Any] = {"scale": 1, "min_width": 120, "interactive": False}
         pause = gr.Button("Stop (saves)", **off)
