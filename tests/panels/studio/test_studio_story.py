@@ -224,6 +224,16 @@ def test_the_keyboard_alone_starts_and_ends_a_run(open_page: Any, panels: str) -
     page.keyboard.press("Enter")
     wait_for_state(page, "cancelled")
     screenshot(page, "studio-dark")
+
+    # Nobody can see the page now, so it asks for nothing; seen again, it asks at once.
+    asked: list[str] = []
+    page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, value: true})")
+    page.wait_for_timeout(500)
+    page.on("request", lambda request: asked.append(request.url))
+    page.wait_for_timeout(1500)
+    assert asked == []
+    with page.expect_request(re.compile("/places")):
+        page.evaluate("delete document.hidden")
     page.close()
 
 
