@@ -38,6 +38,7 @@ from loadgen import (
     Timing,
     closed_loop,
     connect,
+    content_length,
     open_loop,
     quantile,
     request,
@@ -45,7 +46,7 @@ from loadgen import (
 )
 from report import RESULTS, environment, write_results
 
-PARTS = ("compare", "carry", "memory", "elsewhere")
+PARTS = ("compare", "carry", "leave", "memory", "elsewhere")
 RESULT = RESULTS / "gateway.json"
 PYTHON = sys.executable
 NAIVE = """
@@ -408,6 +409,11 @@ CLAIMS: tuple[tuple[str, tuple[str, ...], Callable[[float], bool]], ...] = (
     ),
     ("frames lost", ("paced_streams", "streams_with_a_wrong_frame"), lambda v: v == 0),
     ("1000 users at once: p95 < 500 ms", ("thousand_users", "p95_ms"), lambda v: v < 500),
+    (
+        "a client leaves, the upstream hears: max <= 200 ms",
+        ("leaving", "stream_max_ms"),
+        lambda v: v <= 200,
+    ),
     ("1000 users at once: failed", ("thousand_users", "failed"), lambda v: v < 30),
 )
 
@@ -450,6 +456,50 @@ async def thousand_users(gateway: Gateway, users: int = 1000, rounds: int = 3) -
     }  # fmt: skip
 
 
+async def leaving(bench: Bench, rounds: int) -> dict[str, Any]:
+    """Leave in the middle of an answer, and see when the upstream hears of it."""
+    asked: asyncio.Queue[None] = asyncio.Queue()
+    heard: asyncio.Queue[float] = asyncio.Queue()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        body = await reader.readexactly(content_length(head[:-2]))
+        if b'"stream":true' in body:
+            writer.write(
+                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
+                b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
+            )
+        asked.put_nowait(None)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        heard.put_nowait(time.perf_counter())
+        writer.close()
+
+    server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    aside = Bench(bench.folder)
+    aside.upstream = server.sockets[0].getsockname()[1]
+    took: dict[str, list[float]] = {"whole": [], "stream": []}
+    with aside.gateway("leaving") as gateway:
+        for way in [*took] * rounds:
+            connection = await connect(gateway.port)
+            answer = connection.send(gateway.message(stream=way == "stream"))
+            await asked.get()
+            while way == "stream" and not connection.arrivals:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(0.05)
+            start = time.perf_counter()
+            connection.transport.close()
+            took[way].append(await heard.get() - start)
+            await asyncio.wait([answer])
+            answer.exception()
+    server.close()
+    return {"rounds": rounds} | {
+        f"{way}_{name}_ms": _ms(values, q)
+        for way, values in took.items()
+        for name, q in (("p50", 0.5), ("max", 1.0))
+    }
+
+
 async def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     """Run the parts that were asked for."""
     found: dict[str, Any] = {}
@@ -463,6 +513,8 @@ async def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
                     found |= await compare(bench, gateway, args)
                 if "carry" in args.parts:
                     found |= await carry(bench, gateway, args)
+        if "leave" in args.parts:
+            found["leaving"] = await leaving(bench, 5 if args.quick else 100)
         if "memory" in args.parts:
             with bench.gateway("memory") as gateway:
                 found["memory"] = await memory(gateway, 8_000 if args.quick else 200_000)

