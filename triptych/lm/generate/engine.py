@@ -64,7 +64,9 @@ class GenerateRequest:
     """One prompt and how to continue it.
 
     Exactly one of `prompt` (text, or token ids taken as they are) and `messages` (rendered with
-    the model's own chat template) is given.
+    the model's own chat template) is given. With `reread` nothing that was read before is used
+    again: llama.cpp rounds a prompt otherwise where it remembers a part of it, and a seed repeats
+    its answer only where the rounding does.
     """
 
     prompt: str | Sequence[int] = ""
@@ -73,6 +75,7 @@ class GenerateRequest:
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     adapter: str | None = None
     json_schema: Mapping[str, Any] | None = None
+    reread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ def completion_body(
         "max_tokens": new_tokens,
         "stream": True,
         "stream_options": {"include_usage": True},
-        "cache_prompt": True,
+        "cache_prompt": not request.reread,
         # A message per piece of the prompt: cancelling need not wait for its end, and what was
         # cached is known even of an answer that is cut short.
         "return_progress": True,

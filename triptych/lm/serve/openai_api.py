@@ -150,6 +150,7 @@ def _job(
             sampling=dataclasses.replace(sampling, seed=(seed + index) % 2**63),
             adapter=chosen.adapter,
             json_schema=schema,
+            reread=sampling.seed is not None,
         )
         for prompt in prompts
         for index in range(body.n)

@@ -41,8 +41,8 @@ class Entry:
         """Give what the engine is asked."""
         if self.chat:
             messages = ({"role": "user", "content": self.prompt},)
-            return GenerateRequest(messages=messages, sampling=self.sampling)
-        return GenerateRequest(prompt=self.prompt, sampling=self.sampling)
+            return GenerateRequest(messages=messages, sampling=self.sampling, reread=True)
+        return GenerateRequest(prompt=self.prompt, sampling=self.sampling, reread=True)
 
 
 @dataclass

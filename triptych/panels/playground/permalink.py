@@ -18,7 +18,7 @@ LONGEST_CHARS = 6_000
 
 def write(values: Sequence[Any]) -> str:
     """Write the controls' values; nothing where they are too long for an address."""
-    kept = list(values)
+    kept = _without_gaps(values)
     while len(kept) > LEAST and kept[-1] == OPTIONAL[len(kept) - 1 - LEAST]:
         kept.pop()
     text = json.dumps(kept, ensure_ascii=False)
@@ -33,7 +33,7 @@ def read(saved: str | None) -> list[Any] | None:
         return None
     if not isinstance(values, list) or not LEAST <= len(values) <= LEAST + len(OPTIONAL):
         return None
-    values += OPTIONAL[len(values) - LEAST :]
+    values = _without_gaps([*values, *OPTIONAL[len(values) - LEAST :]])
     references, prompt, *numbers = values[:LEAST]
     good = (
         isinstance(references, list)
@@ -44,3 +44,9 @@ def read(saved: str | None) -> list[Any] | None:
         and all(isinstance(value, bool) for value in values[10:])
     )
     return values if good else None
+
+
+def _without_gaps(values: Sequence[Any]) -> list[Any]:
+    """Put the default where an optional control is empty, which it tells as None."""
+    optional = zip(values[LEAST:], OPTIONAL, strict=False)
+    return [*values[:LEAST], *(last if value is None else value for value, last in optional)]
