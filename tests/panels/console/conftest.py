@@ -39,7 +39,7 @@ def gateway(own_home: Path, tmp_path: Path) -> Iterator[str]:
     process = subprocess.Popen(serve, env=dict(os.environ), stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 urllib.request.urlopen(f"{address}/ready", timeout=2).close()
@@ -50,7 +50,7 @@ def gateway(own_home: Path, tmp_path: Path) -> Iterator[str]:
         yield address
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 @pytest.fixture

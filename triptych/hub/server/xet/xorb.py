@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import lz4.frame
-import numpy as np
 
 from triptych.errors import HubRefused
 from triptych.hub.server.xet.hashes import Leaf, chunk_hash, xorb_hash
@@ -136,11 +135,10 @@ def _decompress(data: memoryview, size: int) -> bytes:
 
 
 def _ungroup(data: bytes | memoryview) -> bytes:
-    grouped = np.frombuffer(data, dtype=np.uint8)
-    plain = np.empty_like(grouped)
+    plain = bytearray(len(data))
     start = 0
     for lane in range(4):
-        count = (len(grouped) - lane + 3) // 4
-        plain[lane::4] = grouped[start : start + count]
+        count = (len(data) - lane + 3) // 4
+        plain[lane::4] = data[start : start + count]
         start += count
-    return plain.tobytes()
+    return bytes(plain)
