@@ -40,3 +40,4 @@ def test_an_admin_steers_and_sees_what_happened(
         page.locator(".waterfall").wait_for()
         assert key not in page.content()
         screenshot(page, "console-requests")
+        page.close()  # it would ask on, every five seconds, when nobody serves it any more
