@@ -30,6 +30,8 @@ def stage(tour: Tour) -> None:
         "model.size=micro",
         f"train.budget_s={tour.train_s:g}",
         "train.keep_last=8",
+        # Young checkpoints, for the Playground: how it wrote before it had learned much.
+        "train.milestones=[20,80]",
         "--run-dir",
         tour.run_dir,
     )
