@@ -57,9 +57,10 @@ def test_a_lesson_asks_first_and_says_what_the_runs_showed(
     page.get_by_role("button", name="Write", exact=True).click()
     page.wait_for_function("document.querySelectorAll('.answer[data-done=true]').length > 1")
     screenshot(page, f"studio-lesson-{name}-playground")
-    page.go_back(wait_until="commit")
-    while "lesson=" not in page.url:
-        page.go_back(wait_until="commit")
+    for _ in range(8):  # the Playground keeps a place of its own for each look
+        if "lesson=" not in page.url:
+            page.go_back(wait_until="commit")
+    assert "lesson=" in page.url
     page.locator("#lesson h3").wait_for()
     assert page.get_by_role("tab", name="Learn").get_attribute("aria-selected") == "true"
     page.close()
