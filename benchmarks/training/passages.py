@@ -99,7 +99,9 @@ def original(corpus: Corpus, steps: int) -> float:
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if step % 20 == 0:
-            print(f"the original's recipe: step {step} of {steps}, loss {loss.item():.3f}", flush=True)
+            print(
+                f"the original's recipe: step {step} of {steps}, loss {loss.item():.3f}", flush=True
+            )
     return _bits_per_byte(model.eval(), corpus)
 
 

@@ -41,9 +41,7 @@ def gateway(runs: RunStore, own_home: Path, tmp_path: Path) -> Iterator[str]:
     serve = ["gateway", "serve", "--config", str(file), "--set", f"gateway.port={port}"]
     # A rehearsal's answers are shown only where somebody wants them.
     flags = ["gateway", "flags", "provider.scripted=on", "real_ai_only=off"]
-    subprocess.run(
-        [sys.executable, "-m", "triptych", *flags], check=True, timeout=60
-    )
+    subprocess.run([sys.executable, "-m", "triptych", *flags], check=True, timeout=60)
     process = subprocess.Popen(
         [sys.executable, "-m", "triptych", *serve], env=dict(os.environ), stderr=subprocess.DEVNULL
     )
