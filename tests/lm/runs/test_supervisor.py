@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,24 @@ def test_the_same_key_never_starts_twice(store: RunStore, request_for) -> None:
     again = store.create(request_for(5, key="click-1"))
     assert first.run_id == again.run_id
     assert len(store.list()) == 1
+
+
+def test_runs_of_one_second_never_share_a_name(
+    store: RunStore, request_for, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends = ["00aa", "00aa", "00bb"]
+    monkeypatch.setattr("secrets.token_hex", lambda size: ends.pop(0))
+    monkeypatch.setattr("triptych.lm.train.folder.datetime", OneMoment)
+    made = [store.create(request_for(5)).run_id for _ in range(2)]
+    assert [run_id[-4:] for run_id in made] == ["00aa", "00bb"]
+
+
+class OneMoment(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> OneMoment:
+        return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
 
 def test_a_device_trains_one_run_at_a_time_and_users_take_turns(

@@ -124,7 +124,10 @@ class RunStore:
                 for run in self.list(user=request.user):
                     if run.request.get("key") == request.key:
                         return run
-            run_id = new_run_id(slug(request.name) or "run")
+            name = slug(request.name) or "run"
+            run_id = new_run_id(name)
+            while (self.root / run_id).exists():  # another run of this second drew the same end
+                run_id = new_run_id(name)
             with atomic_folder(self.root / run_id) as folder:
                 _write(folder / "request.json", {**asdict(request), "created_s": time.time()})
                 _write(folder / "control.json", wish("run", 1, request.user))
