@@ -77,10 +77,15 @@ def draw(
         return wanted, gr.update(selected="learn")
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+    page.load(arrive, None, [which, tabs], **quiet)
     which.change(choose, which, [story, answer, outcome], **quiet)
+    which.input(None, which, None, js=SHOW_LESSON)
     text.focus(list_again, None, text, **quiet)
     page.load(look, which, outcome, **quiet)
-    begin.click(start, [which, answer, text], outcome, api_visibility="private", api_name="lesson")
+    started = begin.click(
+        start, [which, answer, text], outcome, api_visibility="private", api_name="lesson"
+    )
+    started.then(None, which, None, js=SHOW_LESSON)
     gr.Timer(2.0).tick(look, which, outcome, **quiet)
 
 
