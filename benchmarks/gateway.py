@@ -46,7 +46,7 @@ from loadgen import (
 )
 from report import RESULTS, environment, write_results
 
-PARTS = ("compare", "carry", "leave", "memory", "elsewhere")
+PARTS = ("compare", "carry", "leave", "revoke", "memory", "elsewhere")
 RESULT = RESULTS / "gateway.json"
 PYTHON = sys.executable
 NAIVE = """
@@ -414,6 +414,11 @@ CLAIMS: tuple[tuple[str, tuple[str, ...], Callable[[float], bool]], ...] = (
         ("leaving", "stream_max_ms"),
         lambda v: v <= 200,
     ),
+    (
+        "a revoked key is refused by both workers: max <= 1000 ms",
+        ("revoking", "last_let_in_max_ms"),
+        lambda v: v <= 1000,
+    ),
     ("1000 users at once: failed", ("thousand_users", "failed"), lambda v: v < 30),
 )
 
@@ -500,6 +505,42 @@ async def leaving(bench: Bench, rounds: int) -> dict[str, Any]:
     }
 
 
+async def revoking(gateway: Gateway, keys: int) -> dict[str, Any]:
+    """Revoke keys, and see until when any worker still lets them in."""
+    import aiohttp
+
+    address = f"http://127.0.0.1:{gateway.port}/api"
+    admin = {"authorization": f"Bearer {gateway.key}"}
+    took = []
+    # a connection for each question, so that every worker is asked
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        for number in range(keys):
+            wanted = {"name": f"leaver-{number}", "role": "user"}
+            async with session.post(f"{address}/keys", json=wanted, headers=admin) as answer:
+                own = {"authorization": f"Bearer {(await answer.json())['key']}"}
+            async with session.get(f"{address}/keys", headers=admin) as answer:
+                listed = (await answer.json())["keys"]
+            key_id = next(row["key_id"] for row in listed if row["name"] == wanted["name"])
+            # until every worker knows it
+            await _until_always(session, f"{address}/me", own, 200)
+            async with session.delete(f"{address}/keys/{key_id}", headers=admin):
+                revoked = time.perf_counter()
+            took.append(max(0.0, await _until_always(session, f"{address}/me", own, 401) - revoked))
+    return {"keys": keys, "last_let_in_p50_ms": _ms(took, 0.5), "last_let_in_max_ms": _ms(took, 1)}
+
+
+async def _until_always(session: Any, url: str, headers: dict[str, str], wanted: int) -> float:
+    """Ask until twenty answers in a row are as wanted; give the time of the last other one."""
+    other, alike = 0.0, 0
+    while alike < 20:
+        async with session.get(url, headers=headers) as answer:
+            alike += 1
+            if answer.status != wanted:
+                other, alike = time.perf_counter(), 0
+    return other
+
+
 async def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
     """Run the parts that were asked for."""
     found: dict[str, Any] = {}
@@ -515,6 +556,9 @@ async def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:
                     found |= await carry(bench, gateway, args)
         if "leave" in args.parts:
             found["leaving"] = await leaving(bench, 5 if args.quick else 100)
+        if "revoke" in args.parts:
+            with bench.gateway("revoke", workers=2) as gateway:
+                found["revoking"] = await revoking(gateway, 5 if args.quick else 50)
         if "memory" in args.parts:
             with bench.gateway("memory") as gateway:
                 found["memory"] = await memory(gateway, 8_000 if args.quick else 200_000)
