@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SOURCE ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: setup demo test check fix prove bench docs clean
 
