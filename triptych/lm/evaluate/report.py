@@ -78,7 +78,7 @@ def _facts(journey: Journey, yardsticks: Yardsticks, manifest: dict[str, Any]) -
         "val/bpb": last["val/bpb"],
         "val/perplexity": math.exp(min(700.0, last["val/loss"])),
         "val/tokens": last["val/tokens"],
-        "best": {"step": best["step"], "val/loss": best["val/loss"], "val/bpb": best["val/bpb"]},
+        "best": {name: best[name] for name in ("step", "val/loss", "val/bpb", "val/tokens")},
         "yardsticks": {**asdict(yardsticks), "before_training_bpb": first["val/bpb"]},
         "samples": [
             {"prompt": e["prompt"], "text": e["text"]}
@@ -106,6 +106,9 @@ def render(report: dict[str, Any]) -> str:
     samples = "\n\n".join(
         f"> **{_quote(sample['prompt'])}**{_quote(sample['text'])}" for sample in report["samples"]
     )
+    best = report["best"]
+    all_of_it = best["val/tokens"] == report["val/tokens"]
+    part = "" if all_of_it else f", over a part of {best['val/tokens']:,} tokens"
     ended = "" if report["state"] == "finished" else f" The run is {report['state']}."
     return f"""# {report["run_id"]}
 
@@ -123,8 +126,8 @@ Bits needed for a byte of the validation text, which training never saw; less is
 {table}
 
 Loss {report["val/loss"]:.4f} nats per token, perplexity {report["val/perplexity"]:.1f}, over \
-{report["val/tokens"]:,} validation tokens. Best at step {report["best"]["step"]:,}: \
-{report["best"]["val/bpb"]:.4f} bits per byte.
+{report["val/tokens"]:,} validation tokens. Lowest at step {best["step"]:,}: \
+{best["val/bpb"]:.4f} bits per byte{part}.
 
 ![loss and bits per byte](loss.png)
 

@@ -86,7 +86,10 @@ def loss(history: History) -> str:
 
 def bpb(history: History) -> str:
     """Draw the measure that does not depend on the tokenizer."""
-    return line_chart("Validation, bits per byte", _curves(history, "val/bpb"))
+    title = "Validation, bits per byte"
+    if history.last_eval and history.last_eval.get("whole_split"):
+        title += "; the last point over all of the held-out text"
+    return line_chart(title, _curves(history, "val/bpb"))
 
 
 def _curves(history: History, *names: str) -> dict[str, list[Point]]:
