@@ -18,203 +18,33 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import re
 import shutil
-import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from contestants import Bench, Gateway, children_of, resident_mb
 from loadgen import (
     STREAM_FRAMES,
     Timing,
     closed_loop,
     connect,
-    content_length,
+    ms_at,
     open_loop,
     quantile,
     request,
     sequential,
 )
+from promptness import leaving, revoking
 from report import RESULTS, environment, write_results
 
 PARTS = ("compare", "carry", "leave", "revoke", "memory", "elsewhere")
 RESULT = RESULTS / "gateway.json"
-PYTHON = sys.executable
-NAIVE = """
-import sys, httpx, uvicorn
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import StreamingResponse
-app = FastAPI()
-client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{sys.argv[2]}")
-@app.post("/v1/chat/completions")
-async def hop(request: Request):
-    body = await request.json()
-    if not body.get("stream"):
-        answer = await client.post("/v1/chat/completions", json=body)
-        return Response(answer.content, answer.status_code, media_type="application/json")
-    async def pieces():
-        async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-            async for piece in answer.aiter_raw():
-                yield piece
-    return StreamingResponse(pieces(), media_type="text/event-stream")
-uvicorn.run(app, port=int(sys.argv[1]), log_level="warning")
-"""
-LITELLM = """
-model_list:
-  - model_name: base
-    litellm_params:
-      model: openai/instant
-      api_base: http://127.0.0.1:{upstream}/v1
-      api_key: sk-none
-general_settings:
-  master_key: sk-bench-7f3a9c
-litellm_settings:
-  callbacks: []
-  telemetry: false
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Bench:
-    """Start what is measured, in processes of their own."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.upstream = free_port()
-
-    @contextlib.contextmanager
-    def process(
-        self, command: list[str], port: int, path: str = "/", **env: str
-    ) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
-        """Run a server until the block ends; yield it and the seconds it took to answer."""
-        log = (self.folder / f"{port}.log").open("wb")
-        start = time.perf_counter()
-        running = subprocess.Popen(command, env=os.environ | env, stdout=log, stderr=log)
-        try:
-            for _ in range(6000):
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1).close()
-                    break
-                except urllib.error.HTTPError:
-                    break
-                except OSError:
-                    time.sleep(0.01)
-                if running.poll() is not None:
-                    raise SystemExit((self.folder / f"{port}.log").read_text()[-2000:])
-            yield running, time.perf_counter() - start
-        finally:
-            running.terminate()
-            running.wait(30)
-
-    def instant(self) -> Any:
-        """Run the upstream; its own start is not measured."""
-        script = str(Path(__file__).with_name("loadgen.py"))
-
-        @contextlib.contextmanager
-        def run() -> Iterator[None]:
-            running = subprocess.Popen(
-                [PYTHON, script, str(self.upstream)], stdout=subprocess.DEVNULL
-            )
-            time.sleep(0.7)
-            try:
-                yield
-            finally:
-                running.terminate()
-                running.wait(10)
-
-        return run()
-
-    @contextlib.contextmanager
-    def gateway(self, name: str, **settings: Any) -> Iterator[Gateway]:
-        """Run the gateway in a home of its own, with its schema laid before."""
-        home = self.folder / name
-        home.mkdir()
-        port = free_port()
-        config = home / "gateway.toml"
-        fixed = {"port": port, "limit_service": 10**9, "cache_bytes": 0, **settings}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in fixed.items()]
-        config.write_text(
-            "[gateway]\n" + "\n".join(lines) + "\n[gateway.upstreams.openai]\n"
-            f'provider = "openai"\naddress = "http://127.0.0.1:{self.upstream}/v1"\n'
-            'models = { base = "instant", company = "instant", abstraction = "instant" }\n'
-        )
-        env = {"TRIPTYCH_HOME": str(home)}
-        command = [PYTHON, "-m", "triptych", "gateway"]
-        subprocess.run(
-            [*command, "flags", "--config", str(config)],
-            env=os.environ | env, stdout=subprocess.DEVNULL, check=True,
-        )  # fmt: skip
-        serve = [*command, "serve", "--config", str(config)]
-        # Once before, so that the admin key is there and byte code is compiled.
-        with self.process(serve, port, "/ready", **env):
-            pass
-        with self.process(serve, port, "/ready", **env) as (running, ready_s):
-            key = (home / "gateway" / "admin-key").read_text().strip()
-            yield Gateway(running.pid, port, key, ready_s)
-
-    @contextlib.contextmanager
-    def naive(self) -> Iterator[int]:
-        script = self.folder / "naive.py"
-        script.write_text(NAIVE)
-        port = free_port()
-        with self.process([PYTHON, str(script), str(port), str(self.upstream)], port):
-            yield port
-
-    @contextlib.contextmanager
-    def litellm(self, python: str) -> Iterator[tuple[int, int, float]]:
-        config = self.folder / "litellm.yaml"
-        config.write_text(LITELLM.format(upstream=self.upstream))
-        port = free_port()
-        command = [
-            str(Path(python).with_name("litellm")), "--config", str(config), "--port", str(port),
-            "--host", "127.0.0.1",
-        ]  # fmt: skip
-        with self.process(
-            command, port, "/health/liveliness", LITELLM_LOCAL_MODEL_COST_MAP="True"
-        ) as (running, ready_s):
-            yield port, running.pid, ready_s
-
-
-class Gateway:
-    """A running gateway: its process, port and key."""
-
-    def __init__(self, pid: int, port: int, key: str, ready_s: float) -> None:
-        self.pid, self.port, self.key, self.ready_s = pid, port, key, ready_s
-
-    def rss_mb(self) -> float:
-        """Return the resident memory of the process and its children."""
-        return sum(_rss_mb(pid) for pid in [self.pid, *_children(self.pid)])
-
-    def message(self, *, stream: bool = False, prompt: str = "") -> bytes:
-        return request(self.port, self.key, stream=stream, model="auto", prompt=prompt)
-
-
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()]
-
-
-def _rss_mb(pid: int) -> float:
-    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
-
-
-def _ms(values: list[float], q: float) -> float:
-    return round(quantile(values, q) * 1000, 3)
 
 
 def added(direct: list[Timing], timings: list[Timing]) -> dict[str, float]:
@@ -222,8 +52,8 @@ def added(direct: list[Timing], timings: list[Timing]) -> dict[str, float]:
     total = [t.total_s - d.total_s for t, d in zip(timings, direct, strict=True)]
     first = [t.first_byte_s - d.first_byte_s for t, d in zip(timings, direct, strict=True)]
     return {
-        "p50_ms": _ms(total, 0.5), "p90_ms": _ms(total, 0.9), "p99_ms": _ms(total, 0.99),
-        "first_byte_p50_ms": _ms(first, 0.5), "first_byte_p99_ms": _ms(first, 0.99),
+        "p50_ms": ms_at(total, 0.5), "p90_ms": ms_at(total, 0.9), "p99_ms": ms_at(total, 0.99),
+        "first_byte_p50_ms": ms_at(first, 0.5), "first_byte_p99_ms": ms_at(first, 0.99),
     }  # fmt: skip
 
 
@@ -257,8 +87,8 @@ async def throughput(port: int, message: bytes, seconds: float) -> dict[str, Any
         timings, took = await closed_loop(port, message, connections, seconds)
         totals = [t.total_s for t in timings]
         found[f"c={connections}"] = {
-            "requests_per_s": round(len(timings) / took), "p50_ms": _ms(totals, 0.5),
-            "p99_ms": _ms(totals, 0.99), "errors": sum(t.status != 200 for t in timings),
+            "requests_per_s": round(len(timings) / took), "p50_ms": ms_at(totals, 0.5),
+            "p99_ms": ms_at(totals, 0.99), "errors": sum(t.status != 200 for t in timings),
         }  # fmt: skip
     return found
 
@@ -269,7 +99,7 @@ async def pressure(gateway: Gateway, rates: tuple[int, ...], seconds: float) -> 
     for rate in rates:
         latencies, failed = await open_loop(gateway.port, gateway.message(), rate, seconds)
         found[f"{rate}/s"] = {
-            "p50_ms": _ms(latencies, 0.5), "p99_ms": _ms(latencies, 0.99), "errors": failed,
+            "p50_ms": ms_at(latencies, 0.5), "p99_ms": ms_at(latencies, 0.99), "errors": failed,
         }  # fmt: skip
     return found
 
@@ -291,7 +121,7 @@ async def paced_streams(gateway: Gateway, amount: int = 200) -> dict[str, Any]:
         connection.transport.close()
     return {
         "streams": amount, "frames_each": 40, "streams_with_a_wrong_frame": wrong,
-        "late_p50_ms": _ms(late, 0.5), "late_p99_ms": _ms(late, 0.99),
+        "late_p50_ms": ms_at(late, 0.5), "late_p99_ms": ms_at(late, 0.99),
     }  # fmt: skip
 
 
@@ -360,7 +190,9 @@ async def compare(bench: Bench, gateway: Gateway, args: argparse.Namespace) -> d
             port, pid, ready_s = stack.enter_context(bench.litellm(args.litellm))
             targets["litellm"] = (port, "sk-bench-7f3a9c", "base")
             found["litellm_ready_s"] = round(ready_s, 2)
-            found["litellm_idle_mb"] = round(_rss_mb(pid) + sum(map(_rss_mb, _children(pid))), 1)
+            found["litellm_idle_mb"] = round(
+                resident_mb(pid) + sum(map(resident_mb, children_of(pid))), 1
+            )
         for stream in (False, True):
             messages = {
                 name: (port, request(port, key, stream=stream, model=model))
@@ -457,88 +289,8 @@ async def thousand_users(gateway: Gateway, users: int = 1000, rounds: int = 3) -
         connection.transport.close()
     return {
         "users": users, "requests": len(totals), "failed": failed,
-        "p50_ms": _ms(totals, 0.5), "p95_ms": _ms(totals, 0.95),
+        "p50_ms": ms_at(totals, 0.5), "p95_ms": ms_at(totals, 0.95),
     }  # fmt: skip
-
-
-async def leaving(bench: Bench, rounds: int) -> dict[str, Any]:
-    """Leave in the middle of an answer, and see when the upstream hears of it."""
-    asked: asyncio.Queue[None] = asyncio.Queue()
-    heard: asyncio.Queue[float] = asyncio.Queue()
-
-    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readuntil(b"\r\n\r\n")
-        body = await reader.readexactly(content_length(head[:-2]))
-        if b'"stream":true' in body:
-            writer.write(
-                b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n"
-                b'data: {"id":"c","choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
-            )
-        asked.put_nowait(None)
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-        heard.put_nowait(time.perf_counter())
-        writer.close()
-
-    server = await asyncio.start_server(hang, "127.0.0.1", 0)
-    aside = Bench(bench.folder)
-    aside.upstream = server.sockets[0].getsockname()[1]
-    took: dict[str, list[float]] = {"whole": [], "stream": []}
-    with aside.gateway("leaving") as gateway:
-        for way in [*took] * rounds:
-            connection = await connect(gateway.port)
-            answer = connection.send(gateway.message(stream=way == "stream"))
-            await asked.get()
-            while way == "stream" and not connection.arrivals:  # noqa: ASYNC110
-                await asyncio.sleep(0.001)
-            await asyncio.sleep(0.05)
-            start = time.perf_counter()
-            connection.transport.close()
-            took[way].append(await heard.get() - start)
-            await asyncio.wait([answer])
-            answer.exception()
-    server.close()
-    return {"rounds": rounds} | {
-        f"{way}_{name}_ms": _ms(values, q)
-        for way, values in took.items()
-        for name, q in (("p50", 0.5), ("max", 1.0))
-    }
-
-
-async def revoking(gateway: Gateway, keys: int) -> dict[str, Any]:
-    """Revoke keys, and see until when any worker still lets them in."""
-    import aiohttp
-
-    address = f"http://127.0.0.1:{gateway.port}/api"
-    admin = {"authorization": f"Bearer {gateway.key}"}
-    took = []
-    # a connection for each question, so that every worker is asked
-    connector = aiohttp.TCPConnector(force_close=True)
-    async with aiohttp.ClientSession(connector=connector) as session:
-        for number in range(keys):
-            wanted = {"name": f"leaver-{number}", "role": "user"}
-            async with session.post(f"{address}/keys", json=wanted, headers=admin) as answer:
-                own = {"authorization": f"Bearer {(await answer.json())['key']}"}
-            async with session.get(f"{address}/keys", headers=admin) as answer:
-                listed = (await answer.json())["keys"]
-            key_id = next(row["key_id"] for row in listed if row["name"] == wanted["name"])
-            # until every worker knows it
-            await _until_always(session, f"{address}/me", own, 200)
-            async with session.delete(f"{address}/keys/{key_id}", headers=admin):
-                revoked = time.perf_counter()
-            took.append(max(0.0, await _until_always(session, f"{address}/me", own, 401) - revoked))
-    return {"keys": keys, "last_let_in_p50_ms": _ms(took, 0.5), "last_let_in_max_ms": _ms(took, 1)}
-
-
-async def _until_always(session: Any, url: str, headers: dict[str, str], wanted: int) -> float:
-    """Ask until twenty answers in a row are as wanted; give the time of the last other one."""
-    other, alike = 0.0, 0
-    while alike < 20:
-        async with session.get(url, headers=headers) as answer:
-            alike += 1
-            if answer.status != wanted:
-                other, alike = time.perf_counter(), 0
-    return other
 
 
 async def measure(bench: Bench, args: argparse.Namespace) -> dict[str, Any]:

@@ -275,6 +275,11 @@ def quantile(values: list[float], q: float) -> float:
     return ordered[min(len(ordered) - 1, int(q * len(ordered)))]
 
 
+def ms_at(values: list[float], q: float) -> float:
+    """Return a quantile of seconds, in milliseconds."""
+    return round(quantile(values, q) * 1000, 3)
+
+
 async def _serve(port: int) -> None:
     server = await asyncio.get_running_loop().create_server(Instant, "127.0.0.1", port)
     print(server.sockets[0].getsockname()[1], flush=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from triptych.config.train import TrainConfig
@@ -82,13 +82,14 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Read what `to_dict` gave.
+        """Read what `to_dict` gave; a field that has a default may be missing.
 
         Raises: RunError where fields are missing or unknown.
         """
         names = {field.name for field in fields(cls)}
-        unread = names ^ set(values)
-        if unread - {"eval_tokens"}:  # a later word: its default is what earlier runs did
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        unread = (needed - set(values)) | (set(values) - names)
+        if unread:
             raise RunError(
                 "the recipe in config.json has other fields than this version knows: "
                 + ", ".join(sorted(unread)),

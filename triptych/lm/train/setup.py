@@ -106,7 +106,8 @@ def restore(folder: RunFolder) -> Setup:
     saved = folder.read_config()
     try:
         config = TypeAdapter(Config).validate_python(saved["config"])
-        recipe = Recipe.from_dict(saved["recipe"])
+        # Runs begun before the recipe chose them evaluated as many tokens as were asked for.
+        recipe = Recipe.from_dict({"eval_tokens": config.train.eval_tokens, **saved["recipe"]})
         shape = ModelConfig.from_hf_dict(saved["model"])
         fingerprint = saved["data_fingerprint"]
     except (KeyError, ValidationError) as error:
