@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 SOURCE ?=
 WORKERS ?= 3
 
-.PHONY: setup demo test check fix prove bench docs clean
+.PHONY: setup demo test retest check fix prove bench docs clean
 
 setup: $(STAMP)
 
@@ -23,6 +23,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not prove' -q
+
+# Asks the tests that failed last once more, alone; more than five are a fault, not bad luck.
+retest: $(STAMP)
+	@failed=.pytest_cache/v/cache/lastfailed; test -f $$failed && test $$(grep -c : $$failed) -le 5
+	@$(BIN)/python -m pytest --last-failed --last-failed-no-failures none -m 'not prove' -q
 
 prove: $(STAMP)
 	@$(BIN)/python -m pytest -m prove -q --timeout 3600
