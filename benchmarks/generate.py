@@ -118,12 +118,14 @@ def measure(folder: Path, args: argparse.Namespace) -> Found:
         if "streams" in args.parts:
             library = stack.enter_context(worker("transformers", folder))
             ours = stack.enter_context(worker("torch", folder))
+            as_it_comes = stack.enter_context(worker("bare as it comes", gguf))
             for prompt in args.prompts:
                 firsts: list[float] = []
                 turns = {
                     "transformers bf16": lambda p=prompt: library(p),
                     "torch engine bf16": lambda p=prompt: ours(p),
                     "bare llama.cpp": lambda p=prompt: bare(p),
+                    "bare llama.cpp as it comes": lambda p=prompt: as_it_comes(p),
                     "HTTP": lambda p=prompt: NEW_TOKENS / stream(url, p)[0],
                     f"HTTP, {STREAMS} streams": lambda p=prompt, into=firsts: many_streams(
                         url, p, into
@@ -147,6 +149,9 @@ def compared(prompt: int, speeds: dict[str, list[float]], firsts: list[float]) -
         f"prompt {prompt}: ratios": {
             "HTTP / transformers": ratio(speeds, "HTTP", "transformers bf16"),
             "HTTP / bare llama.cpp": ratio(speeds, "HTTP", "bare llama.cpp"),
+            "HTTP / bare llama.cpp as it comes": ratio(
+                speeds, "HTTP", "bare llama.cpp as it comes"
+            ),
             f"{STREAMS} streams / transformers": ratio(speeds, many, "transformers bf16"),
             "torch engine / transformers": ratio(speeds, "torch engine bf16", "transformers bf16"),
         },
@@ -246,7 +251,12 @@ def worker(kind: str, path: Path) -> Iterator[Callable[[int], float]]:
 
 def work(kind: str, path: Path) -> None:
     """Answer, line by line, how fast a prompt of that many tokens is continued."""
-    run = {"bare": bare_llama, "transformers": library_generate, "torch": torch_engine}[kind](path)
+    run = {
+        "bare": bare_llama,
+        "bare as it comes": lambda gguf: bare_llama(gguf, as_it_comes=True),
+        "transformers": library_generate,
+        "torch": torch_engine,
+    }[kind](path)
     for line in sys.stdin:
         ids = list(range(10, 10 + int(line)))
         started = time.perf_counter()
@@ -254,8 +264,8 @@ def work(kind: str, path: Path) -> None:
         print(NEW_TOKENS / (time.perf_counter() - started), flush=True)
 
 
-def bare_llama(gguf: Path) -> Callable[[list[int]], None]:
-    """Run llama.cpp with nothing around it, set up as our engine sets it up."""
+def bare_llama(gguf: Path, *, as_it_comes: bool = False) -> Callable[[list[int]], None]:
+    """Run llama.cpp with nothing around it, set up as our engine sets it up, or by its makers."""
     from triptych.config import environment as variables
     from triptych.lm.generate.llama_cpp import BATCH_TOKENS, SPIN_COUNT
 
@@ -266,7 +276,10 @@ def bare_llama(gguf: Path) -> Callable[[list[int]], None]:
     params.model.path = str(gguf)
     params.n_ctx = 1024
     params.n_parallel = 1
-    params.n_batch = params.n_ubatch = BATCH_TOKENS
+    if not as_it_comes:
+        params.n_batch = params.n_ubatch = BATCH_TOKENS
+        off = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        params.flash_attn_type = off
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = -1
     params.fit_params = False
     params.verbosity = 0
