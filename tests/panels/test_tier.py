@@ -151,7 +151,6 @@ def look_at(space: Space) -> str:
 def by_gradio(space: Space, **given: Any) -> str:
     from gradio_client import Client
 
-    look_at(space)  # the first look draws the page, for which the client may not have the patience
     client = Client(space.url, verbose=False, analytics_enabled=False)
     values = {"context": "", "abstraction_context": "", "conversation_history": "", **given}
     return client.predict(

@@ -81,7 +81,6 @@ def test_h1_a_tier_runs_as_a_real_space_and_answers_through_its_address(
     )
     assert one["generated_text"] == other["generated_text"] != plain["generated_text"]
     assert one["usage"]["prompt_tokens"] > plain["usage"]["prompt_tokens"]
-    space.get(headers={"accept": "text/html"})  # the first look draws the page
     page = Client(space.host, verbose=False, analytics_enabled=False)
     try:
         by_page = page.predict(
