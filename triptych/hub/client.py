@@ -359,7 +359,9 @@ def translated(subject: object, endpoint: str) -> Iterator[None]:
         yield
     except hf_errors.GatedRepoError as error:
         raise AccessDenied(
-            f"{subject} is gated", hint=f"ask for access at {endpoint}/{subject}"
+            f"{subject} is gated, and this token may not read it",
+            hint=f"accept its terms or ask for access at {endpoint}/{subject}, "
+            "then set HF_TOKEN to a token of that account, or `hf auth login`",
         ) from error
     except hf_errors.RepositoryNotFoundError as error:
         raise RepositoryNotFound(
