@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from browsing import screenshot, serving
+from playwright.sync_api import expect
 
 from triptych.cli.resolve import resolve
 from triptych.config import load_config
@@ -47,6 +48,9 @@ def same_home(module_home: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path
     monkeypatch.setenv("TRIPTYCH_HOME", str(module_home))
 
 
+CONTEST = "(document.querySelector('.answers')?.dataset.contest ?? '')"
+
+
 def arrive(open_page: Any, address: str, **options: Any) -> Any:
     page = open_page(address, **options)
     page.get_by_text("topics · step 40").first.wait_for()
@@ -56,8 +60,9 @@ def arrive(open_page: Any, address: str, **options: Any) -> Any:
 def write(page: Any, prompt: str = "") -> list[str]:
     if prompt:
         page.get_by_label("Prompt").fill(prompt)
+    before = page.evaluate(CONTEST)
     page.get_by_role("button", name="Write", exact=True).click()
-    page.locator(".answer[data-done=false]").first.wait_for()
+    page.wait_for_function(f"before => {CONTEST} !== before", arg=before)
     return answers(page)
 
 
@@ -86,17 +91,18 @@ def test_checkpoints_of_several_ages_write_side_by_side_and_the_address_restores
     foot = page.locator(".answer .foot").first.inner_text()
     assert "tokens/s" in foot and "ms" in foot and "read + written" in foot
     assert "parameters" in foot and "revision" in foot, "what runs is shown"
-    link = page.url
-    assert "?c=" in link
+    page.wait_for_function("location.search.startsWith('?c=')")
+    link = page.evaluate("location.href")
 
     page = arrive(open_page, link)
     assert answers(page) == written, "a link opens with the same answers, by the same seed"
-    assert page.get_by_label("Prompt").input_value() == "The <b>statement</b> "
+    expect(page.get_by_label("Prompt")).to_have_value("The <b>statement</b> ")
 
 
 def test_blind_votes_are_kept_counted_and_change_their_mind(
     open_page: Any, address: str, module_home: Path
 ) -> None:
+    (module_home / "playground" / "votes.jsonl").unlink(missing_ok=True)
     page = arrive(open_page, address)
     page.get_by_label("Blind").check()
     write(page, "A function is ")
@@ -104,7 +110,7 @@ def test_blind_votes_are_kept_counted_and_change_their_mind(
     assert "topics" not in shown and "tokens/s" not in shown and "Answer A" in shown
     page.get_by_role("button", name="B is better").click()
     page.get_by_text("Kept: voted for").wait_for()
-    assert "topics · step" in page.locator("#answers").inner_text(), "revealed after the vote"
+    expect(page.locator("#answers"), "revealed after the vote").to_contain_text("topics · step")
     page.get_by_role("button", name="All are good").click()
     page.get_by_text("Kept: all were good").wait_for()
     page.get_by_role("button", name="A is better").click()
@@ -116,24 +122,27 @@ def test_blind_votes_are_kept_counted_and_change_their_mind(
     assert all(answer["revision"] and answer["text"] for answer in last["answers"])
 
     page.get_by_role("tab", name="Votes").click()
-    page.locator(".rates").wait_for()
-    assert page.locator(".rates tbody tr").count() == 2, "the best one met two others"
-    row = page.locator(".rates tbody tr").first.inner_text()
-    assert re.search(r"100% \(21% to 100%\)", row), row  # Wilson's interval of one in one
+    best = last["answers"][0]
+    row = page.locator(".rates tbody tr")
+    expect(row, "the best one met two others").to_have_count(2)
+    expect(row.first.locator("td").first).to_contain_text(best["reference"])
+    # Wilson's interval of one in one.
+    expect(row.first).to_contain_text("100% (21% to 100%)")
     screenshot(page, "playground-votes")
     page.get_by_role("button", name="Export as JSON lines").click()
     with page.expect_download() as download:
         page.get_by_role("link", name=re.compile("KB|B$")).first.click()
-    pair = json.loads(Path(download.value.path()).read_text().splitlines()[0])
-    best = last["answers"][0]
+    pair = json.loads(Path(download.value.path()).read_text().partition("\n")[0])
     assert pair["chosen"] == best["text"] and pair["prompt"] == "A function is "
 
     page.get_by_role("tab", name="This visit").click()
+    past = page.locator(".picks:visible button")
+    expect(past).to_have_count(1)
     write(page, "Something else ")
-    page.get_by_role("button", name=re.compile("A function is")).click()
-    page.get_by_text("A function is").first.wait_for()
-    page.wait_for_function("document.querySelector('textarea').value === 'A function is '")
-    assert page.locator(".answer.chosen").count() == 1, "an earlier comparison with its vote"
+    expect(past).to_have_count(2)
+    past.filter(has_text="A function is").click()
+    expect(page.get_by_label("Prompt")).to_have_value("A function is ")
+    expect(page.locator(".answer.chosen"), "an earlier one with its vote").to_have_count(1)
 
 
 def test_an_experiment_sets_the_controls_and_says_what_was_seen(
@@ -143,7 +152,7 @@ def test_an_experiment_sets_the_controls_and_says_what_was_seen(
     page.get_by_role("button", name="First steps").click()
     page.get_by_role("button", name="Age of a checkpoint").click()
     page.locator(".lesson.seen").wait_for()
-    assert page.locator(".answer").count() == 4, "four ages of one run"
+    expect(page.locator(".answer"), "four ages of one run").to_have_count(4)
     bits = [
         float(row.inner_text().split("\t")[1])
         for row in page.locator(".lesson.seen tbody tr").all()
@@ -151,10 +160,8 @@ def test_an_experiment_sets_the_controls_and_says_what_was_seen(
     assert bits == sorted(bits, reverse=True), "training makes a sentence less surprising"
     screenshot(page, "playground-experiment")
     page.get_by_role("button", name="Temperature", exact=True).click()
-    page.get_by_text("different word pairs").first.wait_for()
     page.get_by_text("temperature 1.6").first.wait_for()
-    page.locator(".lesson.seen").wait_for()
-    assert "“different word pairs”" in page.locator(".lesson.seen").inner_text()
+    expect(page.locator(".lesson.seen")).to_contain_text("“different word pairs”")
     page.get_by_role("button", name="Wording of the prompt").click()
     page.get_by_text("Neighbouring answers share").wait_for()
 
@@ -164,14 +171,19 @@ def test_copied_code_runs_and_gives_the_text_of_the_page(open_page: Any, address
     written = write(page, 'The "list" ')
     page.get_by_role("tab", name="As code").click()
     copied = {}
-    for name in ("Python", "openai SDK", "curl"):
+    for name, first, end in (
+        ("Python", "import json", '["text"])'),
+        ("openai SDK", "import os", "print()"),
+        ("curl", "curl http", "}'"),
+    ):
         page.get_by_role("tab", name=name, exact=True).click()
-        page.wait_for_function(
-            "[...document.querySelectorAll('.cm-content')].some(e => e.checkVisibility()"
-            " && e.innerText.includes('models/v1'))"
+        shown = page.wait_for_function(
+            "([first, end]) => [...document.querySelectorAll('.cm-content')]"
+            ".filter(e => e.checkVisibility()).map(e => e.innerText.trim())"
+            ".find(text => text.startsWith(first) && text.endsWith(end))",
+            arg=[first, end],
         )
-        code = page.locator(".cm-content").locator("visible=true").first
-        copied[name] = code.inner_text()
+        copied[name] = shown.json_value()
     screenshot(page, "playground-code")
     for name, command in (
         ("Python", [sys.executable, "-c"]),
@@ -208,8 +220,7 @@ def test_a_checkpoint_is_chosen_on_the_chart_by_keyboard(open_page: Any, address
     page = arrive(open_page, address)
     page.get_by_role("tab", name="How they learned").click()
     rings = page.locator(".pick")
-    rings.first.wait_for()
-    assert rings.count() == 4
+    expect(rings).to_have_count(4)
     page.locator(".pick[aria-pressed=false]").first.focus()
     page.keyboard.press("Enter")
     page.wait_for_function("document.querySelectorAll('.pick[aria-pressed=true]').length === 4")
@@ -229,7 +240,8 @@ def test_every_token_shows_what_else_was_expected_on_a_phone_in_the_dark(
     page.locator(".tok[tabindex]").nth(3).wait_for()
     page.locator(".tok[tabindex]").nth(3).focus()
     tip = page.locator(".tip").nth(3)
-    assert tip.is_visible() and tip.locator("li").count() == 5
+    expect(tip).to_be_visible()
+    expect(tip.locator("li")).to_have_count(5)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     screenshot(page, "playground-phone")
 
@@ -238,6 +250,8 @@ def test_the_whole_page_is_reached_by_keyboard(open_page: Any, address: str) -> 
     page = arrive(open_page, address)
     page.get_by_label("Prompt").press("Shift+Enter")
     answers(page)
+    for name, shown in (("A", True), ("C", True), ("D", False)):
+        expect(page.get_by_role("button", name=f"{name} is better")).to_be_visible(visible=shown)
     reached = set()
     for _ in range(60):
         page.keyboard.press("Tab")
@@ -255,7 +269,7 @@ def test_stop_ends_the_answers_and_leaves_what_was_written(open_page: Any, addre
     )
     page.get_by_role("button", name="Stop").click()
     assert len(answers(page)) == 3
-    assert page.locator(".answer.writing").count() == 0
+    expect(page.locator(".answer.writing")).to_have_count(0)
 
 
 def test_errors_name_what_is_near_and_local_paths_are_refused(open_page: Any, address: str) -> None:

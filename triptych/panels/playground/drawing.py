@@ -26,7 +26,10 @@ def answers(contest: Contest, verdict: Verdict | None = None) -> str:
         _answer(column, index, contest.hidden, best == index)
         for index, column in enumerate(contest.columns)
     ]
-    return f'<div class="answers of{len(cells)}">{"".join(cells)}</div>'
+    return (
+        f'<div class="answers of{len(cells)}" data-contest="{contest.contest_id}">'
+        f"{''.join(cells)}</div>"
+    )
 
 
 def _answer(column: Column, index: int, hidden: bool, best: bool) -> str:
