@@ -21,11 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Serve the Console until interrupted."""
-    from triptych.config import load_config
+    from triptych.config import environment, load_config
+    from triptych.lm.runs.store import RunStore
     from triptych.panels.console.app import build_app
     from triptych.panels.serving import serve
 
     given = {"panels.host": args.host, "panels.port": args.port}
     config = load_config(None, [f"{k}={v}" for k, v in given.items() if v is not None])
     gateway = args.gateway or f"http://{config.gateway.host}:{config.gateway.port}"
-    return serve(build_app(gateway, args.hub), config, "Console")
+    runs = RunStore(environment.home() / "runs")
+    return serve(build_app(gateway, args.hub, runs), config, "Console")

@@ -117,7 +117,11 @@ def _options(args: argparse.Namespace) -> Options:
     from triptych.hub.publish import Options
 
     labels = Labels(args.license, tuple(args.language), args.dataset, args.base_model)
-    return Options(labels, private=args.private, tag=args.tag, move_tag=args.move_tag)
+    return Options(labels, private=args.private, tag=args.tag, move_tag=args.move_tag, say=_say)
+
+
+def _say(step: str) -> None:
+    print(step, file=sys.stderr)
 
 
 def _gate(data: Path | None) -> Gate:

@@ -168,15 +168,20 @@ def _model_index(
     }
 
 
-def _summary(record: Record, repo: Repo) -> Iterator[str]:
-    yield f"# {repo.repo_id.partition('/')[2]}"
-    yield ""
+def summary(record: Record) -> str:
+    """Say in one sentence what a checkpoint is, as its card begins."""
     facts = [f"{human_count(record.weights.parameters)} parameters", _architecture(record)]
     if record.tokens_seen:
         facts.append(f"trained on {human_count(record.tokens_seen)} tokens")
     if record.step is not None:
         facts.append(f"checkpoint of step {record.step:,}")
-    yield f"A language model: {', '.join(facts)}."
+    return f"A language model: {', '.join(facts)}."
+
+
+def _summary(record: Record, repo: Repo) -> Iterator[str]:
+    yield f"# {repo.repo_id.partition('/')[2]}"
+    yield ""
+    yield summary(record)
 
 
 def _use(repo: Repo, record: Record) -> Iterator[str]:

@@ -32,6 +32,7 @@ from triptych.hub.client import Hub
 from triptych.hub.record import Evaluation, Record, model_files, read_record
 from triptych.hub.repository import Content, Repo
 from triptych.hub.upload import put_files
+from triptych.words import size
 
 MANIFEST = "manifest.json"
 # Largest difference of losses that two machines' arithmetic explains, in nats per token.
@@ -70,6 +71,8 @@ class Options:
     tag: str | None = None
     move_tag: bool = False
     with_curve: bool = True
+    say: Callable[[str], None] = lambda step: None
+    """Is told each step before it is taken."""
 
 
 def publish(
@@ -88,8 +91,11 @@ def publish(
         stage = Path(temporary)
         content = _stage(record, stage)
         if gate is not None:
+            options.say("a fresh process loads it and measures its loss")
             evaluation = check_parity(gate(stage, record), record)
         content |= _documents(record, repo, options, evaluation)
+        total = sum(size_bytes(one) for one in content.values() if one is not None)
+        options.say(f"to {repo}: {len(content)} files of {size(total)}, in one commit")
         commit, committed = _upload(hub, repo, content, record, options)
     if options.tag:
         hub.tag(repo, options.tag, commit, move=options.move_tag)

@@ -31,11 +31,8 @@ def put_files(
     """
     try:
         head = hub.head(repo)
-        if private and not hub.is_private(repo):
-            raise PublishRefused(
-                f"{repo} exists already and is public",
-                hint="make it private in its settings, choose another name, or leave out --private",
-            )
+        if private:
+            check_privacy(hub, repo)
     except RepositoryNotFound:
         hub.create(repo, private=private, sdk="gradio")
         head = hub.head(repo)
@@ -45,3 +42,15 @@ def put_files(
         return head, False
     operations = changes.operations(wanted)
     return hub.commit(repo, operations, message, description=description, parent=head), True
+
+
+def check_privacy(hub: Hub, repo: Repo) -> None:
+    """Refuse to put what should be private where everybody sees it.
+
+    Raises: PublishRefused.
+    """
+    if not hub.is_private(repo):
+        raise PublishRefused(
+            f"{repo} exists already and is public",
+            hint="make it private in its settings, choose another name, or leave out --private",
+        )

@@ -75,7 +75,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     pages = {
         "/studio": studio_page(store, config, navigation("Studio")),
         "/playground": playground_page(stage, navigation("Playground")),
-        "/console": console_page(gateway, navigation("Console"), hub, doors),
+        "/console": console_page(gateway, navigation("Console"), hub, doors, store),
     }
     for path, page in pages.items():
         app = gr.mount_gradio_app(app, page, path=path, **options)

@@ -24,6 +24,7 @@ from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, RunStore
 from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.lm.runs.sweep import start_sweep
+from triptych.panels.command import run_triptych
 from triptych.panels.studio import corpus, ended
 from triptych.panels.studio.app import build_app
 from triptych.panels.studio.start import Choice, configure, starts
@@ -129,9 +130,9 @@ def test_the_owner_s_token_reaches_the_hub_for_no_visitor(
     with pytest.raises(UsageError):
         corpus.build(tmp_path, config, ann, dataset="owner/private")
     with pytest.raises(UsageError):
-        corpus.run_triptych(["pull", "owner/private"], ann, 300)
+        run_triptych(["pull", "owner/private"], ann, 300)
     with pytest.raises(UsageError):
-        corpus.run_triptych(["publish", str(run.path), "owner/model"], ann, 300)
+        run_triptych(["publish", str(run.path), "owner/model"], ann, 300)
     assert any(ANN in headers for headers in hub_headers)
     for headers in hub_headers:
         assert OWNER not in headers and "hf_admin-of-the-hub" not in headers

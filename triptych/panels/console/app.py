@@ -5,16 +5,20 @@ from __future__ import annotations
 import gradio as gr
 from fastapi import FastAPI
 
+from triptych.lm.runs.store import RunStore
 from triptych.panels import look
 from triptych.panels.console import drawing
 from triptych.panels.console.page import build_page
 
 
-def build_app(gateway: str, hub: str | None = None) -> FastAPI:
-    """Serve the Console for a gateway, and for the hub that holds its Spaces."""
+def build_app(gateway: str, hub: str | None = None, runs: RunStore | None = None) -> FastAPI:
+    """Serve the Console for a gateway, for the hub that holds its Spaces, and for runs at hand."""
     options = look.options()
     options["css"] += drawing.CSS
     app: FastAPI = gr.mount_gradio_app(
-        FastAPI(title="Triptych Console"), build_page(gateway, hub=hub), path="/", **options
+        FastAPI(title="Triptych Console"),
+        build_page(gateway, hub=hub, runs=runs),
+        path="/",
+        **options,
     )
     return app

@@ -7,17 +7,14 @@ what the run wrote down and not what somebody typed.
 from __future__ import annotations
 
 import asyncio
-import json
 from html import escape
 from typing import Any
 
 import gradio as gr
 
-from triptych.errors import EntryNotFound, TierError
-from triptych.hub.cards import RECORD_FILE
-from triptych.hub.client import Hub
-from triptych.hub.repository import Repo, split_revision
-from triptych.panels.console import drawing
+from triptych.errors import TierError
+from triptych.lm.runs.store import RunStore
+from triptych.panels.console import drawing, publishing, registry
 from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.room import (
     QUIET,
@@ -30,7 +27,6 @@ from triptych.panels.console.room import (
     signed_in,
 )
 
-TIERS = ["base", "company", "abstraction"]
 COLUMNS = {
     "model_id": "id",
     "name": "name",
@@ -52,11 +48,11 @@ LINEAGE = {
 }
 
 
-def draw(client: gr.State, hub: str | None) -> Room:
+def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> Room:
     """Draw the room; the last two models chosen stand side by side."""
     gr.Markdown(
-        "Train and publish in the [Studio](/studio/); enter here what was published, and bring it"
-        " live under Spaces: name its repository and revision there."
+        "Train in the [Studio](/studio/); enter here what was published, and bring it live under"
+        " Spaces: name its repository and revision there."
     )
     said = gr.HTML()
     table = picking_table()
@@ -64,7 +60,7 @@ def draw(client: gr.State, hub: str | None) -> Room:
     beside = gr.HTML()
     with gr.Row(visible=False) as form:
         model = gr.Textbox(label="Published model", placeholder="owner/name@revision", scale=2)
-        tier = gr.Dropdown(TIERS, label="For the tier", value="base", min_width=120)
+        tier = gr.Dropdown(registry.TIERS, label="For the tier", value="base", min_width=120)
         company = gr.Textbox(label="Of company", info="empty: for everybody", min_width=120)
     with gr.Column(visible=False) as acting:
         (enter,) = acts("Enter model")
@@ -78,19 +74,23 @@ def draw(client: gr.State, hub: str | None) -> Room:
 
         entered = ask_once(enter, inputs, warn=foresee, act=register, said=said)
 
+    publish = publishing.draw(client, hub, runs) if runs is not None else None
+
     async def choose(
         who: GatewayClient | None, before: list[str], event: gr.EventData
     ) -> tuple[list[str], str]:
         kept = [*[name for name in before if name != picked(event)][-1:], picked(event)]
         return kept, await _beside(who, kept)
 
-    async def load(who: GatewayClient | None) -> tuple[Any, ...]:
+    outputs = [table, form, acting, *([publish.place] if publish else [])]
+
+    async def load(who: GatewayClient | None) -> list[Any]:
         everything = gr.update(visible=who is not None and who.role == "admin")
-        return await _load(who), everything, everything
+        return [await _load(who), *[everything] * (len(outputs) - 1)]
 
     table.click(choose, [client, chosen], [chosen, beside], **QUIET)
-    outputs = [table, form, acting]
-    entered.then(load, client, outputs, **QUIET)
+    for event in (entered, *([publish.done] if publish else [])):
+        event.then(load, client, outputs, **QUIET)
     return Room(load, [client], outputs)
 
 
@@ -122,37 +122,11 @@ async def _beside(who: GatewayClient | None, chosen: list[str]) -> str:
     return drawing.facts([rows[name] for name in chosen if name in rows], COLUMNS | LINEAGE)
 
 
-def _published(address: str | None, reference: str) -> dict[str, Any]:
-    """Read which commit a reference names, and what the run wrote down about it."""
-    if not reference.strip():
-        raise TierError(
-            "which model?", hint="type owner/name, with @revision if it is not the last"
-        )
-    hub = Hub(address)
-    name, revision = split_revision(reference.strip())
-    repo = Repo.parse(name)
-    commit = hub.head(repo, revision)
-    found: dict[str, Any] = {"name": name, "hf_model_id": name, "revision": commit}
-    try:
-        record = json.loads(hub.read(repo, RECORD_FILE, commit))
-    except EntryNotFound:
-        return found
-    run, evaluations = record.get("run") or {}, record.get("evaluations") or []
-    recipe = (record.get("config") or {}).get("recipe") or {}
-    plain = {k: v for k, v in recipe.items() if isinstance(v, str | int | float | bool)}
-    return found | {
-        "run_id": run.get("run_id"),
-        "dataset_hash": run.get("data_fingerprint"),
-        "evaluation": evaluations[-1] if evaluations else None,
-        "hyperparameters": plain or None,
-    }
-
-
 async def _foresee(
     who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
 ) -> str:
     signed_in(who)
-    found = await asyncio.to_thread(_published, hub, reference)
+    found = await asyncio.to_thread(registry.published, hub, reference)
     run = f"made by run {found['run_id']}" if found.get("run_id") else "without a record of its run"
     whose = f"of {company.strip()}" if company.strip() else "for everybody"
     return (
@@ -165,7 +139,6 @@ async def _foresee(
 async def _register(
     who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
 ) -> str:
-    found = await asyncio.to_thread(_published, hub, reference)
-    body = found | {"tier": tier, "company_id": company.strip() or None}
-    made = await signed_in(who).ask("POST", "/admin/models", body)
-    return f"Entered: {found['name']} ({made['model_id']})"
+    found = await asyncio.to_thread(registry.published, hub, reference)
+    model_id = await registry.enter(signed_in(who), found, tier, company)
+    return f"Entered: {found['name']} ({model_id})"

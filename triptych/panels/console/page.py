@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
+from triptych.lm.runs.store import RunStore
 from triptych.panels import look
 from triptych.panels.console import (
     audit,
@@ -32,11 +33,16 @@ LEAVE = """() => fetch('/sign-out', {method: 'POST'}).finally(() => location.rel
 
 
 def build_page(
-    address: str, navigation: str = "", hub: str | None = None, doors: Doors | None = None
+    address: str,
+    navigation: str = "",
+    hub: str | None = None,
+    doors: Doors | None = None,
+    runs: RunStore | None = None,
 ) -> gr.Blocks:
     """Draw the Console for the gateway at an address, and the hub that holds its Spaces.
 
-    With `doors`, one sign-in holds for every panel of the address, and across visits.
+    With `doors`, one sign-in holds for every panel of the address, and across visits. With
+    `runs`, their checkpoints are published from here.
     """
     with gr.Blocks(title="Triptych Console", analytics_enabled=False) as page:
         if navigation:
@@ -48,7 +54,7 @@ def build_page(
             leave = gr.Button("Sign out", visible=False, size="sm", elem_classes="act")
         door, key, enter = _door(doors)
         trouble = gr.HTML()
-        tabs, rooms, only_admins = _rooms(client, hub)
+        tabs, rooms, only_admins = _rooms(client, hub, runs)
         timer = gr.Timer(REFRESH_S, active=False)
         outputs = [client, whose, leave, door, tabs, timer, trouble]
 
@@ -99,7 +105,9 @@ def _door(doors: Doors | None) -> tuple[gr.Column, gr.Textbox, gr.Button]:
     return door, key, enter
 
 
-def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room], list[gr.Tab]]:
+def _rooms(
+    client: gr.State, hub: str | None, runs: RunStore | None
+) -> tuple[gr.Tabs, dict[str, Room], list[gr.Tab]]:
     """Draw the rooms; says how each is read, and which are for admins of everything."""
     drawn = {
         "Overview": overview.draw,
@@ -109,7 +117,7 @@ def _rooms(client: gr.State, hub: str | None) -> tuple[gr.Tabs, dict[str, Room],
         "Companies, users, keys": people.draw,
         "Privacy": privacy.draw,
         "Spaces": lambda who: spaces.draw(who, hub),
-        "Models": lambda who: models.draw(who, hub),
+        "Models": lambda who: models.draw(who, hub, runs),
         "Audit": audit.draw,
     }
     rooms, only_admins = {}, []

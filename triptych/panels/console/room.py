@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from html import escape
-from typing import Any
+from typing import Any, cast
 
 import gradio as gr
 
@@ -13,6 +15,10 @@ from triptych.errors import TierError, TriptychError
 
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Act = Callable[..., Awaitable[str]]
+Telling = Callable[..., AsyncIterator[str]]
+"""An act that takes a while, and says at each step how far it is."""
+# What was begun is brought to its end, whoever still looks on.
+_UNDER_WAY: set[asyncio.Task[str]] = set()
 
 # A table's rows are real buttons, so that a keyboard reaches them.
 PICKING = """
@@ -65,7 +71,13 @@ def picking_table() -> gr.HTML:
 
 
 def ask_once(
-    button: gr.Button, inputs: list[Any], *, warn: Act, act: Act, said: gr.HTML, agree: str = ""
+    button: gr.Button,
+    inputs: list[Any],
+    *,
+    warn: Act,
+    act: Act | Telling,
+    said: gr.HTML,
+    agree: str = "",
 ) -> Any:
     """Let a button say what will happen, and do it when one agrees.
 
@@ -85,16 +97,49 @@ def ask_once(
             return gr.update(visible=False), "", complaint(error)
         return gr.update(visible=True), f'<div role="alert">{words}</div>', ""
 
+    hidden = gr.update(visible=False)
+
     async def carry_out(*values: Any) -> tuple[Any, str]:
         try:
-            done = await act(*values)
+            done = await cast(Act, act)(*values)
         except TriptychError as error:
-            return gr.update(visible=False), complaint(error)
-        return gr.update(visible=False), told(done)
+            return hidden, complaint(error)
+        return hidden, told(done)
+
+    async def tell(*values: Any) -> AsyncIterator[tuple[Any, str]]:
+        try:
+            async for step in cast(Telling, act)(*values):
+                yield hidden, told(step)
+        except TriptychError as error:
+            yield hidden, complaint(error)
 
     button.click(show, inputs, [box, warning, said], **QUIET)
-    no.click(lambda: gr.update(visible=False), None, box, **QUIET)
-    return yes.click(carry_out, inputs, [box, said], **QUIET)
+    no.click(lambda: hidden, None, box, **QUIET)
+    takes_a_while = inspect.isasyncgenfunction(act)
+    return yes.click(tell if takes_a_while else carry_out, inputs, [box, said], **QUIET)
+
+
+async def to_the_end(work: Callable[[Callable[[str], None]], Awaitable[str]]) -> AsyncIterator[str]:
+    """Do something to its end, even where the page is closed meanwhile, and tell each step.
+
+    `work` is given what it calls, from any thread, with each step; what it returns comes last.
+    """
+    loop = asyncio.get_running_loop()
+    steps: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def heard(step: str) -> None:
+        loop.call_soon_threadsafe(steps.put_nowait, step)
+
+    async def done() -> str:
+        return await work(heard)
+
+    task = asyncio.create_task(done())
+    _UNDER_WAY.add(task)
+    task.add_done_callback(_UNDER_WAY.discard)
+    task.add_done_callback(lambda _: steps.put_nowait(None))
+    while (step := await steps.get()) is not None:
+        yield step
+    yield task.result()
 
 
 def acts(*labels: str) -> list[gr.Button]:

@@ -9,22 +9,20 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from triptych.config import Config, environment
+from triptych.config import Config
 from triptych.errors import UsageError
 from triptych.lm.data.documents import read_samples
 from triptych.lm.data.files import COMPRESSIONS, TEXT_TYPES
 from triptych.lm.data.hub_datasets import parse_reference
 from triptych.lm.data.manifest import load_manifest
 from triptych.lm.data.records import RECORD_READERS
-from triptych.lm.runs.rights import without_tokens
 from triptych.lm.runs.store import slug
+from triptych.panels.command import run_triptych
 from triptych.panels.studio.visitor import Visitor
 from triptych.words import short, size
 
@@ -156,33 +154,6 @@ def _check(text: str, sources: Sequence[Path], dataset: str, upload_bytes: int) 
             f"{len(text):,} characters are too few to learn from",
             hint=f"paste at least {MIN_TEXT_CHARS:,}; a few pages",
         )
-
-
-def run_triptych(arguments: Sequence[str], visitor: Visitor, timeout_s: float) -> str:
-    """Run a command of this program in the visitor's name, and give what it printed.
-
-    Raises: UsageError with the command's own words when it fails.
-    """
-    variables = environment.snapshot()
-    if not visitor.is_local:
-        variables = without_tokens()
-        if visitor.token:
-            variables["HF_TOKEN"] = visitor.token.reveal()
-    try:
-        done = subprocess.run(
-            [sys.executable, "-m", "triptych", *arguments],
-            env=variables, capture_output=True, text=True, check=False, timeout=timeout_s,
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(
-            f"this took longer than {timeout_s:.0f} s", hint="try it with less text"
-        ) from error
-    if done.returncode:
-        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        message = lines[-2:] if lines and lines[-1].startswith("hint:") else lines[-1:]
-        words = [line.removeprefix("error: ").removeprefix("hint: ") for line in message]
-        raise UsageError(words[0] if words else "it failed", hint="".join(words[1:]))
-    return done.stdout
 
 
 def _run(arguments: Sequence[str], visitor: Visitor) -> None:

@@ -22,7 +22,9 @@ from triptych.lm.runs import control
 from triptych.lm.runs.reproduce import command, config_toml
 from triptych.lm.runs.rights import check_quota
 from triptych.lm.runs.store import Run, RunStore
-from triptych.panels.studio.corpus import run_triptych
+from triptych.panels import publishing
+from triptych.panels.command import run_triptych
+from triptych.panels.publishing import best
 from triptych.panels.studio.visitor import Visitor, who
 
 ACT_S = 900.0
@@ -126,18 +128,11 @@ def _connect(
     button.click(press, list(inputs), outcome, api_visibility="private", api_name=name)
 
 
-def _best(run: Run) -> Path:
-    try:
-        return control.checkpoint_folder(run, "best")
-    except TriptychError:
-        return control.checkpoint_folder(run)
-
-
 def _evaluate(run: Run, visitor: Visitor) -> str:
     data = run.request["config"]["train"]["data"] if run.request else None
     if not data:
         raise UsageError("the corpus of this run is not known", hint="use `triptych eval`")
-    told = run_triptych(["eval", str(_best(run)), "--data", data, "--json"], visitor, ACT_S)
+    told = run_triptych(["eval", str(best(run)), "--data", data, "--json"], visitor, ACT_S)
     value = json.loads(told)
     value = value[0] if isinstance(value, list) else value
     return (
@@ -147,12 +142,7 @@ def _evaluate(run: Run, visitor: Visitor) -> str:
 
 
 def _publish(run: Run, visitor: Visitor, repo: str, private: bool) -> str:
-    visitor.hub()  # refuses before anything is run when nobody is signed in
-    if "/" not in (repo or ""):
-        raise UsageError("name a repository", hint="write it as owner/name")
-    options = ["--private"] if private else []
-    told = run_triptych(["publish", str(_best(run)), repo, "--json", *options], visitor, ACT_S)
-    done = json.loads(told)
+    done = publishing.publish(run, repo, private, visitor)
     new = "Published" if done["committed"] else "Nothing new"
     return f"{new}: [{done['repo']}]({done['url']}) at `{done['commit'][:12]}`."
 

@@ -20,6 +20,7 @@ from triptych.lm.runs.control import checkpoint_folder
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.train.recipe import context_for
+from triptych.panels.command import run_triptych
 from triptych.panels.studio import corpus
 from triptych.panels.studio.visitor import Visitor
 
@@ -99,7 +100,7 @@ def estimate(store: RunStore, config: Config, choice: Choice, visitor: Visitor) 
         for name, value in made.config[section].items()
         if value is not None
     ]
-    told = corpus.run_triptych(
+    told = run_triptych(
         ["runs", "estimate", "--json", *settings], Visitor(visitor.user), ESTIMATE_S
     )
     values: dict[str, Any] = json.loads(told.strip().splitlines()[-1])

@@ -1,0 +1,73 @@
+"""Run a command of this program in somebody's name, so that a page can do what a terminal can.
+
+A process of its own can neither slow the page down nor read more than its visitor may. Left out:
+what the commands do.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from threading import Thread
+
+from triptych.config import environment
+from triptych.errors import UsageError
+from triptych.lm.runs.rights import without_tokens
+from triptych.panels.studio.visitor import Visitor
+
+# Is told each line of progress as it comes.
+Heard = Callable[[str], None]
+
+
+def run_triptych(
+    arguments: Sequence[str], visitor: Visitor, timeout_s: float, heard: Heard | None = None
+) -> str:
+    """Run a command of this program in the visitor's name, and give what it printed.
+
+    Raises: UsageError with the command's own words when it fails.
+    """
+    variables = environment.snapshot()
+    if not visitor.is_local:
+        variables = without_tokens()
+        if visitor.token:
+            variables["HF_TOKEN"] = visitor.token.reveal()
+    said: list[str] = []
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "triptych", *arguments],
+            env=variables, stdout=printed, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        listener = Thread(target=_listen, args=(process, said, heard), daemon=True)
+        listener.start()
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            process.kill()
+            process.wait()
+            raise UsageError(
+                f"this took longer than {timeout_s:.0f} s", hint="try it with less text"
+            ) from error
+        finally:
+            listener.join(timeout=10)
+        if process.returncode:
+            raise _failure(said)
+        printed.seek(0)
+        return printed.read()
+
+
+def _listen(process: subprocess.Popen[str], said: list[str], heard: Heard | None) -> None:
+    assert process.stderr is not None
+    with process.stderr as lines:
+        for line in lines:
+            if text := line.strip():
+                said.append(text)
+                if heard is not None:
+                    heard(text)
+
+
+def _failure(said: Sequence[str]) -> UsageError:
+    message = said[-2:] if said and said[-1].startswith("hint:") else said[-1:]
+    words = [line.removeprefix("error: ").removeprefix("hint: ") for line in message]
+    return UsageError(words[0] if words else "it failed", hint="".join(words[1:]))
