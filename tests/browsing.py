@@ -27,7 +27,12 @@ def serving(app: Any) -> Iterator[str]:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(timeout=30)
+        thread.join(timeout=120)
+
+
+def fits(page: Any) -> None:
+    """Wait until nothing of the page is beside the window."""
+    page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def screenshot(page: Any, name: str) -> Path:

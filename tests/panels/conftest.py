@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+# What a page may take for anything: only a machine that others use too is that slow.
+PATIENCE_MS = 120_000
 # Without these Chromium looks up hosts of its maker at every start.
 FLAGS = (
     "--no-sandbox",
@@ -27,8 +29,9 @@ def browser() -> Iterator[Any]:
 
     Its event loop counts as running in this thread while it lives, so it must not outlive the file.
     """
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE_MS)
     program = shutil.which("chromium")
     if program is None:
         if os.environ.get("CI"):
@@ -50,7 +53,7 @@ def open_page(browser: Any) -> Iterator[Callable[..., Any]]:
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(PATIENCE_MS)
 
         def note_request(request: Any) -> None:
             if not request.url.startswith(

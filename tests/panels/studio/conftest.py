@@ -32,14 +32,14 @@ def hub_place(hub_root: Path) -> Iterator[tuple[str, str]]:
             assert process.stdout is not None
             address = process.stdout.readline().removeprefix("hub: ").strip()
             assert address.startswith("http"), Path(log.name).read_text()
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while not (root / "admin_token").exists():
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             yield address, (root / "admin_token").read_text().strip()
         finally:
             process.terminate()
-            process.wait(timeout=30)
+            process.wait(timeout=120)
 
 
 @pytest.fixture

@@ -28,10 +28,10 @@ from triptych.lm.runs.rights import corpora_of
 from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.panels.studio.app import build_app
 
-pytestmark = [pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.timeout(400)]
 
 UPLOAD_BYTES = 8 * 2**20
-SILENCE = httpx.Timeout(60, read=30)
+SILENCE = httpx.Timeout(120, read=60)
 # These speak until one leaves, and of nothing but that they are there.
 ENDLESS = ("heartbeat", "queue/data", "dev/reload", "upload_progress")
 PEOPLE = ("nobody", "ann", "owner", "ben")
@@ -94,7 +94,7 @@ class World:
     def ask(self, person: str, method: str, path: str, **more: Any) -> httpx.Response:
         """Send a request as somebody; of an answer without end, read the beginning."""
         cookie = "" if person == "nobody" else f"session={cookie_of(person)['session']}"
-        until, body = time.monotonic() + 20, b""
+        until, body = time.monotonic() + 60, b""
         request = self.http.build_request(
             method, path, headers={"cookie": cookie, "accept-encoding": "identity"}, **more
         )

@@ -15,9 +15,10 @@ from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
-from browsing import screenshot, serving
+from browsing import fits, screenshot, serving
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from playwright.sync_api import expect
 from written_runs import make
 
 from triptych.config import load_config
@@ -135,20 +136,21 @@ def test_runs_are_laid_over_each_other_and_a_sweep_is_averaged_and_exported(
         chooser.click()
         page.get_by_role("option", name=name).click()
     page.wait_for_function("document.querySelectorAll('.charts polyline').length === 4")
-    table = page.locator("table.plain").inner_text()
-    assert "train.learning_rate" in table and "0.0001" in table and "train.seed" not in table
+    table = page.locator("table.plain")
+    expect(table).to_contain_text("train.learning_rate")
+    expect(table).to_contain_text("0.0001")
+    expect(table).not_to_contain_text("train.seed")
     page.keyboard.press("Escape")
     screenshot(page, "studio-compare")
     page.get_by_label("or a sweep").click()
     page.get_by_role("option", name="seeds-1").click()
-    page.locator("#sweep").wait_for()
-    assert "3.1000 ± 1.2706" in page.locator("#sweep").inner_text()
+    expect(page.locator("#sweep")).to_contain_text("3.1000 ± 1.2706")
     with page.expect_download() as caught:
         page.get_by_role("link", name="Every run as CSV").click()
     rows = list(csv.DictReader(io.StringIO(Path(caught.value.path()).read_text())))
     assert [(row["train.seed"], row["val/loss"]) for row in rows] == [("1", "3.0"), ("2", "3.2")]
     page.set_viewport_size({"width": 360, "height": 740})
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    fits(page)
     screenshot(page, "studio-sweep-360")
     page.close()
 

@@ -30,7 +30,7 @@ SHOW_RUN = """(run) => {
 # The last answer of a run that is gone or somebody else's is a refusal; then nothing is asked.
 _FOLLOW = """() => {
   if (window.followNow) return;
-  let followed = null, state = null, asking = false, again = false;
+  let followed = null, state = '', asking = false, again = false;
   const put = (place, html) => {
     const made = document.createElement('template');
     made.innerHTML = html;
@@ -50,7 +50,14 @@ _FOLLOW = """() => {
     }
     document.getElementById('no-run')?.toggleAttribute('hidden', Boolean(run));
     const steer = document.getElementById('steer');
-    if (!run || document.hidden || !seen(steer)) return;
+    // What the buttons allow follows the state alone, so that no older answer overtakes a newer.
+    const allow = (now) => {
+      if (now === state) return;
+      const steered = new Event('steer', {bubbles: true, cancelable: true});
+      if (!steer.dispatchEvent(steered)) state = now;  // somebody heard it
+    };
+    if (!seen(steer) || document.hidden) return;
+    if (!run) return allow('');
     const places = all().filter(seen), asked = new URLSearchParams();
     for (const {dataset} of places) asked.append('have', dataset.place + ':' + (dataset.tag || ''));
     const answer = await fetch('/api/runs/' + encodeURIComponent(run) + '/places?' + asked);
@@ -63,10 +70,7 @@ _FOLLOW = """() => {
       put(place, part.html);
       place.dataset.tag = part.tag;
     }
-    if (state !== run + found.state) {
-      state = run + found.state;
-      steer.dispatchEvent(new Event('steer', {bubbles: true}));
-    }
+    allow(run + found.state);
   };
   const look = async () => {
     again = asking;
@@ -80,7 +84,11 @@ _FOLLOW = """() => {
   setInterval(look, EVERY_MS);
   document.addEventListener('visibilitychange', look);
 }"""
-STEERED = "element.addEventListener('steer', () => trigger('submit'))"
+LOOK = "() => { window.followNow?.(); }"
+STEERED = """element.addEventListener('steer', (event) => {
+  event.preventDefault();
+  trigger('submit');
+})"""
 
 
 def script(config: Config) -> str:

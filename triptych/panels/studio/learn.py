@@ -49,19 +49,20 @@ def draw(
     )
     text = gr.Dropdown([(OWN_TEXT, "")], value="", label="Text to learn from")
     begin = gr.Button("Start the experiment", variant="primary")
+    trouble = gr.HTML()
     outcome = gr.HTML(elem_id="lesson")
 
     def choose(name: str, request: gr.Request) -> tuple[Any, ...]:
         one = lesson(name)
         asked = gr.update(choices=list(one.answers), label=one.question, value=None)
-        return _story(one), asked, seen(name, request)
+        return _story(one), asked, "", seen(name, request)
 
-    def start(name: str, guess: int | None, data: str, request: gr.Request) -> str:
+    def start(name: str, guess: int | None, data: str, request: gr.Request) -> tuple[str, str]:
         try:
             start_lesson(store, config, lesson(name), guess, data, who(request))
         except TriptychError as error:
-            return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>"
-        return seen(name, request)
+            return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>", gr.skip()
+        return "", seen(name, request)
 
     def list_again(request: gr.Request) -> Any:
         built = corpus.corpora(corpora_of(store, who(request).user))
@@ -78,13 +79,15 @@ def draw(
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     page.load(arrive, None, [which, tabs], **quiet)
-    which.change(choose, which, [story, answer, outcome], **quiet)
+    which.change(choose, which, [story, answer, trouble, outcome], **quiet)
     which.input(None, which, None, js=SHOW_LESSON)
     text.focus(list_again, None, text, **quiet)
     page.load(look, which, outcome, **quiet)
+    # Why it was refused stays to be read: the outcome is drawn again every moment.
     started = begin.click(
-        start, [which, answer, text], outcome, api_visibility="private", api_name="lesson"
-    )
+        start, [which, answer, text], [trouble, outcome], api_visibility="private",
+        api_name="lesson",
+    )  # fmt: skip
     started.then(None, which, None, js=SHOW_LESSON)
     gr.Timer(2.0).tick(look, which, outcome, **quiet)
 

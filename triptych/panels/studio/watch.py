@@ -81,15 +81,16 @@ def keep_watching(
         choices = choices_of(store, request)
         known = wanted if wanted in [value for _, value in choices] else None
         tab = gr.update(selected="watch") if known else gr.skip()
-        return gr.update(choices=choices, value=known), tab
+        # Whoever was quick has chosen a run by now: what the address does not name stays.
+        value = {"value": known} if known else {}
+        return gr.update(choices=choices, **value), tab
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     buttons = list(watch.buttons)
     page.load(arrive, None, [chosen, tabs], **quiet)
     page.load(None, None, None, js=follow.script(config))
-    chosen.change(allow, chosen, buttons, **quiet)
     chosen.change(None, chosen, None, js=follow.SHOW_RUN)
-    watch.steer.submit(allow, chosen, buttons, **quiet)
+    watch.steer.submit(allow, chosen, buttons, trigger_mode="always_last", **quiet)
     _refresh_choices(store, chosen, quiet)
     acts = (control.pause, control.resume, control.cancel)
     for button, act in zip(watch.buttons, acts, strict=True):
@@ -104,7 +105,7 @@ def keep_watching(
                 raise gr.Error(f"{error.message}. {error.hint}", duration=8) from error
 
         pressed = button.click(press, chosen, None, show_progress="hidden", api_name=act.__name__)
-        pressed.then(allow, chosen, buttons, **quiet)
+        pressed.then(None, None, None, js=follow.LOOK)
 
 
 def _refresh_choices(store: RunStore, chosen: gr.Dropdown, quiet: dict[str, Any]) -> None:
