@@ -3,12 +3,13 @@ from __future__ import annotations
 import time
 
 import gradio as gr
+import pytest
 from browsing import serving
 from fastapi import FastAPI
 from gradio_client import Client
 
 from triptych.panels import look
-from triptych.panels.rest import AWAKE_EVERY_S, RESTING_EVERY_S
+from triptych.panels.rest import AWAKE_EVERY_S, RESTING_EVERY_S, _say_once, rest
 
 
 def test_a_page_rests_until_somebody_acts() -> None:
@@ -19,7 +20,7 @@ def test_a_page_rests_until_somebody_acts() -> None:
     queue = page._queue
     assert queue.sleep_when_free == RESTING_EVERY_S
     with serving(app) as address:
-        client = Client(address, verbose=False)
+        client = Client(address, verbose=False, httpx_kwargs={"timeout": 120})
         try:
             assert client.predict("word", api_name="/upper") == "WORD"
             queue.acted = time.monotonic()
@@ -29,3 +30,23 @@ def test_a_page_rests_until_somebody_acts() -> None:
             assert client.predict("again", api_name="/upper") == "AGAIN"
         finally:
             client.close()
+
+
+class AnotherQueue:
+    """What a later Gradio might have: it takes events in a way of its own."""
+
+    sleep_when_free = 0.001
+
+
+def test_an_unknown_queue_is_left_as_it_is_and_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _say_once.cache_clear()
+    for _ in range(2):
+        with gr.Blocks(analytics_enabled=False) as page:
+            gr.Textbox()
+        page._queue = queue = AnotherQueue()
+        assert rest(page) is page
+        assert type(page._queue) is AnotherQueue and page._queue is queue
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "do not rest" in caplog.text
