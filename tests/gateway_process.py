@@ -70,7 +70,7 @@ class Process:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         self.process.send_signal(number)
-        self.process.wait(30)
+        self.process.wait(120)
 
 
 async def hammer(process: Process, amount: int, seen: set[str], cut: set[str]) -> None:

@@ -112,9 +112,10 @@ async def test_j1_many_at_once_in_two_workers_never_use_more_than_the_budget(
     workshop, stream
 ) -> None:
     upstream = await workshop.upstream()
+    decided = asyncio.Event()
 
     async def slow(request: Any, body: Any) -> Any:
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(decided.wait(), 120)
         return await upstream.answer(request, body)
 
     upstream.behaviour = slow
@@ -130,7 +131,14 @@ async def test_j1_many_at_once_in_two_workers_never_use_more_than_the_budget(
     await budgets.set_budget(one.database, subject, "day", max_tokens=most, scope=ALL, actor="t")
     for gateway in (one, two):
         await gateway.runtime.refresh()
-    asked = [ask((one, two)[n % 2], max_tokens=30, stream=stream) for n in range(80)]
+    asked = [
+        asyncio.ensure_future(ask((one, two)[n % 2], max_tokens=30, stream=stream))
+        for n in range(80)
+    ]
+    # Nobody gives back what is not used before everybody was granted or refused.
+    while upstream.open + sum(task.done() for task in asked) < len(asked):
+        await asyncio.sleep(0.01)
+    decided.set()
     found = await asyncio.gather(*asked)
     statuses = [status for status, _, _ in found]
     granted = statuses.count(200)

@@ -19,17 +19,28 @@ ASK = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}
 SCRIPT = {"s": UpstreamConfig("scripted", "", {"base": "echo"})}
 
 
-async def raw(gateway: Any, *pieces: bytes, pause_s: float = 0.05) -> bytes:
-    """Send bytes as they are and read until the gateway is done with the connection."""
+async def raw(
+    gateway: Any, *pieces: bytes, pause_s: float = 0.05, until: bytes = b"", times: int = 1,
+    heard: bytes = b"",
+) -> bytes:  # fmt: skip
+    """Send bytes as they are and read until the gateway is done with the connection.
+
+    What is sure to come is waited for: `until`, so many times, and `heard` between two pieces.
+    """
     host, port = gateway.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
-    for piece in pieces:
+    answer = b""
+    for number, piece in enumerate(pieces):
+        while number and heard not in answer:
+            answer += await asyncio.wait_for(reader.read(65536), 60)
         writer.write(piece)
         await writer.drain()
         await asyncio.sleep(pause_s)
-    answer = b""
     with contextlib.suppress(TimeoutError, ConnectionError):
-        while piece := await asyncio.wait_for(reader.read(65536), 0.5):
+        while True:
+            came = not until or answer.count(until) >= times
+            if not (piece := await asyncio.wait_for(reader.read(65536), 0.5 if came else 60)):
+                break
             answer += piece
     writer.close()
     return answer
@@ -143,7 +154,9 @@ async def test_an_upstreams_words_cannot_write_headers_of_ours(workshop) -> None
     )
     body = orjson.dumps(ASK)
     answer_bytes = await raw(
-        gateway, request(gateway, f"content-length: {len(body)}", "connection: close", body=body)
+        gateway,
+        request(gateway, f"content-length: {len(body)}", "connection: close", body=body),
+        until=b"\r\n\r\n",
     )
     head = answer_bytes.split(b"\r\n\r\n")[0]
     assert head.startswith(b"HTTP/1.1 200")
@@ -187,7 +200,7 @@ async def test_huge_and_odd_headers_hurt_nobody(gateway) -> None:
         "x-triptych-company: " + "../" * 50,
         "cookie: " + "a=b; " * 2000,
     ):
-        answer = await raw(gateway, request(gateway, odd, length, body=body))
+        answer = await raw(gateway, request(gateway, odd, length, body=body), until=b"\r\n\r\n")
         assert answer[9:10] in (b"2", b"4"), (odd[:40], answer[:60])
     await raw(gateway, request(gateway, "x: " + "y" * 300_000, length, body=body))
     status, _, _ = await gateway.post("/v1/chat/completions", ASK)
@@ -200,19 +213,22 @@ async def test_http_as_old_and_as_lazy_as_it_comes(gateway) -> None:
     """HTTP/1.0, pipelined requests, a body that waits for `100 Continue`, a body in drops."""
     body = orjson.dumps(ASK)
     length = f"content-length: {len(body)}"
-    answer = await raw(gateway, request(gateway, length, body=body, version="1.0"))
+    ok = b"HTTP/1.1 200"
+    answer = await raw(gateway, request(gateway, length, body=body, version="1.0"), until=ok)
     assert answer.split(b" ")[1] == b"200"
     two = request(gateway, length, body=body) * 2
-    assert (await raw(gateway, two, pause_s=0.3)).count(b"HTTP/1.1 200") == 2
+    assert (await raw(gateway, two, until=ok, times=2)).count(ok) == 2
     waits = request(gateway, length, "expect: 100-continue")
-    answer = await raw(gateway, waits, body, pause_s=0.3)
+    answer = await raw(gateway, waits, body, heard=b"100 Continue", until=ok)
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200")
     drops = [bytes([byte]) for byte in body]
-    answer = await raw(gateway, request(gateway, length), *drops, pause_s=0.002)
-    assert answer.startswith(b"HTTP/1.1 200")
+    answer = await raw(gateway, request(gateway, length), *drops, pause_s=0.002, until=ok)
+    assert answer.startswith(ok)
     streamed = orjson.dumps({**ASK, "stream": True})
     answer = await raw(
-        gateway, request(gateway, f"content-length: {len(streamed)}", body=streamed), pause_s=0.3
+        gateway,
+        request(gateway, f"content-length: {len(streamed)}", body=streamed),
+        until=b"0\r\n\r\n",
     )
     assert answer.startswith(b"HTTP/1.1 200")
     assert answer.endswith(b"0\r\n\r\n")
@@ -221,6 +237,6 @@ async def test_http_as_old_and_as_lazy_as_it_comes(gateway) -> None:
 async def test_a_head_alone_is_an_answer_too(gateway) -> None:
     for path, status in (("/health", b"200"), ("/ready", b"200"), ("/nowhere", b"404")):
         asked = f"HEAD {path} HTTP/1.1\r\nhost: gateway\r\n\r\n".encode()
-        answer = await raw(gateway, asked, asked)
+        answer = await raw(gateway, asked, asked, until=b"\r\n\r\n", times=2)
         assert answer.count(b"HTTP/1.1 " + status) == 2
         assert answer.endswith(b"\r\n\r\n"), "no body follows"

@@ -86,7 +86,7 @@ class House:
         """Ask, wait until it is worked on, and return what became of it."""
         status, told = await self.call(who, "POST", "/api/privacy/requests", body)
         assert status == 200, told
-        for _ in range(200):
+        for _ in range(1200):
             _, row = await self.call(who, "GET", f"/api/privacy/requests/{told['privacy_id']}")
             if row.get("state") not in ("requested", "running"):
                 return row
