@@ -6,13 +6,10 @@ from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
-from playwright.sync_api import expect
 
 from triptych.config import load_config
 from triptych.lm.data.build import build_corpus
 from triptych.lm.runs.store import RunStore
-
-expect.set_options(timeout=60_000)
 
 SETTINGS = (
     "model.size=nano",
