@@ -273,6 +273,29 @@ def test_out_of_memory_ends_the_answers_of_one_round_and_the_engine_goes_on(
     assert engine.generate(greedy("The")).output_tokens == 12
 
 
+def test_a_prompt_that_finds_no_memory_ends_alone(
+    engine: TorchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefill = engine._decoder.prefill
+
+    def starve(ids: list[int], *rest: Any) -> torch.Tensor:
+        return torch.empty(2**60) if len(ids) > 100 else prefill(ids, *rest)
+
+    monkeypatch.setattr(engine._decoder, "prefill", starve)
+    chunks: list[Chunk] = []
+    ended = threading.Event()
+
+    def keep(chunk: Chunk) -> None:
+        chunks.append(chunk)
+        if chunk.finish_reason is not None:
+            ended.set()
+
+    engine.start(greedy("The", max_new_tokens=300, ignore_eos=True), keep)
+    with pytest.raises(GenerationError, match="not enough memory"):
+        engine.generate(greedy([7] * 200))
+    assert ended.wait(60) and chunks[-1].finish_reason == "length"
+
+
 def test_more_requests_than_places_all_get_their_answer(folder: Path) -> None:
     engine = TorchEngine.load(folder, dtype="float32", max_batch=2)
     answers = together(engine, [greedy("The", max_new_tokens=5, ignore_eos=True)] * 7)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -106,6 +109,31 @@ def test_a_wrong_argument_ends_with_2_and_says_what_to_type(tmp_path: Path) -> N
     )
     assert done.returncode == 2
     assert "NAME=FOLDER" in done.stderr and "hint" in done.stderr
+
+
+def test_a_full_memory_ends_one_answer_and_the_torch_engine_serves_on(
+    write_model: Any, tmp_path: Path
+) -> None:
+    wide = {"head_dim": 128, "num_attention_heads": 16, "num_key_value_heads": 16}
+    folder = write_model(tmp_path / "wide", "qwen3", **wide, max_position_embeddings=2048)
+    with served(tmp_path, str(folder), "--engine", "torch", "--dtype", "float32") as (url, process):
+        assert ask(url, prompt=[7] * 100)["usage"]["prompt_tokens"] == 100
+        # 48 KiB for a token: this one needs 70 MiB, and half as much again while its place grows.
+        large = {"prompt": [7] * 1500, "max_tokens": 2, "ignore_eos": True}
+        held_bytes = psutil.Process(process.pid).memory_info().vms
+        unlimited = resource.prlimit(process.pid, resource.RLIMIT_AS)
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (held_bytes + 64 * 2**20, unlimited[1]))
+        with ThreadPoolExecutor(1) as pool:
+            beside = pool.submit(ask, url, max_tokens=100, ignore_eos=True)
+            with pytest.raises(urllib.error.HTTPError, match="507") as refused:
+                ask(url, **large)
+            told = json.loads(refused.value.read())["error"]
+            assert told["code"] == "out_of_memory" and "not enough memory" in told["message"]
+            assert refused.value.headers["retry-after"]
+            assert beside.result()["usage"]["completion_tokens"] == 100
+        assert ask(url, prompt=[7] * 100)["usage"]["prompt_tokens"] == 100
+        resource.prlimit(process.pid, resource.RLIMIT_AS, unlimited)
+        assert ask(url, **large)["usage"]["completion_tokens"] == 2, "it was the memory alone"
 
 
 @pytest.mark.prove
