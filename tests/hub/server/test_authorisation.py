@@ -84,7 +84,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture
 async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(world.app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://hub") as made:
+    async with httpx.AsyncClient(transport=transport, base_url="http://hub", timeout=60) as made:
         yield made
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
+from playwright.sync_api import expect
 
 from triptych.hub.server.identity.oauth import register_client
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub
 
 pytestmark = pytest.mark.browser
+expect.set_options(timeout=60_000)
 
 APP = """
 import gradio as gr
@@ -78,11 +80,12 @@ def test_a_person_looks_around_and_nothing_leaves_the_machine(hub: RunningHub, p
     api.upload_file(path_or_fileobj=CARD, path_in_repo="README.md", repo_id=repo_id)
     api.upload_file(path_or_fileobj=b"text here", path_in_repo="a/b.txt", repo_id=repo_id)
     page.goto(hub.url)
+    page.get_by_role("link", name="Sign in").wait_for()
     assert page.get_by_text("looked-at").count() == 0
     page.get_by_role("link", name="Sign in").click()
     sign_in(page, token)
     page.get_by_role("link", name=repo_id).first.click()
-    assert page.locator("h1", has_text="Card").count() == 1
+    expect(page.locator("h1", has_text="Card")).to_have_count(1)
     page.get_by_role("link", name="Files").click()
     page.get_by_role("link", name="a/", exact=True).click()
     page.get_by_role("link", name="b.txt", exact=True).click()
@@ -124,7 +127,7 @@ def app(hub: RunningHub, tmp_path: Path) -> Iterator[str]:
         stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + 150
         while True:
             try:
                 httpx.get(address, timeout=5).raise_for_status()
@@ -136,7 +139,7 @@ def app(hub: RunningHub, tmp_path: Path) -> Iterator[str]:
         yield address
     finally:
         process.kill()
-        process.communicate(timeout=30)
+        process.communicate(timeout=60)
 
 
 def test_gradios_sign_in_button_signs_in_with_the_hub(hub: RunningHub, app: str, page: Any) -> None:

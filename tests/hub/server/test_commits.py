@@ -103,11 +103,16 @@ def test_what_is_too_large_is_refused(hub: RunningHub, made: str) -> None:
     assert post(hub, made, file("big.txt", bytes(10 * 2**20 + 1))).status_code == 413
     headers = {"Authorization": f"Bearer {hub.admin_token}"}
     answer = httpx.post(
-        f"{hub.url}/api/models/{made}/preupload/main", content=bytes(17 * 2**20), headers=headers
+        f"{hub.url}/api/models/{made}/preupload/main",
+        content=bytes(17 * 2**20),
+        headers=headers,
+        timeout=60,
     )
     assert answer.status_code == 413
     many = {"files": [{"path": f"{n}", "sample": "", "size": 1} for n in range(1001)]}
-    answer = httpx.post(f"{hub.url}/api/models/{made}/preupload/main", json=many, headers=headers)
+    answer = httpx.post(
+        f"{hub.url}/api/models/{made}/preupload/main", json=many, headers=headers, timeout=60
+    )
     assert answer.status_code == 400
 
 
@@ -127,6 +132,7 @@ def test_only_the_last_link_is_missing_to_a_pull_request(hub: RunningHub, made: 
     answer = httpx.post(
         f"{hub.url}/api/models/{made}/commit/main?create_pr=1",
         headers={"Authorization": f"Bearer {hub.admin_token}"},
+        timeout=60,
     )
     assert answer.status_code == 501
     assert "branch" in answer.json()["error"]
@@ -187,6 +193,7 @@ def test_names_that_nobody_may_have_are_refused(hub: RunningHub) -> None:
             f"{hub.url}/api/repos/create",
             json={"name": name, "organization": None},
             headers={"Authorization": f"Bearer {hub.admin_token}"},
+            timeout=60,
         )
         assert answer.status_code in (400, 403), name
     hub.api().create_repo("admin/CaseOnly")
@@ -194,6 +201,7 @@ def test_names_that_nobody_may_have_are_refused(hub: RunningHub) -> None:
         f"{hub.url}/api/repos/create",
         json={"name": "caseonly"},
         headers={"Authorization": f"Bearer {hub.admin_token}"},
+        timeout=60,
     )
     assert answer.status_code == 409
     assert answer.json()["url"].endswith("/admin/CaseOnly")

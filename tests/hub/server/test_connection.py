@@ -154,9 +154,9 @@ def test_clients_that_go_or_wait_leave_nothing_behind(
         assert silent.recv(100) == b"", "a silent client is not waited for"
     wait_for(lambda: not list(hub.hub.layout.incoming.iterdir()), "no file half there")
 
+    monkeypatch.setattr(connection, "PATIENCE_S", 60.0)
     assert http.put(address(http, repo_id, content), content=content).status_code == 200
     assert commit(http, repo_id, content) == 200
-    monkeypatch.setattr(connection, "PATIENCE_S", 60.0)
     get = f"GET /{repo_id}/resolve/main/w.bin HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode()
 
     def look_and_go() -> None:

@@ -30,7 +30,7 @@ def git(folder: Path, *arguments: str, check: bool = True) -> subprocess.Complet
     }  # fmt: skip
     return subprocess.run(
         ["git", *arguments], cwd=folder, env=environment, capture_output=True, text=True,
-        check=check, timeout=60,
+        check=check, timeout=180,
     )  # fmt: skip
 
 

@@ -39,7 +39,7 @@ def closed_hub(tmp_path: Path) -> Iterator[Hub]:
 def http(hub: RunningHub) -> httpx.Client:
     """A bare client with the administrator's token."""
     headers = {"Authorization": f"Bearer {hub.admin_token}"}
-    return httpx.Client(base_url=hub.url, headers=headers, timeout=30)
+    return httpx.Client(base_url=hub.url, headers=headers, timeout=120)
 
 
 def batch(
@@ -75,7 +75,10 @@ def test_an_upload_without_any_token_uses_its_signed_address(
     hub.api().create_repo(repo_id)
     content = os.urandom(100_000)
     sha256, answer = batch(http, repo_id, content)
-    assert httpx.put(answer["actions"]["upload"]["href"], content=content).status_code == 200
+    assert (
+        httpx.put(answer["actions"]["upload"]["href"], content=content, timeout=60).status_code
+        == 200
+    )
     assert commit(http, repo_id, sha256, len(content)).status_code == 200
     assert http.get(f"/{repo_id}/resolve/main/w.bin").content == content
     assert "actions" not in batch(http, repo_id, content)[1]
@@ -88,10 +91,13 @@ def test_wrong_and_truncated_and_oversized_uploads_are_refused(
     content = os.urandom(50_000)
     sha256, answer = batch(http, repo_id, content)
     href = answer["actions"]["upload"]["href"]
-    assert httpx.put(href, content=os.urandom(50_000)).status_code == 422
-    assert httpx.put(href, content=content[:-1]).status_code == 422
-    assert httpx.put(href, content=content + b"x").status_code == 413
-    assert httpx.put(href.replace("ticket=", "ticket=A"), content=content).status_code == 401
+    assert httpx.put(href, content=os.urandom(50_000), timeout=60).status_code == 422
+    assert httpx.put(href, content=content[:-1], timeout=60).status_code == 422
+    assert httpx.put(href, content=content + b"x", timeout=60).status_code == 413
+    assert (
+        httpx.put(href.replace("ticket=", "ticket=A"), content=content, timeout=60).status_code
+        == 401
+    )
     assert commit(http, repo_id, sha256, len(content)).status_code == 422
     assert not list(hub.hub.layout.incoming.iterdir())
     assert not hub.hub.layout.object(sha256).exists()
@@ -196,7 +202,7 @@ def test_a_file_in_parts_arrives_whole(start_hub: Callable[..., RunningHub]) -> 
     hub.api().create_repo("admin/parts")
     content = os.urandom(200_001)
     with httpx.Client(
-        base_url=hub.url, headers={"Authorization": f"Bearer {hub.admin_token}"}
+        base_url=hub.url, headers={"Authorization": f"Bearer {hub.admin_token}"}, timeout=60
     ) as http:
         sha256, answer = batch(http, "admin/parts", content)
         upload = answer["actions"]["upload"]
@@ -205,11 +211,11 @@ def test_a_file_in_parts_arrives_whole(start_hub: Callable[..., RunningHub]) -> 
         parts = []
         for number in sorted(urls, reverse=True):
             piece = content[(number - 1) * size : number * size]
-            put = httpx.put(urls[number], content=piece)
+            put = httpx.put(urls[number], content=piece, timeout=60)
             parts.append({"partNumber": number, "etag": put.headers["etag"]})
-        short = httpx.post(upload["href"], json={"oid": sha256, "parts": parts[1:]})
+        short = httpx.post(upload["href"], json={"oid": sha256, "parts": parts[1:]}, timeout=60)
         assert short.status_code == 422
-        done = httpx.post(upload["href"], json={"oid": sha256, "parts": parts})
+        done = httpx.post(upload["href"], json={"oid": sha256, "parts": parts}, timeout=60)
         assert done.status_code == 200
         verify = answer["actions"]["verify"]["href"]
         assert http.post(verify, json={"oid": sha256, "size": len(content)}).status_code == 200
@@ -254,12 +260,14 @@ def test_knowing_a_hash_is_no_right_to_a_file(hub: RunningHub, http: httpx.Clien
     api.create_repo("admin/vault", private=True)
     content = os.urandom(20_000)
     sha256, answer = batch(http, "admin/vault", content)
-    httpx.put(answer["actions"]["upload"]["href"], content=content)
+    httpx.put(answer["actions"]["upload"]["href"], content=content, timeout=60)
     commit(http, "admin/vault", sha256, len(content))
     user, token = hub.user()
     mine = f"{user.name}/mine"
     hub.api(token).create_repo(mine)
-    stranger = httpx.Client(base_url=hub.url, headers={"Authorization": f"Bearer {token}"})
+    stranger = httpx.Client(
+        base_url=hub.url, headers={"Authorization": f"Bearer {token}"}, timeout=60
+    )
     assert "actions" in batch(stranger, mine, content)[1]
     assert commit(stranger, mine, sha256, len(content)).status_code == 422
     download = batch(stranger, mine, content, operation="download")[1]

@@ -67,7 +67,7 @@ def test_nonsense_is_refused_in_words(start_hub: Callable[..., RunningHub], bodi
                     words = answer.text[:200]
                     wrong.append(f"{route.method} {url[:120]} {body[:60]!r}: {words}")
     assert not wrong, "\n".join(wrong)
-    assert json.loads(httpx.get(f"{hub.url}/health").text) == {"status": "ok"}
+    assert json.loads(httpx.get(f"{hub.url}/health", timeout=60).text) == {"status": "ok"}
 
 
 def _fill(path: str, rng: random.Random) -> str:

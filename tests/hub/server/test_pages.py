@@ -68,7 +68,7 @@ def shown(hub: RunningHub) -> str:
 
 
 def get(hub: RunningHub, path: str, status: int = 200) -> str:
-    answer = httpx.get(hub.url + path)
+    answer = httpx.get(hub.url + path, timeout=60)
     assert answer.status_code == status, answer.text
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     outside = re.findall(r"""(?:src|<link[^>]*href|action)=["'](?:https?:)?//[^"']+""", answer.text)
@@ -139,6 +139,7 @@ def test_a_space_shows_how_it_is(hub: RunningHub) -> None:
     answer = httpx.get(
         f"{hub.url}/spaces/admin/panel/logs",
         headers={"Authorization": f"Bearer {hub.admin_token}"},
+        timeout=60,
     )
     assert "data-follow" in answer.text
 
@@ -150,7 +151,7 @@ def test_uploaded_pages_never_run_on_this_origin(hub: RunningHub) -> None:
                     repo_id="admin/evil")  # fmt: skip
     api.upload_file(path_or_fileobj=b"<svg/>", path_in_repo="x.svg", repo_id="admin/evil")
     for name in ("x.html", "x.svg"):
-        answer = httpx.get(f"{hub.url}/admin/evil/resolve/main/{name}")
+        answer = httpx.get(f"{hub.url}/admin/evil/resolve/main/{name}", timeout=60)
         assert "sandbox" in answer.headers["content-security-policy"]
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["content-type"].startswith(("text/plain", "image/svg"))

@@ -29,7 +29,7 @@ class Browser:
     """A person's browser: cookies, forms, no redirects followed."""
 
     def __init__(self, hub: RunningHub) -> None:
-        self.http = httpx.Client(base_url=hub.url)
+        self.http = httpx.Client(base_url=hub.url, timeout=60)
 
     def sign_in(self, token: str) -> httpx.Response:
         return self.http.post("/login", data={"token": token, "next": "/"})
@@ -80,25 +80,27 @@ def test_an_application_learns_who_signed_in(
 
     user, token = hub.user()
     hub.api(token).create_repo(f"{user.name}/own", private=True)
-    found = httpx.get(f"{hub.url}/.well-known/openid-configuration").json()
+    found = httpx.get(f"{hub.url}/.well-known/openid-configuration", timeout=60).json()
     sent = browser.http.get("/oauth/authorize", params=wish(client[0]))
     assert sent.status_code == 303 and sent.headers["location"].startswith("/login?next=")
     assert browser.sign_in(token).status_code == 303
     code = code_for(browser, wish(client[0]))
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": RETURN}
-    answer = httpx.post(found["token_endpoint"], data=form, auth=client).json()
-    keys = KeySet.import_key_set(httpx.get(found["jwks_uri"]).json())
+    answer = httpx.post(found["token_endpoint"], data=form, auth=client, timeout=60).json()
+    keys = KeySet.import_key_set(httpx.get(found["jwks_uri"], timeout=60).json())
     claims = jwt.decode(answer["id_token"], keys, algorithms=["ES256"]).claims
     assert claims["preferred_username"] == user.name
     assert (claims["aud"], claims["nonce"], claims["iss"]) == (client[0], "n1", hub.url)
     headers = {"Authorization": f"Bearer {answer['access_token']}"}
-    who = httpx.get(found["userinfo_endpoint"], headers=headers).json()
+    who = httpx.get(found["userinfo_endpoint"], headers=headers, timeout=60).json()
     assert who["preferred_username"] == user.name
     reader = hub.api(answer["access_token"])
     assert reader.model_info(f"{user.name}/own").private
-    refused = httpx.post(f"{hub.url}/api/repos/create", json={"name": "x"}, headers=headers)
+    refused = httpx.post(
+        f"{hub.url}/api/repos/create", json={"name": "x"}, headers=headers, timeout=60
+    )
     assert refused.status_code == 403
-    again = httpx.post(found["token_endpoint"], data=form, auth=client)
+    again = httpx.post(found["token_endpoint"], data=form, auth=client, timeout=60)
     assert (again.status_code, again.json()) == (400, {"error": "invalid_grant"})
     # Agreed once, the person is sent straight back the next time.
     assert browser.http.get("/oauth/authorize", params=wish(client[0])).status_code == 303
@@ -126,7 +128,9 @@ def test_a_wrong_secret_address_or_proof_gets_no_token(
             "grant_type": "authorization_code", "code": code, "redirect_uri": RETURN,
             "code_verifier": verifier,
         }  # fmt: skip
-        return httpx.post(f"{hub.url}/oauth/token", data=form | more, auth=auth).status_code
+        return httpx.post(
+            f"{hub.url}/oauth/token", data=form | more, auth=auth, timeout=60
+        ).status_code
 
     assert redeem((client[0], "wrong")) == 401
     assert redeem(client, code_verifier="x" * 43) == 400
@@ -144,7 +148,7 @@ def test_nobody_hands_on_more_than_they_have(
     browser.sign_in(reader)
     code = code_for(browser, wish(client[0], scope="openid read-repos write-repos"))
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": RETURN}
-    answer = httpx.post(f"{hub.url}/oauth/token", data=form, auth=client).json()
+    answer = httpx.post(f"{hub.url}/oauth/token", data=form, auth=client, timeout=60).json()
     assert answer["scope"] == "openid read-repos"
     who = hub.api(answer["access_token"]).whoami()
     assert who["auth"]["accessToken"]["role"] == "read"
@@ -212,14 +216,14 @@ def test_a_space_signs_people_in_at_its_own_address_only(hub: RunningHub, browse
     assert location.startswith(f"{address}/login/callback?_target_url=")
     code = parse_qs(urlsplit(location).query)["code"][0]
     form = {"grant_type": "authorization_code", "code": code, "redirect_uri": asked}
-    answer = httpx.post(f"{hub.url}/oauth/token", data=form, auth=(client_id, secret))
+    answer = httpx.post(f"{hub.url}/oauth/token", data=form, auth=(client_id, secret), timeout=60)
     assert answer.status_code == 200
     other = wish(client_id, redirect_uri="http://127.0.0.1:1/login/callback")
     assert browser.http.get("/oauth/authorize", params=other).status_code == 400
 
 
 def _address_of(hub: RunningHub, space: catalog.Repository) -> str:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while (address := hub.hub.spaces.address(space, hub.url)).endswith(":0"):
         assert time.monotonic() < deadline, "the Space got no address"
         time.sleep(0.02)

@@ -132,10 +132,11 @@ class Uploader:
     """Speak the upload protocol by hand, so that it can be spoken wrongly."""
 
     def __init__(self, hub: RunningHub, repo_id: str) -> None:
-        self.http = httpx.Client(timeout=30)
+        self.http = httpx.Client(timeout=120)
         answer = httpx.get(
             f"{hub.url}/api/models/{repo_id}/xet-write-token/main",
             headers={"Authorization": f"Bearer {hub.admin_token}"},
+            timeout=60,
         )
         self.url = answer.json()["casUrl"]
         self.http.headers["Authorization"] = f"Bearer {answer.json()['accessToken']}"
@@ -216,11 +217,11 @@ def test_what_was_uploaded_is_served_plain_and_by_recipe(
     headers = {"Authorization": f"Bearer {hub.admin_token}"}
     done = httpx.post(
         f"{hub.url}/api/models/{repo_id}/commit/main",
-        content=json.dumps({"key": "lfsFile", "value": value}), headers=headers,
+        content=json.dumps({"key": "lfsFile", "value": value}), headers=headers, timeout=60
     )  # fmt: skip
     assert done.status_code == 200
     plain = httpx.get(
-        f"{hub.url}/{repo_id}/resolve/main/w.bin", headers={"Range": "bytes=8990-9010"}
+        f"{hub.url}/{repo_id}/resolve/main/w.bin", headers={"Range": "bytes=8990-9010"}, timeout=60
     )
     assert plain.content == data[8990:9011]
     file = hashes.to_text(hashes.file_hash([(hashes.chunk_hash(c), len(c)) for c in CHUNKS]))
@@ -229,9 +230,11 @@ def test_what_was_uploaded_is_served_plain_and_by_recipe(
     assert recipe["offset_into_first_range"] == 1000
     part = next(iter(recipe["fetch_info"].values()))[0]
     span = part["url_range"]
-    block = httpx.get(part["url"], headers={"Range": f"bytes={span['start']}-{span['end']}"})
+    block = httpx.get(
+        part["url"], headers={"Range": f"bytes={span['start']}-{span['end']}"}, timeout=60
+    )
     assert (block.status_code, len(block.content)) == (206, span["end"] - span["start"] + 1)
-    wide = httpx.get(part["url"], headers={"Range": f"bytes=0-{span['end']}"})
+    wide = httpx.get(part["url"], headers={"Range": f"bytes=0-{span['end']}"}, timeout=60)
     assert wide.status_code == 403
     assert uploader.http.get(url, headers={"Range": "bytes=999999-9999999"}).status_code == 416
     assert uploader.http.get(f"{uploader.url}/v1/reconstructions/{'0' * 64}").status_code == 404
@@ -248,12 +251,13 @@ def test_a_recipe_is_given_to_readers_of_its_repository_only(
     answer = httpx.get(
         f"{hub.url}/api/models/{user.name}/mine/xet-read-token/main",
         headers={"Authorization": f"Bearer {token}"},
+        timeout=60,
     ).json()
     file = hashes.to_text(hashes.file_hash([(hashes.chunk_hash(c), len(c)) for c in secret]))
     url = f"{answer['casUrl']}/v1/reconstructions/{file}"
     headers = {"Authorization": f"Bearer {answer['accessToken']}"}
-    assert httpx.get(url, headers=headers).status_code == 404
-    writes = httpx.post(f"{answer['casUrl']}/v1/shards", content=b"", headers=headers)
+    assert httpx.get(url, headers=headers, timeout=60).status_code == 404
+    writes = httpx.post(f"{answer['casUrl']}/v1/shards", content=b"", headers=headers, timeout=60)
     assert writes.status_code == 401
 
 
