@@ -99,10 +99,18 @@ def same_home(module_home: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path
     monkeypatch.setenv("TRIPTYCH_HOME", str(module_home))
 
 
+def link_to(address: str, *references: str) -> str:
+    """Give the address of a comparison of short answers."""
+    state = [references, "Once ", 0.8, 0, 1, 0, 1, 8, 1]
+    return f"{address}/?c={quote(json.dumps(state))}"
+
+
 def test_the_search_lists_a_models_ages_and_the_chosen_one_answers(
     open_page: Any, address: str, commits: dict[str, str]
 ) -> None:
-    page = open_page(address)
+    page = open_page(link_to(address))
+    # The address is read after the page is drawn; what is chosen before that would be lost.
+    expect(page.get_by_label("Prompt")).to_have_value("Once ", timeout=WAIT_MS)
     page.get_by_role("button", name="More models, from the hub").click()
     page.get_by_label("Search").fill("topi")
     page.get_by_role("button", name="Search", exact=True).click()
@@ -126,8 +134,7 @@ def test_two_revisions_answer_side_by_side_and_a_gated_one_says_why_not(
     open_page: Any, address: str, commits: dict[str, str]
 ) -> None:
     young, old = f"admin/topics@{AGES[0]}", f"admin/topics@{commits[AGES[1]]}"
-    link = json.dumps([[young], "The ", 0.8, 0, 1, 0, 1, 8, 1])
-    page = open_page(f"{address}/?c={quote(link)}")
+    page = open_page(link_to(address, young))
     answers = page.locator(".answer[data-done=true]")
     expect(answers).to_have_count(1, timeout=WAIT_MS)
     for count, reference in enumerate((old, "admin/topics-gated"), 2):
