@@ -125,7 +125,7 @@ class House:
 
     def requests(self, **wanted: str) -> list[dict[str, Any]]:
         """List what was recorded, newest first, once there is something."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not (rows := self.call("GET", f"/api/requests?{urlencode(wanted)}")["requests"]):
             assert time.monotonic() < deadline, wanted
             time.sleep(0.1)
@@ -172,7 +172,7 @@ class Client:
 
     def wait_for(self, provider: str) -> None:
         """Wait until another answer came from a provider."""
-        before, deadline = len(self.answers), time.monotonic() + 60
+        before, deadline = len(self.answers), time.monotonic() + 120
         while provider not in (by for by, _ in self.answers[before:]):
             assert time.monotonic() < deadline, self.answers[before:]
             time.sleep(0.05)
@@ -235,7 +235,7 @@ def running(home: Path) -> Iterator[House]:
         yield House(home, address, *(f"http://127.0.0.1:{ports[p]}" for p in ("GATEWAY", "HUB")))
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=60)
+        process.wait(timeout=120)
         process.stdout.close()
         other.shutdown()
         other.server_close()

@@ -38,7 +38,7 @@ def pid_of(home: Path, part: str) -> int | None:
         return None
 
 
-def until(condition: Callable[[], object], seconds: float = 120.0) -> None:
+def until(condition: Callable[[], object], seconds: float = 150.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited too long"
@@ -161,7 +161,7 @@ def test_a_failing_part_is_told_to_the_webhook(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{server.server_port}/hook")
         sent = alert("the gateway is waiting")
         assert sent is not None
-        sent.join(timeout=30)
+        sent.join(timeout=120)
     assert heard == [{"text": "the gateway is waiting"}]
 
 

@@ -66,7 +66,7 @@ async def test_the_gateway_answers_records_and_steers_on_postgresql(url, worksho
         {"s": UpstreamConfig("scripted", "", {"base": "echo"})}, database_url=url
     )
     await one.set(provider__scripted=True, real_ai_only=False)
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         while not two.runtime.flags.resolve("u")["provider.scripted"]:
             await asyncio.sleep(0.05)
     two.key = one.key
@@ -237,9 +237,10 @@ async def test_every_table_with_a_tenant_has_its_policy(url) -> None:
 
 async def test_budgets_hold_on_postgresql_with_two_workers(url, workshop) -> None:
     upstream = await workshop.upstream()
+    decided = asyncio.Event()
 
     async def slow(request: Any, body: Any) -> Any:
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(decided.wait(), 120)
         return await upstream.answer(request, body)
 
     upstream.behaviour = slow
@@ -252,9 +253,15 @@ async def test_budgets_hold_on_postgresql_with_two_workers(url, workshop) -> Non
     for gateway in (one, two):
         await gateway.runtime.refresh()
     question = {"model": "base", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 30}
-    found = await asyncio.gather(
-        *((one, two)[n % 2].post("/v1/chat/completions", question) for n in range(80))
-    )
+    asked = [
+        asyncio.ensure_future((one, two)[n % 2].post("/v1/chat/completions", question))
+        for n in range(80)
+    ]
+    # Nobody gives back what is not used before everybody was granted or refused.
+    while upstream.open + sum(task.done() for task in asked) < len(asked):
+        await asyncio.sleep(0.01)
+    decided.set()
+    found = await asyncio.gather(*asked)
     statuses = [status for status, _, _ in found]
     assert set(statuses) == {200, 429}
     assert 5 <= statuses.count(200) <= 400 // 30

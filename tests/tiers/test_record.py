@@ -219,11 +219,12 @@ async def test_f2_with_the_database_away_requests_are_served_and_their_records_f
     for _ in range(20):
         status, _, _ = await gateway.post("/api/query", {"input": "hi"})
         assert status == 200
-    await asyncio.sleep(0.4)
-    assert recorder.failing_since is not None
+    async with asyncio.timeout(60):
+        while recorder.failing_since is None:
+            await asyncio.sleep(0.02)
     assert recorder.spool.backlog_bytes > 0
     monkeypatch.undo()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while recorder.failing_since is not None:
             await asyncio.sleep(0.05)
     found = await gateway.records()
@@ -318,7 +319,7 @@ async def kill_and_count(home: Path, requests: int, amount: int, seed: int) -> d
         target = before + dice.randint(
             1, amount // 2
         )  # so that requests are under way when it dies
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while len(seen) < target and not work.done():
                 await asyncio.sleep(0.005)
         await asyncio.to_thread(process.kill)
