@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -16,19 +17,29 @@ LONG = 44
 
 
 def table(
-    rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str], empty: str, pick: str = ""
+    rows: Sequence[Mapping[str, Any]],
+    columns: Mapping[str, str],
+    empty: str,
+    pick: str = "",
+    narrow: Collection[str] = (),
+    clipped: Collection[str] = (),
 ) -> str:
     """Draw rows under headings; `columns` maps a field to its heading.
 
-    The cells of the column `pick` are buttons that choose their row.
+    The cells of the column `pick` are buttons that choose their row; on a desk, those of
+    `narrow` columns break into lines, and of `clipped` ones only the beginning is seen.
     """
     if not rows:
         return f'<p class="quiet">{escape(empty)}</p>'
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in columns.values())
-    body = "".join(
-        "<tr>" + "".join(_td(name, row.get(name), pick=name == pick) for name in columns) + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for row in rows:
+        cells = (
+            _td(name, row.get(name), pick=name == pick, narrow=name in narrow,
+                clipped=name in clipped)
+            for name in columns
+        )  # fmt: skip
+        body += f"<tr>{''.join(cells)}</tr>"
     label = escape(f"Table: {', '.join(columns.values())}", quote=True)
     return (
         f'<div class="table" tabindex="0" role="region" aria-label="{label}">'
@@ -36,11 +47,15 @@ def table(
     )
 
 
-def _td(name: str, value: Any, *, pick: bool) -> str:
-    if pick:
-        return f"<td>{_picking(value)}</td>"
+def _td(name: str, value: Any, *, pick: bool, narrow: bool, clipped: bool) -> str:
     text = _cell(name, value)
-    return f"<td{' class=long' if len(text) > LONG else ''}>{escape(text)}</td>"
+    drawn = _picking(value) if pick else escape(text)
+    if clipped:
+        return f'<td class="clipped" title="{escape(text, quote=True)}">{drawn}</td>'
+    if narrow:  # names break where their parts meet
+        broken = re.sub("([_/])", r"\1<wbr>", escape(text))
+        return f'<td class="narrow">{broken}</td>'
+    return f"<td{' class=long' if len(text) > LONG and not pick else ''}>{drawn}</td>"
 
 
 def _picking(value: Any) -> str:
@@ -137,15 +152,12 @@ def _span(seconds: int) -> str:
 REQUEST_COLUMNS = {
     "created_at": "when",
     "request_id": "request",
-    "tier_asked": "tier asked",
-    "tier_served": "served",
-    "provider": "provider",
-    "upstream": "upstream",
+    "tier": "tier",
+    "by": "answered by",
     "model": "model",
-    "outcome": "outcome",
-    "status": "status",
+    "ended": "outcome",
     "fallback_reason": "fallback",
-    "attempts": "attempts",
+    "attempts": "tries",
     "output_tokens": "tokens",
     "latency_s": "latency",
 }
@@ -153,7 +165,22 @@ REQUEST_COLUMNS = {
 
 def requests(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw a page of requests, newest first."""
-    return table(rows, REQUEST_COLUMNS, "No request matches these filters.", pick="request_id")
+    shown = [{**row, **_in_short(row)} for row in rows]
+    empty = "No request matches these filters."
+    narrow = ("created_at", "tier", "by", "model", "ended", "fallback_reason")
+    clipped = ("request_id",)
+    return table(shown, REQUEST_COLUMNS, empty, pick="request_id", narrow=narrow, clipped=clipped)
+
+
+def _in_short(row: Mapping[str, Any]) -> dict[str, str]:
+    """Say in one cell each which tier, who answered, and how it ended."""
+    asked, served = row.get("tier_asked"), row.get("tier_served")
+    by = dict.fromkeys(str(row[name]) for name in ("upstream", "provider") if row.get(name))
+    return {
+        "tier": str(asked) if served == asked else f"{asked} → {served or 'nobody'}",
+        "by": ", ".join(by),
+        "ended": f"{row['outcome']} {row['status']}",
+    }
 
 
 def shares(title: str, rows: Sequence[Mapping[str, Any]], by: str) -> str:
@@ -346,6 +373,11 @@ button[role=tab] { padding-inline: .6rem !important; }
 .signed > * { min-width: 0 !important; } .signed button { flex: 0 0 auto !important; }
 .prose h2 { font-size: 1.1rem; margin: .6rem 0 .2rem; }
 table.plain td { white-space: nowrap; }
+@media (min-width: 900px) {
+  table.plain td.narrow { white-space: normal; max-width: 9rem; overflow-wrap: break-word; }
+  table.plain td.clipped { max-width: 7.5rem; overflow: hidden; text-overflow: ellipsis; }
+  td.clipped button.pick { max-width: 100%; overflow: hidden; text-overflow: ellipsis; }
+}
 table.plain td.long { min-width: 22rem; white-space: normal; overflow-wrap: anywhere; }
 button.act { width: auto !important; align-self: flex-start; flex-grow: 0 !important; }
 button.pick { font: inherit; color: inherit; background: none; border: 0; padding: 0;

@@ -108,7 +108,8 @@ async def _load(who: GatewayClient | None) -> str:
         return complaint(error)
     return drawing.table(
         rows, COLUMNS, "No model is entered yet: what the Studio publishes can be.",
-        pick="model_id",
+        pick="model_id", narrow=("name", "hf_model_id", "created_at"),
+        clipped=("model_id", "revision"),
     )  # fmt: skip
 
 
