@@ -25,7 +25,7 @@ from triptych.hub.server.identity.accounts import create_account
 from triptych.hub.server.identity.tokens import create_token
 from triptych.hub.server.state import Hub
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 OVER = ("COMPLETED", "ERROR", "CANCELED")
 
 

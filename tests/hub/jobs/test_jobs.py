@@ -214,7 +214,7 @@ def test_what_makes_no_sense_is_refused(body) -> None:
     assert refusal.value.status == 400
 
 
-def test_the_command_line_runs_lists_shows_and_cancels(running) -> None:
+def test_the_command_line_runs_lists_shows_and_cancels(running, wait_for) -> None:
     done = running.hf("jobs", "run", MINOR, "python", "-c", "print('from the command line')")
     assert done.returncode == 0, done.stderr
     assert "from the command line" in done.stdout
@@ -226,7 +226,7 @@ def test_the_command_line_runs_lists_shows_and_cancels(running) -> None:
     job = next(iter(running.api().list_jobs(namespace="admin")))
     running.until(job, "RUNNING")
     assert job.id in running.hf("jobs", "ps", "--format", "json").stdout
-    assert "up" in running.hf("jobs", "logs", job.id).stdout
+    wait_for(lambda: "up" in running.hf("jobs", "logs", job.id).stdout)
     assert running.hf("jobs", "cancel", job.id).returncode == 0
     assert running.stage(job) == "CANCELED"
     assert "cpu-basic" in running.hf("jobs", "hardware").stdout

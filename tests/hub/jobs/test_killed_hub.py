@@ -25,7 +25,7 @@ def start(root: Path) -> tuple[subprocess.Popen[str], HfApi]:
     deadline = time.monotonic() + 60
     while True:
         try:
-            httpx.get(url + "/api/jobs/hardware", trust_env=False)
+            httpx.get(url + "/api/jobs/hardware", trust_env=False, timeout=60)
             break
         except httpx.HTTPError:
             assert time.monotonic() < deadline

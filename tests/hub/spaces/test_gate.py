@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 
 import aiohttp
@@ -16,7 +17,9 @@ from triptych.hub.server.spaces import admission, cookies
 def test_methods_bodies_and_raw_paths_pass_unchanged(probe) -> None:
     for method in ("POST", "PUT", "PATCH", "DELETE"):
         body = bytes(range(256)) * 40
-        answer = httpx.request(method, probe.host + "/echo", content=body, trust_env=False)
+        answer = httpx.request(
+            method, probe.host + "/echo", content=body, trust_env=False, timeout=60
+        )
         assert answer.content == body
         assert answer.headers["x-method"] == method
     seen = probe.get("/seen/a%2Fb%20c//d?x=%26&y=1&y=2").json()
@@ -51,21 +54,24 @@ def test_forged_forwarding_headers_are_replaced(probe) -> None:
 
 
 def test_events_arrive_as_they_are_sent(probe) -> None:
-    moments = []
-    with httpx.stream("GET", probe.host + "/stream", timeout=60, trust_env=False) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        for line in answer.iter_lines():
-            if line:
-                moments.append((time.monotonic(), line))
-    assert [line for _, line in moments] == [f"data: {number}" for number in range(5)]
-    assert moments[-1][0] - moments[0][0] > 0.5
+    # The first few are here long before the last of a hundred seconds is sent.
+    for asked, read in ((500, 3), (3, 3)):
+        address = f"{probe.host}/stream?count={asked}"
+        with httpx.stream("GET", address, timeout=60, trust_env=False) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            events = (line for line in answer.iter_lines() if line)
+            found = list(itertools.islice(events, read))
+            assert asked > read or list(events) == []
+        assert found == [f"data: {number}" for number in range(read)]
 
 
 def test_the_app_hears_when_a_client_leaves_a_stream(probe) -> None:
     before = len(probe.seen()["gone"])
-    with httpx.stream("GET", probe.host + "/stream?count=500", trust_env=False) as answer:
+    with httpx.stream(
+        "GET", probe.host + "/stream?count=500", trust_env=False, timeout=60
+    ) as answer:
         next(answer.iter_lines())
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while len(probe.seen()["gone"]) == before:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -88,7 +94,7 @@ async def test_websockets_carry_text_bytes_protocols_and_close_codes(probe) -> N
             await connection.send_str("x")
             await connection.receive_str()
             await connection.close(code=4002)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while "socket 4002" not in (await asyncio.to_thread(probe.seen))["gone"]:
             assert time.monotonic() < deadline
             await asyncio.sleep(0.05)
@@ -97,7 +103,7 @@ async def test_websockets_carry_text_bytes_protocols_and_close_codes(probe) -> N
 def test_a_space_sees_its_own_cookies_only(probe) -> None:
     hub_cookie = {"cookie": "triptych_hub_session=stolen; space_other_x=1; plain=2"}
     assert probe.get("/cookies", headers=hub_cookie).json() == {}
-    with httpx.Client(trust_env=False) as browser:
+    with httpx.Client(trust_env=False, timeout=60) as browser:
         first = browser.get(probe.host + "/cookies")
         assert "domain" not in first.headers["set-cookie"].lower()
         name = first.headers["set-cookie"].partition("=")[0]
@@ -164,7 +170,7 @@ def test_a_ticket_from_the_hubs_page_opens_a_private_space_in_a_browser(running)
     namespace, name = space.repo_id.split("/")
     repository = catalog.find(running.hub.database, "space", namespace, name)
     query = admission.sign(running.hub, repository, 1)
-    with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+    with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as browser:
         assert browser.get(space.host + "/?a=1&" + query).text == "hello"
         assert "__sign" not in browser.get(space.host + "/seen?" + query).json()["query"]
         assert browser.get(space.host + "/").text == "hello"
@@ -176,7 +182,7 @@ def test_another_page_cannot_use_the_cookie_of_a_private_space(running) -> None:
     space = running.space(private=True)
     namespace, name = space.repo_id.split("/")
     repository = catalog.find(running.hub.database, "space", namespace, name)
-    with httpx.Client(trust_env=False, follow_redirects=True) as browser:
+    with httpx.Client(trust_env=False, follow_redirects=True, timeout=60) as browser:
         browser.get(space.host + "/?" + admission.sign(running.hub, repository, 1))
         for headers, status in (
             ({"origin": space.host}, 200),

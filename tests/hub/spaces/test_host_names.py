@@ -29,7 +29,7 @@ def test_a_host_name_leads_to_its_space_and_all_others_to_the_hub(start_hub, app
     target = space.repo_id + "-moved"
     space.api.move_repo(space.repo_id, target, repo_type="space")
     moved = target.replace("/", "-") + ".spaces.example"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while ask(moved).text != "hello":
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -103,11 +103,11 @@ def test_without_isolation_only_approved_spaces_run(running, monkeypatch, app, t
     approval = f"{running.url}/api/spaces/{space.repo_id}/approval"
     _, stranger = running.user()
     for token, status in ((stranger, 403), (running.token, 200)):
-        answer = httpx.put(approval, headers={"authorization": f"Bearer {token}"})
+        answer = httpx.put(approval, headers={"authorization": f"Bearer {token}"}, timeout=60)
         assert answer.status_code == status
     space.until("RUNNING")
     assert space.seen()["user"] == os.getuid()
-    httpx.delete(approval, headers={"authorization": f"Bearer {running.token}"})
+    httpx.delete(approval, headers={"authorization": f"Bearer {running.token}"}, timeout=60)
     runtime = space.until("CONFIG_ERROR")
     assert "still answers" not in runtime["errorMessage"]
 

@@ -54,7 +54,9 @@ class HubProcess:
 
     def answers(self) -> bool:
         try:
-            return httpx.get(self.url + "/api/spaces", trust_env=False).status_code == 200
+            return (
+                httpx.get(self.url + "/api/spaces", trust_env=False, timeout=60).status_code == 200
+            )
         except httpx.HTTPError:
             return False
 

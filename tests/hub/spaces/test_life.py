@@ -44,7 +44,7 @@ def test_the_minimal_space_runs_and_names_its_model_at_health(running) -> None:
     runtime = space.until("RUNNING")
     assert runtime["sha"] == space.api.space_info(space.repo_id).sha
     assert space.get("/health").json() == {"status": "ok", "model": "", "revision": "abc123"}
-    assert space.api.wait_for_space(space.repo_id, timeout=30).stage == "RUNNING"
+    assert space.api.wait_for_space(space.repo_id, timeout=120).stage == "RUNNING"
 
 
 def test_gradio_client_finds_a_space_by_its_name(running, monkeypatch, tmp_path) -> None:
@@ -119,7 +119,9 @@ def test_an_app_that_signs_people_in_gets_its_client(running, app) -> None:
     assert given["OAUTH_SCOPES"] == "openid profile email"
     assert given["OPENID_PROVIDER_URL"] == running.url
     assert given["OAUTH_CLIENT_ID"] and given["OAUTH_CLIENT_SECRET"]
-    found = httpx.get(given["OPENID_PROVIDER_URL"] + "/.well-known/openid-configuration").json()
+    found = httpx.get(
+        given["OPENID_PROVIDER_URL"] + "/.well-known/openid-configuration", timeout=60
+    ).json()
     assert found["authorization_endpoint"].startswith(running.url)
 
 
@@ -156,7 +158,9 @@ def test_secrets_are_named_but_never_told(running) -> None:
     wait_for(lambda: space.seen()["environment"].get("OTHER") == "t0p")
     headers = {"authorization": f"Bearer {running.token}"}
     for path in ("", "/secrets", "/variables", "/runtime"):
-        body = httpx.get(f"{running.url}/api/spaces/{space.repo_id}{path}", headers=headers).text
+        body = httpx.get(
+            f"{running.url}/api/spaces/{space.repo_id}{path}", headers=headers, timeout=60
+        ).text
         assert "s3cret" not in body and "t0p" not in body
     # In another process: closing the files in this one would let go of SQLite's locks on them.
     files = list(running.root.glob("hub.db*"))
@@ -214,6 +218,7 @@ def test_logs_of_build_and_run_stream(running) -> None:
     answer = httpx.get(
         f"{running.url}/api/spaces/{space.repo_id}/logs/run",
         headers={"authorization": f"Bearer {stranger}"},
+        timeout=60,
     )
     assert answer.status_code == 403
 
@@ -304,6 +309,7 @@ def test_many_requests_wake_a_space_once(running) -> None:
     httpx.post(
         f"{running.url}/api/spaces/{namespace}/{name}/sleep",
         headers={"authorization": f"Bearer {running.token}"},
+        timeout=60,
     )
     assert space.stage == "SLEEPING"
     host = space.host
@@ -330,6 +336,7 @@ def test_a_person_sees_a_page_while_a_space_wakes(running, app) -> None:
     httpx.post(
         f"{running.url}/api/spaces/{space.repo_id}/sleep",
         headers={"authorization": f"Bearer {running.token}"},
+        timeout=60,
     )
     page = space.get("/", headers={"accept": "text/html,*/*"})
     assert page.status_code == 503

@@ -129,7 +129,7 @@ def test_what_is_kept_has_a_bounded_time_and_memory(running, settings) -> None:
 def test_a_stream_from_the_version_before_is_broken_off_not_left_hanging(running) -> None:
     space = running.space()
     address = space.host + "/stream?count=100000"
-    with httpx.stream("GET", address, timeout=30, trust_env=False) as answer:
+    with httpx.stream("GET", address, timeout=120, trust_env=False) as answer:
         lines = answer.iter_lines()
         assert next(lines) == "data: 0"
         greet(space, "another")

@@ -71,7 +71,10 @@ def test_the_space_compares_its_owners_models_and_refuses_every_other(
 
     face = f"{space.host}/models/v1"
     sha = api.model_info(repo).sha
-    ids = [card["id"] for card in httpx.get(f"{face}/models", trust_env=False).json()["data"]]
+    ids = [
+        card["id"]
+        for card in httpx.get(f"{face}/models", trust_env=False, timeout=60).json()["data"]
+    ]
     assert ids == [f"{repo}@{sha[:12]}"], "both names are one commit, so one model"
     body = {"model": named, "prompt": "The ", "max_tokens": 4}
     answer = httpx.post(f"{face}/completions", json=body, timeout=60, trust_env=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import zipfile
 from pathlib import Path
 
@@ -93,9 +94,12 @@ def test_a_space_runs_with_packages_of_its_own_on_top_of_the_running_ones(runnin
     log = "".join(space.api.fetch_space_logs(space.repo_id, build=True))
     assert "Successfully installed tinywish-1.5" in log
     space.api.restart_space(space.repo_id)
+    deadline = time.monotonic() + 90
+    while "using environment" not in log:
+        assert time.monotonic() < deadline, log
+        time.sleep(0.05)
+        log = "".join(space.api.fetch_space_logs(space.repo_id, build=True))
     space.until("RUNNING")
-    log = "".join(space.api.fetch_space_logs(space.repo_id, build=True))
-    assert "using environment" in log
     assert space.get("/").text.split()[1] == prefix
 
 
