@@ -74,7 +74,7 @@ def test_a_killed_deployment_can_be_repeated_and_serves_at_the_end(
     found = milestones(run_folder)
     model, space = fresh(), fresh("space")
     commits = [publish(client, found[step], model, None).commit for step in (4, 8)]
-    deployer = Deployer(client, patience=Patience(total_s=120))
+    deployer = Deployer(client, patience=Patience(total_s=240))
     deployer.deploy(f"{model.repo_id}@{commits[0]}", space, APP)
     chance = random.Random(kills)
     for number in range(kills):

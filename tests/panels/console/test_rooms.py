@@ -14,7 +14,7 @@ from triptych.panels.console import audit, drawing, people, steering
 from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.effects import effects, named
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 def chosen(seen: dict[str, Any], **changed: Any) -> list[Any]:

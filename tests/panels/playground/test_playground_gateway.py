@@ -22,7 +22,7 @@ from triptych.lm.runs.store import RunStore
 from triptych.panels.playground.app import build_app
 from triptych.processes import free_port
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(200)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 CONFIG = """
 [gateway]

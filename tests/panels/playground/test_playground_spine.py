@@ -20,7 +20,7 @@ from triptych.cli.resolve import resolve
 from triptych.config import load_config
 from triptych.panels.playground.app import build_app
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(500)]
 
 
 @pytest.fixture(scope="module")
