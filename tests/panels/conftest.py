@@ -38,7 +38,9 @@ def browser() -> Iterator[Any]:
             pytest.fail("chromium is missing; .ci/run installs it")
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+        started = playwright.chromium.launch(
+            executable_path=program, args=list(FLAGS), timeout=PATIENCE_MS
+        )
         yield started
         started.close()
 

@@ -85,7 +85,9 @@ def panels(own_home: Path, hub: tuple[str, str]) -> Iterator[str]:
 def other_browser(browser: Any) -> Iterator[Any]:
     """Start a second Chromium; what one browser keeps the other does not know."""
     started = browser.browser_type.launch(
-        executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-gpu"]
+        executable_path=shutil.which("chromium"),
+        args=["--no-sandbox", "--disable-gpu"],
+        timeout=120_000,
     )
     yield started
     started.close()
