@@ -94,6 +94,7 @@ class Runtime:
         self.declared = catalogues.from_config(config)
         self._installed: dict[str, Upstream | None] = {}
         self._task: asyncio.Task[None] | None = None
+        self._looking = asyncio.Lock()
         self.polled_at = 0.0
 
     async def open(self) -> None:
@@ -137,16 +138,18 @@ class Runtime:
 
         Raises: StorageError; everything stays as it was then.
         """
-        versions = await settings.versions(self.database)
-        changed = [t for t, v in versions.items() if self._versions.get(t) != v]
-        for topic in changed:
-            self._rows |= await settings.read(self.database, topic)
-        self._versions = versions
-        await self._apply(changed)
-        if changed:
-            settings.save(self._last_good, versions, self._rows)
-        self.flags.stale = False
-        self.polled_at = time.time()
+        # One look after the other: a slower, earlier one must not lay old rows over newer ones.
+        async with self._looking:
+            versions = await settings.versions(self.database)
+            changed = [t for t, v in versions.items() if self._versions.get(t) != v]
+            for topic in changed:
+                self._rows |= await settings.read(self.database, topic)
+            self._versions = versions
+            await self._apply(changed)
+            if changed:
+                settings.save(self._last_good, versions, self._rows)
+            self.flags.stale = False
+            self.polled_at = time.time()
 
     async def _apply(self, topics: Iterable[str]) -> None:
         """Let the rows of some topics take effect, from the next request on."""
