@@ -53,7 +53,7 @@ def page() -> Iterator[Any]:
         pytest.skip("chromium is not installed")
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-        browser = playwright.chromium.launch(executable_path=program, args=flags)
+        browser = playwright.chromium.launch(executable_path=program, args=flags, timeout=120_000)
         page = browser.new_page()
         page.set_default_timeout(60_000)
         page.outside = []
