@@ -119,6 +119,23 @@ def _links() -> dict[str, str]:
     return names | {f"{name}_dark": "*primary_300" for name in names}
 
 
+def in_address(name: str, instead_of: str = "", then: str = "") -> str:
+    """Give the script that keeps a value in the page's address, without loading the page again.
+
+    An empty value leaves no trace there; the parameter `instead_of` goes. `then` is what the
+    script does afterwards with `value`.
+    """
+    gone = f"url.searchParams.delete('{instead_of}');" if instead_of else ""
+    return f"""(value) => {{
+  const url = new URL(window.location);
+  {gone}
+  if (value) url.searchParams.set('{name}', value); else url.searchParams.delete('{name}');
+  url.search = url.searchParams.toString().replaceAll('+', '%20');
+  window.history.replaceState({{}}, '', url);
+  {then}
+}}"""
+
+
 def at_home(page: gr.Blocks) -> gr.Blocks:
     """Keep a page that runs as a Space from fetching a header and fonts; let it rest when idle."""
     page.space_id = None

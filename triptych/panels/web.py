@@ -23,7 +23,7 @@ from triptych.panels.playground.offers import Resolve
 from triptych.panels.playground.page import build_page as playground_page
 from triptych.panels.playground.stage import Stage
 from triptych.panels.playground.style import CSS as PLAYGROUND_CSS
-from triptych.panels.studio import follow
+from triptych.panels.studio import follow, learn
 from triptych.panels.studio.app import supervise
 from triptych.panels.studio.page import build_page as studio_page
 from triptych.panels.studio.uploads import UploadGate
@@ -47,6 +47,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     app.add_middleware(UploadGate, limit_bytes=config.panels.upload_bytes)
     app.include_router(router(store, config.runs, identify), prefix="/api")
     app.include_router(follow.routes(store, config, "/playground/"), prefix="/api")
+    app.include_router(learn.routes(store, config, "/playground/"), prefix="/api")
     doors = Doors(
         gateway, hub, config.panels.sign_in_client, environment.home() / "panels" / "cookie.key"
     )

@@ -64,6 +64,7 @@ ROUTES: Mapping[str, str] = {
     "GET /api/runs/{run_id}/log": "own",
     "GET /api/runs/{run_id}/events": "own",
     "GET /api/runs/{run_id}/places": "own",
+    "GET /api/lessons/{name}/places": "known",
     "DELETE /api/runs/{run_id}": "own",
 }
 BODIES: Mapping[str, Any] = {
@@ -193,7 +194,7 @@ def test_every_route_has_a_rule_and_keeps_to_it(world: World) -> None:
     assert found == set(ROUTES), "give every new route a rule"
     places = {
         "run_id": world.run.run_id, "act": "pause", "checkpoint": "latest",
-        "file": "config.json", "sweep": "one-of-ben",
+        "file": "config.json", "sweep": "one-of-ben", "name": "cooldown",
     }  # fmt: skip
     query = {"ids": [world.run.run_id], "names": ["val/loss"], "have": ["samples:", "log:"]}
     for rule, kind in ROUTES.items():

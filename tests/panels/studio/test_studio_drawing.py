@@ -195,14 +195,35 @@ def test_a_lesson_is_judged_by_what_its_runs_did(store: RunStore) -> None:
 
 def test_a_lesson_shows_the_prediction_beside_the_outcome(store: RunStore) -> None:
     one = lesson("cooldown")
-    assert "This experiment is 2 short runs" in learn.shown(store, one, "local")
+    assert "This experiment is 2 short runs" in learn.shown(one, [])
     sweep = "lesson-cooldown-20260101-000000"
     for name, loss in (("falling", 3.0), ("constant", 3.5)):
         run = make(store, name, [5.0, loss], sweep=sweep)
         store.annotate(run.run_id, prediction=1)
-    page = learn.shown(store, one, "local")
+    page = learn.shown(one, learn.newest(store, one, "local"))
     assert "<h3>The falling rate</h3>" in page
     assert "You said “The constant rate”" in page
+
+
+def test_a_page_gets_an_experiment_again_once_it_goes_on(store: RunStore) -> None:
+    app = FastAPI()
+    app.include_router(learn.routes(store, load_config()), prefix="/api")
+    add_error_answers(app)
+    client = TestClient(app)
+
+    def ask(tag: str = "") -> dict[str, dict[str, str]]:
+        have = {"have": f"lesson:{tag}"}
+        return client.get("/api/lessons/cooldown/places", params=have).json()["places"]
+
+    nothing = ask()["lesson"]
+    assert "This experiment is 2 short runs" in nothing["html"]
+    assert ask(nothing["tag"]) == {}
+    for name in ("falling", "constant"):
+        run = make(store, name, [5.0, 3.0], sweep="lesson-cooldown-20260101-000000")
+        store.annotate(run.run_id, prediction=0)
+    ended = ask(nothing["tag"])["lesson"]
+    assert "You " in ended["html"] and ask(ended["tag"]) == {}
+    assert client.get("/api/lessons/none/places").status_code == 422
 
 
 def test_the_guide_names_tests_that_exist() -> None:

@@ -43,6 +43,22 @@ def test_the_address_names_the_lesson_and_leads_back_to_it(open_page: Any, panel
     page.get_by_role("tab", name="Learn", selected=True).wait_for()
     page.get_by_text(one.question).wait_for()
     expect(page.get_by_label(f"{one.level}: {one.title}")).to_be_checked()
+    outcome = page.locator("#lesson")
+    outcome.get_by_text("This experiment is 2 short runs").wait_for()
+
+    # Nobody can see the page now, so it asks for nothing; seen again, it asks for what is new.
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.evaluate("Object.defineProperty(document, 'hidden', {configurable: true, value: true})")
+    for _ in range(20):
+        asked.clear()
+        page.wait_for_timeout(1500)
+        if not asked:
+            break
+    assert asked == []
+    with page.expect_response(re.compile("/lessons/cooldown/places")) as answered:
+        page.evaluate("delete document.hidden")
+    assert answered.value.json() == {"places": {}}
     page.close()
 
 

@@ -32,11 +32,7 @@ from triptych.panels.playground.offers import spread
 from triptych.panels.playground.stage import Stage, Visit
 from triptych.panels.playground.visitor import Visitor, visitor_of
 
-SHOW_STATE = """(state) => {
-  const url = new URL(window.location);
-  url.search = state ? '?c=' + encodeURIComponent(state) : '';
-  window.history.replaceState({}, '', url);
-}"""
+SHOW_STATE = look.in_address("c")
 FIRST_AGES = 3
 WHERE = "() => window.location.origin + window.location.pathname"
 

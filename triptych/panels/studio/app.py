@@ -15,7 +15,7 @@ from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.panels import look
 from triptych.panels.serving import serve
-from triptych.panels.studio import follow
+from triptych.panels.studio import follow, learn
 from triptych.panels.studio.page import build_page
 from triptych.panels.studio.uploads import UploadGate
 from triptych.panels.studio.visitor import attach_sign_in, identify, is_shared
@@ -46,6 +46,7 @@ def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
         attach_sign_in(app)
     app.include_router(router(runs, config.runs, identify), prefix="/api")
     app.include_router(follow.routes(runs, config), prefix="/api")
+    app.include_router(learn.routes(runs, config), prefix="/api")
     add_error_answers(app)
 
     @app.get("/health")

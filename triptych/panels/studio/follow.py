@@ -1,4 +1,4 @@
-"""How an open page follows a run: it asks for what it shows, and gets what is new of it.
+"""How an open page follows a run or a lesson: it asks for what it shows, and gets what is new.
 
 The page framework copies the state of every component at each of its events, which costs more
 than the drawing itself twice a second; so a small script asks a plain route and puts the answer
@@ -8,7 +8,7 @@ in place. It asks nothing while nobody can see the page. Left out: drawing (`dra
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query
@@ -16,21 +16,24 @@ from fastapi import APIRouter, Depends, Query
 from triptych.config import Config
 from triptych.errors import RunError
 from triptych.lm.runs.store import RunStore
+from triptych.panels import look
 from triptych.panels.studio.pace import PLACES, Drawings
 from triptych.panels.studio.visitor import identify
 
-# Says which run is followed, and puts it into the address without loading the page again.
-SHOW_RUN = """(run) => {
-  const url = new URL(window.location);
-  if (run) { url.searchParams.set('run', run); } else { url.searchParams.delete('run'); }
-  window.history.replaceState({}, '', url);
-  window.followedRun = run;
-  window.followNow?.();
-}"""
+
+def _now(kind: str) -> str:
+    return f"(window.followed ??= {{}}).{kind} = value; window.followNow?.();"
+
+
+# Say which run or lesson is followed; the first two put it into the address as well.
+SHOW_RUN = look.in_address("run", then=_now("runs"))
+SHOW_LESSON = look.in_address("lesson", instead_of="run", then=_now("lessons"))
+FOLLOW_LESSON = f"(value) => {{ {_now('lessons')} }}"
 # The last answer of a run that is gone or somebody else's is a refusal; then nothing is asked.
 _FOLLOW = """() => {
   if (window.followNow) return;
-  let followed = null, state = '', asking = false, again = false;
+  const shown = {};
+  let state = '', asking = false, again = false;
   const put = (place, html) => {
     const made = document.createElement('template');
     made.innerHTML = html;
@@ -40,29 +43,30 @@ _FOLLOW = """() => {
       old[0].replaceChildren(...fresh[0].childNodes);
     else place.replaceChildren(made.content);
   };
-  const all = () => [...document.querySelectorAll('[data-place]')];
   const seen = (element) => element?.checkVisibility({visibilityProperty: true});
-  const ask = async () => {
-    const run = window.followedRun || '';
-    if (run !== followed) {
-      followed = run;
-      for (const place of all()) { place.dataset.tag = ''; place.replaceChildren(); }
+  // What the buttons allow follows the state alone, so that no older answer overtakes a newer.
+  const allow = (now) => {
+    if (now === state) return;
+    const steered = new Event('steer', {bubbles: true, cancelable: true});
+    const heard = !document.getElementById('steer').dispatchEvent(steered);
+    if (heard) state = now;
+  };
+  const ask = async (kind) => {
+    const one = window.followed?.[kind] || '', runs = kind === 'runs';
+    const all = [...document.querySelectorAll(`[data-of=${kind}]`)];
+    if (one !== shown[kind]) {
+      shown[kind] = one;
+      for (const place of all) { place.dataset.tag = ''; place.replaceChildren(); }
     }
-    document.getElementById('no-run')?.toggleAttribute('hidden', Boolean(run));
-    const steer = document.getElementById('steer');
-    // What the buttons allow follows the state alone, so that no older answer overtakes a newer.
-    const allow = (now) => {
-      if (now === state) return;
-      const steered = new Event('steer', {bubbles: true, cancelable: true});
-      if (!steer.dispatchEvent(steered)) state = now;  // somebody heard it
-    };
-    if (!seen(steer) || document.hidden) return;
-    if (!run) return allow('');
-    const places = all().filter(seen), asked = new URLSearchParams();
+    if (runs) document.getElementById('no-run')?.toggleAttribute('hidden', Boolean(one));
+    const places = all.filter(seen), asked = new URLSearchParams();
+    if (document.hidden || (runs && !seen(document.getElementById('steer')))) return;
+    if (runs && !one) return allow('');
+    if (!one || !places.length) return;
     for (const {dataset} of places) asked.append('have', dataset.place + ':' + (dataset.tag || ''));
-    const answer = await fetch('/api/runs/' + encodeURIComponent(run) + '/places?' + asked);
-    if (answer.status >= 400 && answer.status < 500) window.followedRun = '';
-    if (!answer.ok || run !== window.followedRun) return;
+    const answer = await fetch(`/api/${kind}/${encodeURIComponent(one)}/places?${asked}`);
+    if (answer.status >= 400 && answer.status < 500) window.followed[kind] = '';
+    if (!answer.ok || one !== window.followed[kind]) return;
     const found = await answer.json();
     for (const place of places) {
       const part = found.places[place.dataset.place];
@@ -70,13 +74,15 @@ _FOLLOW = """() => {
       put(place, part.html);
       place.dataset.tag = part.tag;
     }
-    allow(run + found.state);
+    if (runs) allow(one + found.state);
   };
   const look = async () => {
     again = asking;
     if (asking) return;
     asking = true;
-    try { await ask(); } catch { /* the service is away for a moment */ }
+    try {
+      for (const kind of ['runs', 'lessons']) await ask(kind);
+    } catch { /* the service is away for a moment */ }
     asking = false;
     if (again) look();
   };
@@ -96,9 +102,9 @@ def script(config: Config) -> str:
     return _FOLLOW.replace("EVERY_MS", str(round(config.panels.refresh_s * 1000)))
 
 
-def place(name: str) -> str:
-    """Draw the place where the script puts one part of a run."""
-    return f'<div data-place="{name}"></div>'
+def place(name: str, of: str = "runs") -> str:
+    """Draw the place where the script puts one part of a run, or of a lesson."""
+    return f'<div data-of="{of}" data-place="{name}"></div>'
 
 
 def routes(store: RunStore, config: Config, playground: str = "") -> APIRouter:
@@ -115,15 +121,18 @@ def routes(store: RunStore, config: Config, playground: str = "") -> APIRouter:
         run = store.get(run_id)
         if run.user != user:
             raise RunError(f"no run {run_id}", hint="see the list of runs", code="run_not_found")
-        tags = dict(one.partition(":")[::2] for one in have)
-        drawn = drawings.of(run, [name for name in PLACES if name in tags])
-        fresh = {name: {"tag": _tag(html), "html": html} for name, html in drawn.items()}
-        return {
-            "state": run.state,
-            "places": {name: one for name, one in fresh.items() if one["tag"] != tags[name]},
-        }
+        asked = [one.partition(":")[0] for one in have]
+        drawn = drawings.of(run, [name for name in PLACES if name in asked])
+        return {"state": run.state, "places": fresh(drawn, have)}
 
     return api
+
+
+def fresh(drawn: Mapping[str, str], have: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the places whose drawing is another than the page has; it says `place:tag` of each."""
+    tags = dict(one.partition(":")[::2] for one in have)
+    tagged = {name: {"tag": _tag(html), "html": html} for name, html in drawn.items()}
+    return {name: one for name, one in tagged.items() if one["tag"] != tags.get(name)}
 
 
 def _tag(html: str) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import gradio as gr
+from fastapi import APIRouter, Depends, Query
 
 from triptych.config import Config, load_config
 from triptych.errors import TriptychError, UsageError
@@ -16,28 +18,19 @@ from triptych.lm.runs.lessons import LESSONS, Lesson, check, lesson
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.runs.sweep import runs_of, sweeps
-from triptych.panels.studio import corpus, drawing
+from triptych.panels.studio import corpus, drawing, follow
 from triptych.panels.studio.ended import comparison_address, playground_address
-from triptych.panels.studio.visitor import Visitor, who
+from triptych.panels.studio.pace import Place
+from triptych.panels.studio.visitor import Visitor, identify, who
 
 PREFIX = "lesson-"
-# The address names the lesson, so that the way back from the Playground leads to it.
-SHOW_LESSON = """(name) => {
-  const url = new URL(window.location);
-  url.searchParams.delete('run'); url.searchParams.set('lesson', name);
-  window.history.replaceState({}, '', url);
-}"""
+# Drawings of experiments, of all visitors together.
+KEPT = 256
 OWN_TEXT = "the documentation of Python, which is on every machine"
 
 
-def draw(
-    store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs, playground: str = ""
-) -> None:
-    """Draw the lessons and connect them."""
-
-    def seen(name: str, request: gr.Request) -> str:
-        return shown(store, lesson(name), who(request).user, config, playground)
-
+def draw(store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs) -> None:
+    """Draw the lessons and connect them; how an experiment goes comes by itself (`follow`)."""
     gr.Markdown(
         "A lesson is an experiment. Say first what you expect; then real runs show what happens."
     )
@@ -50,26 +43,23 @@ def draw(
     text = gr.Dropdown([(OWN_TEXT, "")], value="", label="Text to learn from")
     begin = gr.Button("Start the experiment", variant="primary")
     trouble = gr.HTML()
-    outcome = gr.HTML(elem_id="lesson")
+    gr.HTML(follow.place("lesson", "lessons"), elem_id="lesson", js_on_load=None)
 
-    def choose(name: str, request: gr.Request) -> tuple[Any, ...]:
+    def choose(name: str) -> tuple[Any, ...]:
         one = lesson(name)
         asked = gr.update(choices=list(one.answers), label=one.question, value=None)
-        return _story(one), asked, "", seen(name, request)
+        return _story(one), asked, ""
 
-    def start(name: str, guess: int | None, data: str, request: gr.Request) -> tuple[str, str]:
+    def start(name: str, guess: int | None, data: str, request: gr.Request) -> str:
         try:
             start_lesson(store, config, lesson(name), guess, data, who(request))
         except TriptychError as error:
-            return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>", gr.skip()
-        return "", seen(name, request)
+            return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>"
+        return ""
 
     def list_again(request: gr.Request) -> Any:
         built = corpus.corpora(corpora_of(store, who(request).user))
         return gr.update(choices=[(OWN_TEXT, ""), *built])
-
-    def look(name: str, request: gr.Request) -> str:
-        return seen(name, request)
 
     def arrive(request: gr.Request) -> tuple[Any, Any]:
         wanted = dict(request.query_params).get("lesson") if request else None
@@ -79,17 +69,41 @@ def draw(
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     page.load(arrive, None, [which, tabs], **quiet)
-    which.change(choose, which, [story, answer, trouble, outcome], **quiet)
-    which.input(None, which, None, js=SHOW_LESSON)
+    which.change(choose, which, [story, answer, trouble], **quiet)
+    which.change(None, which, None, js=follow.FOLLOW_LESSON)
+    # The address names the lesson, so that the way back from the Playground leads to it.
+    which.input(None, which, None, js=follow.SHOW_LESSON)
     text.focus(list_again, None, text, **quiet)
-    page.load(look, which, outcome, **quiet)
-    # Why it was refused stays to be read: the outcome is drawn again every moment.
+    page.load(None, which, None, js=follow.FOLLOW_LESSON)
     started = begin.click(
-        start, [which, answer, text], [trouble, outcome], api_visibility="private",
-        api_name="lesson",
-    )  # fmt: skip
-    started.then(None, which, None, js=SHOW_LESSON)
-    gr.Timer(2.0).tick(look, which, outcome, **quiet)
+        start, [which, answer, text], trouble, api_visibility="private", api_name="lesson"
+    )
+    started.then(None, which, None, js=follow.SHOW_LESSON)
+
+
+def routes(store: RunStore, config: Config, playground: str = "") -> APIRouter:
+    """Make the route that a page asks how an experiment goes; drawn again once it goes on."""
+    api = APIRouter()
+    kept: dict[tuple[str, str], Place] = {}
+    one_at_a_time = threading.Lock()
+
+    @api.get("/lessons/{name}/places", include_in_schema=False)
+    def show(
+        name: str,
+        have: Annotated[Sequence[str], Query()] = (),
+        user: str = Depends(identify),
+    ) -> dict[str, Any]:
+        one = lesson(name)
+        runs = newest(store, one, user)
+        stands = tuple((run.run_id, run.state, run.step, run.newest_checkpoint) for run in runs)
+        with one_at_a_time:
+            if len(kept) > KEPT:
+                kept.clear()
+            place = kept.setdefault((user, name), Place())
+            place.show(stands, lambda: shown(one, runs, config, playground), 0.0)
+            return {"places": follow.fresh({"lesson": place.drawn}, have)}
+
+    return api
 
 
 def start_lesson(
@@ -123,16 +137,20 @@ def start_lesson(
     return made
 
 
-def shown(
-    store: RunStore, one: Lesson, user: str, config: Config | None = None, playground: str = ""
-) -> str:
-    """Draw how far the newest experiment of a lesson is, and what it showed."""
+def newest(store: RunStore, one: Lesson, user: str) -> list[Run]:
+    """Return the runs of the newest experiment of a lesson."""
     named = [s for s in sweeps(store, user=user) if s.startswith(f"{PREFIX}{one.name}-")]
-    if not named:
+    return list(runs_of(store, named[0], user=user)) if named else []
+
+
+def shown(
+    one: Lesson, runs: Sequence[Run], config: Config | None = None, playground: str = ""
+) -> str:
+    """Draw how far an experiment is, and what it showed."""
+    if not runs:
         count = len(one.runs)
         short_runs = "one short run" if count == 1 else f"{count} short runs"
         return f'<p class="quiet">This experiment is {short_runs}.</p>'
-    runs = runs_of(store, named[0], user=user)
     try:
         verdict = check(one, runs)
     except TriptychError as error:

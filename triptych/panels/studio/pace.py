@@ -47,7 +47,7 @@ class _Watched:
         self._history = History(run.path)
         self._config = config
         self._playground = playground
-        self._places = {name: _Place() for name in PLACES}
+        self._places = {name: Place() for name in PLACES}
 
     def look(self, run: Run, places: Collection[str]) -> dict[str, str]:
         history = self._history.look()
@@ -79,7 +79,7 @@ class _Watched:
         return {name: self._places[name].drawn for name in places}
 
 
-class _Place:
+class Place:
     """One drawing, and what it was drawn from."""
 
     def __init__(self) -> None:

@@ -28,11 +28,8 @@ from triptych.words import clock, short, size
 UPLOADS_KEPT_S = (3600, 86400)
 
 
-def build_page(
-    store: RunStore, config: Config, navigation: str = "", playground: str = ""
-) -> gr.Blocks:
-    """Draw the Studio for a store of runs; `playground` is where that panel is, if anywhere."""
-    where = playground or _panel(navigation)
+def build_page(store: RunStore, config: Config, navigation: str = "") -> gr.Blocks:
+    """Draw the Studio for a store of runs."""
     with gr.Blocks(
         title="Triptych Studio", analytics_enabled=False, delete_cache=UPLOADS_KEPT_S
     ) as page:
@@ -49,15 +46,10 @@ def build_page(
             with gr.Tab("Compare", id="compare"):
                 sweep = compare.draw(store, page)
             with gr.Tab("Learn", id="learn"):
-                learn.draw(store, config, page, tabs, where)
+                learn.draw(store, config, page, tabs)
         _connect_form(page, store, config, filled, parts, [watched.chosen, tabs, sweep])
         watch.keep_watching(page, store, config, watched, tabs)
     return look.at_home(page)
-
-
-def _panel(navigation: str) -> str:
-    """Under one address with the other panels, the Playground is beside this page."""
-    return "/playground/" if navigation else ""
 
 
 def _new_run() -> tuple[Form, dict[str, Any]]:
