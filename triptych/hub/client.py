@@ -377,12 +377,9 @@ def translated(subject: object, endpoint: str) -> Iterator[None]:
     except hf_errors.HfHubHTTPError as error:
         raise _by_status(subject, endpoint, error) from error
     except (
-        hf_errors.RevisionResolutionError,
-        hf_errors.LocalEntryNotFoundError,
-        httpx2.HTTPError,
-        # Offline mode, and what the Xet transfer raises.
-        ConnectionError,
-    ) as error:
+        hf_errors.RevisionResolutionError, hf_errors.LocalEntryNotFoundError, httpx2.HTTPError,
+        ConnectionError,  # offline mode, and what the Xet transfer raises
+    ) as error:  # fmt: skip
         raise HubUnavailable(
             f"the hub at {endpoint} does not answer ({type(error).__name__})",
             hint="is it running? start one here with `triptych hub serve`, or set HF_ENDPOINT",
