@@ -404,11 +404,10 @@ def test_a_budget_a_wish_a_consent_and_a_model_are_entered_by_form(
 def leave(page: Any, flying: set[Any]) -> None:
     """Let what is asked be answered before one leaves, which would be an error on the console."""
     quiet, deadline = 0, time.monotonic() + 30
-    while quiet < 10 and time.monotonic() < deadline:
+    while quiet < 6 and time.monotonic() < deadline:
         page.wait_for_timeout(100)
-        waiting = [request.url for request in flying if "heartbeat" not in request.url]
+        waiting = any("heartbeat" not in request.url for request in flying)
         quiet = 0 if waiting else quiet + 1
-    print("left behind:", waiting)
 
 
 def trained(house: House, data: Path) -> str:
@@ -499,11 +498,14 @@ def test_a_checkpoint_of_a_run_is_published_from_the_models_room(
 def test_one_sign_in_with_an_account_of_the_hub_holds_everywhere(
     house: House, open_page: Opened
 ) -> None:
-    page = open_page(f"{house.web}/console/")
+    page = open_page("about:blank")
     flying: set[Any] = set()
     page.on("request", lambda request: flying.add(request))
     for ended in ("requestfinished", "requestfailed"):
         page.on(ended, lambda request: flying.discard(request))
+    page.goto(f"{house.web}/console/")
+    page.get_by_role("link", name="Sign in with your account of the hub").wait_for()
+    leave(page, flying)
     page.get_by_role("link", name="Sign in with your account of the hub").click()
     page.get_by_label("Access token").fill(house.token)
     page.get_by_role("button", name="Sign in").click()
@@ -516,6 +518,7 @@ def test_one_sign_in_with_an_account_of_the_hub_holds_everywhere(
     assert house.token not in page.content()
     cookies = {cookie["name"]: cookie for cookie in page.context.cookies(house.web)}
     assert cookies["triptych_person"]["httpOnly"]
+    leave(page, flying)
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("Admin key").wait_for()
     assert "triptych_person" not in {c["name"] for c in page.context.cookies(house.web)}
