@@ -27,6 +27,9 @@ from triptych.errors import StorageError
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
+#: No room, no room for this user, a file larger than allowed.
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
 
 def write_atomic(path: Path, data: bytes | str, *, private: bool = False) -> None:
     """Replace a file whole: a reader sees the old bytes or the new ones, never a mixture.
@@ -37,7 +40,7 @@ def write_atomic(path: Path, data: bytes | str, *, private: bool = False) -> Non
     """
     path = Path(path)
     payload = data.encode() if isinstance(data, str) else data
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
@@ -64,7 +67,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists():
         raise StorageError(f"{path} already exists", hint="choose another name or delete it first")
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.tmp-"))
         try:
@@ -90,7 +93,7 @@ class AppendLog:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             _cut_torn_line(self.path)
             self._file: IO[bytes] = self.path.open("ab", buffering=0)
@@ -98,7 +101,7 @@ class AppendLog:
     def append(self, record: dict[str, Any], *, sync: bool = False) -> None:
         """Write one line with one system call; with `sync`, wait until the disk has it."""
         line = json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             self._file.write(line)
             if sync:
                 os.fsync(self._file.fileno())
@@ -139,7 +142,7 @@ class FolderLock:
 
     def acquire(self) -> FolderLock:
         """Take the lock or say who has it."""
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -157,7 +160,7 @@ class FolderLock:
 
     def wait(self) -> FolderLock:
         """Take the lock as soon as its holder lets go; for work that takes an instant."""
-        with _storage_errors(self.path):
+        with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -234,12 +237,21 @@ def _sync_file(path: Path) -> None:
 _sync_folder = _sync_file
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Tell whether the system refused a write for want of room."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 @contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
+    """Say in our words what the system says of a file; other errors pass.
+
+    Raises: StorageError for a full disk, a name that is taken, a missing permission.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if is_disk_full(error):
             raise StorageError(
                 f"no space left while writing {path}",
                 hint="free some space or point TRIPTYCH_HOME at a larger disk",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.lm.model.conftest import SHAPE, random_ids, random_model
-from triptych.errors import CheckpointError
+from triptych.errors import CheckpointError, StorageError
 from triptych.lm.model.checkpoint import (
     load_model,
     load_tokenizer,
@@ -139,6 +140,17 @@ def test_a_failed_save_leaves_nothing_behind(tmp_path: Path, folder: Path) -> No
 
 def hf_config(**changes: object) -> dict[str, object]:
     return {**ModelConfig(**SHAPE).to_hf_dict(), **changes}
+
+
+def test_a_disk_without_room_for_the_weights_is_called_that(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises(StorageError) as refused:
+            save_model(tmp_path / "model", random_model())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert refused.value.code == "disk_full" and not list(tmp_path.iterdir())
 
 
 def test_every_form_of_rope_settings_is_read() -> None:

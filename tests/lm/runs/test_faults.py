@@ -23,6 +23,7 @@ from triptych.lm.runs import control
 from triptych.lm.runs.store import Run, RunStore, write_worker
 from triptych.lm.runs.supervisor import RunSupervisor, is_stalled
 from triptych.lm.runs.worker import work
+from triptych.lm.train.folder import RunFolder
 
 from .storm import kept, said
 
@@ -110,6 +111,23 @@ with RunSupervisor(store, RunsConfig(resume_interrupted=False)) as supervisor:
     import shutil
     shutil.copytree(full.path / "checkpoints", Path(sys.argv[3]) / "checkpoints")
 """
+
+
+def test_a_disk_that_a_reader_of_the_run_finds_full_rests_it(store: RunStore, request_for) -> None:
+    run = store.create(request_for(40, "train.checkpoint_every=10"))
+
+    def readers(trainer: object) -> list[Callable[[object], None]]:
+        def hear(event: object) -> None:
+            if getattr(event, "step", 0) == 15:
+                with Path("/dev/full").open("w") as full:
+                    print(event, file=full)
+
+        return [hear]
+
+    assert work(run.path, Path, readers) == 1
+    record = RunFolder(run.path).read_record()
+    assert record["state"] == "stopped" and "No space left" in record["state_message"]
+    assert work(run.path, Path) == 0 and store.get(run.run_id).state == "succeeded"
 
 
 def test_a_full_disk_rests_the_run_and_room_lets_it_go_on(

@@ -13,13 +13,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from triptych.durable import atomic_folder, sha256_file, write_atomic
 from triptych.errors import CheckpointError
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.lora import LoraLinear
+from triptych.lm.model.tensors import save_tensors
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 
@@ -44,8 +44,7 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = N
     config = _json(model.config.to_hf_dict(dtype))
     write_atomic(folder / "config.json", config)
     write_atomic(folder / "generation_config.json", _json(_generation_config(model.config)))
-    tensors = {name: tensor.contiguous() for name, tensor in plain_tensors(model).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(plain_tensors(model), folder / WEIGHTS)
     if tokenizer is not None:
         tokenizer.save(folder)
     write_manifest(folder)

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from triptych.durable import atomic_folder, write_atomic
 from triptych.errors import CheckpointError, ConfigError
+from triptych.lm.model.tensors import save_tensors
 from triptych.lm.model.transformer import Linear, Transformer
 
 CONFIG = "adapter_config.json"
@@ -132,8 +133,7 @@ def save_lora(folder: Path, model: Transformer, base: str) -> None:
         with atomic_folder(folder) as temporary:
             save_lora(temporary, model, base)
         return
-    tensors = {name: tensor.contiguous() for name, tensor in lora_tensors(model).items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    save_tensors(lora_tensors(model), folder / WEIGHTS)
     described = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from triptych.durable import is_disk_full
 from triptych.errors import RunError, StorageError, TriptychError
 from triptych.lm.runs.control import read_config
 from triptych.lm.train.folder import RunFolder
@@ -33,16 +34,24 @@ def work(path: Path, resolve: Callable[[str], Path], readers: Readers = lambda t
     try:
         ended = _train(folder, resolve, readers)
     except TriptychError as error:
-        print(error, file=sys.stderr, flush=True)
         if error.code != "in_use":  # another worker is at it, and its run is well
             note(folder, error, begun=begun)
+        _say(str(error))
         return error.exit_code
-    except Exception:  # boundary: run worker
-        traceback.print_exc()
-        last_line = traceback.format_exc().strip().splitlines()[-1]
-        folder.update_record(state="failed", state_message=last_line)
+    except Exception as error:  # boundary: run worker
+        told = traceback.format_exc().strip()
+        # A log or a library may be the first to find the disk full.
+        state = "stopped" if is_disk_full(error) else "failed"
+        with suppress(StorageError):
+            folder.update_record(state=state, state_message=told.splitlines()[-1])
+        _say(told)
         return 1
     return 0 if ended in ("finished", "stopped") else 1
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the log may lie on a full disk
+        print(text, file=sys.stderr, flush=True)
 
 
 def _train(folder: RunFolder, resolve: Callable[[str], Path], readers: Readers) -> str:

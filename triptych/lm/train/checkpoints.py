@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from triptych.durable import atomic_folder, require_free_space, write_atomic
 from triptych.errors import CheckpointError
 from triptych.lm.model.checkpoint import WEIGHTS, verify_manifest, write_manifest
+from triptych.lm.model.tensors import save_tensors
 
 FORMAT_VERSION = 1
 STATE = "trainer_state.json"
@@ -63,7 +64,7 @@ def save(
     require_free_space(folder.parent, needed_bytes)
     with atomic_folder(folder) as temporary:
         save_model(temporary)
-        save_file({name: t.contiguous() for name, t in tensors.items()}, temporary / TENSORS)
+        save_tensors(tensors, temporary / TENSORS)
         text = json.dumps({"format_version": FORMAT_VERSION, **state}, indent=2)
         (temporary / STATE).write_text(text + "\n", encoding="utf-8")
         write_manifest(temporary)
