@@ -54,10 +54,9 @@ def work(kind: str, path: Path) -> None:
 
 def bare_llama(gguf: Path, *, as_it_comes: bool = False) -> Callable[[list[int]], None]:
     """Run llama.cpp with nothing around it, set up as our engine sets it up, or by its makers."""
-    from triptych.config import environment as variables
-    from triptych.lm.generate.llama_cpp import BATCH_TOKENS, SPIN_COUNT
-
-    variables.suggest("GOMP_SPINCOUNT", SPIN_COUNT)
+    if not as_it_comes:
+        # First, as it also says how threads wait.
+        from triptych.lm.generate.llama_cpp import BATCH_TOKENS
     import xllamacpp
 
     params = xllamacpp.CommonParams()

@@ -25,7 +25,6 @@ from typing import Any
 
 import orjson
 
-from triptych.config import environment
 from triptych.errors import DataError, GenerationError
 from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.weights import Weights
@@ -52,9 +51,6 @@ from triptych.lm.model.tokenizer import Tokenizer
 #: Prompt tokens computed in one go; a cancelled prompt ends after at most this many. More are not
 #: read faster, and each takes memory.
 BATCH_TOKENS = 128
-
-#: How often a thread looks before it sleeps; long enough for one layer's operation.
-SPIN_COUNT = "1000"
 
 
 @dataclass(eq=False, slots=True)
@@ -128,9 +124,6 @@ class LlamaCppEngine(Engine):
         atexit.register(self.close)
 
     def _open(self, gguf: Path) -> Any:
-        # Threads that wait for each other by spinning stop a busy machine almost entirely: on two
-        # cores that others use too, 5 tokens/s instead of 60. Waiting asleep costs little.
-        environment.suggest("GOMP_SPINCOUNT", SPIN_COUNT)
         import xllamacpp
 
         options = self.options
