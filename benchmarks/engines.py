@@ -65,8 +65,6 @@ def bare_llama(gguf: Path, *, as_it_comes: bool = False) -> Callable[[list[int]]
     params.n_parallel = 1
     if not as_it_comes:
         params.n_batch = params.n_ubatch = BATCH_TOKENS
-        off = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
-        params.flash_attn_type = off
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = -1
     params.fit_params = False
     params.verbosity = 0

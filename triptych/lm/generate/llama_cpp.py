@@ -141,12 +141,10 @@ class LlamaCppEngine(Engine):
         # more than reading it (40 ms to the first token instead of 21).
         params.cache_idle_slots = params.kv_unified
         params.cache_ram_mib = max(1, options.prompt_cache_bytes // 2**20)
-        # On a CPU the fused attention adds up in half precision, slowly: after 512 tokens a step of
-        # `small` takes 3.4 ms without it and 4.7 with it, one of `micro` 0.4 instead of 1.0.
-        params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         if options.dtype == "f32":
-            # Asked for exactness: the half-precision cache alone costs 1e-2 in nats.
+            # Asked for exactness: the half-precision cache and kernel alone cost 1e-2 in nats.
             params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+            params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
         params.fit_params = False
         params.verbosity = 0
         params.lora_init_without_apply = True
