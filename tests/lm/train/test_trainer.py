@@ -15,6 +15,7 @@ from triptych.errors import ConfigError, DataError, RunError, StorageError, Trai
 from triptych.lm.evaluate.journey import read_journey
 from triptych.lm.model.checkpoint import load_model, load_tokenizer, save_model
 from triptych.lm.train import checkpoints
+from triptych.lm.train import trainer as trainer_module
 from triptych.lm.train.events import Checkpoint, Eval, Event, Sample, State, Step
 from triptych.lm.train.folder import RunFolder
 from triptych.lm.train.trainer import Trainer
@@ -282,3 +283,15 @@ def test_a_saved_checkpoint_reads_and_writes_as_a_model_folder(
     assert folder is not None
     save_model(tmp_path / "copy", load_model(folder), load_tokenizer(folder))
     assert (tmp_path / "copy/model.safetensors").is_file()
+
+
+def test_a_first_step_that_compiles_is_forgotten_with_the_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter((0.0, 40.0, 40.0, 42.0, 42.0, 44.0, 44.0))
+    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
+    speed, seen = trainer_module._Speed(batch_tokens=100), []
+    for _ in range(3):
+        speed.tick()
+        seen.append(round(speed.tok_per_s, 6))
+    assert seen == [2.5, 50.0, 50.0]

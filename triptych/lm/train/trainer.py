@@ -359,12 +359,16 @@ class _Speed:
     def __init__(self, batch_tokens: int) -> None:
         self._batch_tokens = batch_tokens
         self._step_s = 0.0
+        self._steps = 0
         self._since_s = time.perf_counter()
 
     def tick(self) -> None:
         """Note that a step ended."""
         took_s = time.perf_counter() - self._since_s
-        self._step_s = took_s if self._step_s == 0.0 else 0.9 * self._step_s + 0.1 * took_s
+        self._steps += 1
+        # The first step may compile the model, which says nothing of the others.
+        smooth = self._steps > 2
+        self._step_s = 0.9 * self._step_s + 0.1 * took_s if smooth else took_s
         self._since_s = time.perf_counter()
 
     def skip(self) -> None:
