@@ -15,7 +15,7 @@ from threading import Thread
 from triptych.config import environment
 from triptych.errors import UsageError
 from triptych.lm.runs.rights import without_tokens
-from triptych.panels.studio.visitor import Visitor
+from triptych.panels.visitor import Visitor
 
 # Is told each line of progress as it comes.
 Heard = Callable[[str], None]

@@ -19,7 +19,7 @@ from triptych.hub.upload import check_privacy
 from triptych.lm.runs import control
 from triptych.lm.runs.store import Run
 from triptych.panels.command import Heard, run_triptych
-from triptych.panels.studio.visitor import Visitor
+from triptych.panels.visitor import Visitor
 
 PUBLISH_S = 900.0
 

@@ -27,7 +27,7 @@ from triptych.panels.studio import follow, learn
 from triptych.panels.studio.app import supervise
 from triptych.panels.studio.page import build_page as studio_page
 from triptych.panels.studio.uploads import UploadGate
-from triptych.panels.studio.visitor import identify
+from triptych.panels.visitor import identify
 
 
 def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastAPI:

@@ -28,7 +28,7 @@ from triptych.panels.command import run_triptych
 from triptych.panels.studio import corpus, ended
 from triptych.panels.studio.app import build_app
 from triptych.panels.studio.start import Choice, configure, starts
-from triptych.panels.studio.visitor import Visitor, who
+from triptych.panels.visitor import Visitor, who
 
 ANN = token_of("ann")
 

@@ -32,7 +32,7 @@ from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.runs.worker import work
 from triptych.panels.studio import ended
 from triptych.panels.studio.app import build_app
-from triptych.panels.studio.visitor import Visitor
+from triptych.panels.visitor import Visitor
 
 pytestmark = [pytest.mark.timeout(400)]
 

@@ -22,7 +22,7 @@ from triptych.panels import publishing
 from triptych.panels.console import registry
 from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.room import QUIET, acts, ask_once, signed_in, to_the_end
-from triptych.panels.studio.visitor import Visitor
+from triptych.panels.visitor import Visitor
 
 
 @dataclass(frozen=True)

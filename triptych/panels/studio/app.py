@@ -18,7 +18,7 @@ from triptych.panels.serving import serve
 from triptych.panels.studio import follow, learn
 from triptych.panels.studio.page import build_page
 from triptych.panels.studio.uploads import UploadGate
-from triptych.panels.studio.visitor import attach_sign_in, identify, is_shared
+from triptych.panels.visitor import attach_sign_in, identify, is_shared
 
 
 def launch() -> None:

@@ -11,8 +11,8 @@ import gradio as gr
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import RESULTS, runs_of, summarise, sweeps
 from triptych.panels.studio import drawing
-from triptych.panels.studio.visitor import who
 from triptych.panels.studio.watch import choices_of
+from triptych.panels.visitor import who
 
 EMPTY = (
     '<p class="quiet">Choose two or more runs to lay their curves over each other and to see '

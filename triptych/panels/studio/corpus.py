@@ -23,7 +23,7 @@ from triptych.lm.data.manifest import load_manifest
 from triptych.lm.data.records import RECORD_READERS
 from triptych.lm.runs.store import slug
 from triptych.panels.command import run_triptych
-from triptych.panels.studio.visitor import Visitor
+from triptych.panels.visitor import Visitor
 from triptych.words import short, size
 
 MIN_TEXT_CHARS = 2000

@@ -25,7 +25,7 @@ from triptych.lm.runs.store import Run, RunStore
 from triptych.panels import publishing
 from triptych.panels.command import run_triptych
 from triptych.panels.publishing import best
-from triptych.panels.studio.visitor import Visitor, who
+from triptych.panels.visitor import Visitor, who
 
 ACT_S = 900.0
 Act = Callable[..., str]

@@ -18,7 +18,7 @@ from triptych.errors import RunError
 from triptych.lm.runs.store import RunStore
 from triptych.panels import look
 from triptych.panels.studio.pace import PLACES, Drawings
-from triptych.panels.studio.visitor import identify
+from triptych.panels.visitor import identify
 
 
 def _now(kind: str) -> str:

@@ -21,7 +21,7 @@ from triptych.lm.runs.sweep import runs_of, sweeps
 from triptych.panels.studio import corpus, drawing, follow
 from triptych.panels.studio.ended import comparison_address, playground_address
 from triptych.panels.studio.pace import Place
-from triptych.panels.studio.visitor import Visitor, identify, who
+from triptych.panels.visitor import Visitor, identify, who
 
 PREFIX = "lesson-"
 # Drawings of experiments, of all visitors together.

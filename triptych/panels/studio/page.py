@@ -21,7 +21,7 @@ from triptych.panels import look
 from triptych.panels.studio import compare, corpus, follow, form, learn, watch
 from triptych.panels.studio.form import Form
 from triptych.panels.studio.start import configure, estimate, start_run, starts
-from triptych.panels.studio.visitor import SIGN_IN, is_shared, who
+from triptych.panels.visitor import SIGN_IN, is_shared, who
 from triptych.words import clock, short, size
 
 # How often uploads are looked through, and how long each is kept; a corpus has a copy.

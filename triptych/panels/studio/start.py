@@ -22,7 +22,7 @@ from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.train.recipe import context_for
 from triptych.panels.command import run_triptych
 from triptych.panels.studio import corpus
-from triptych.panels.studio.visitor import Visitor
+from triptych.panels.visitor import Visitor
 
 PRESETS = {"quick": 120.0, "medium": 600.0, "extended": 3600.0}
 ESTIMATE_S = 300.0

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from triptych.panels.studio.visitor import SIGN_IN, who
+from triptych.panels.visitor import SIGN_IN, who
 from triptych.words import size
 
 PLACE = "/gradio_api/upload"

@@ -15,7 +15,7 @@ from triptych.lm.runs.states import ALLOWED, Wish
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels.studio import drawing, ended, follow
 from triptych.panels.studio.ended import own
-from triptych.panels.studio.visitor import who
+from triptych.panels.visitor import who
 
 # What the three buttons wish for, in their order.
 WISHES: tuple[Wish, ...] = ("pause", "run", "cancel")
