@@ -327,8 +327,8 @@ def on_a_passing_thread(work: Callable[[], Result]) -> Result:
     """Run on a thread that ends afterwards, and with it the threads that helped it.
 
     Helpers belong to the thread that first asked for them. Where more of them live than there are
-    cores, idle ones too, OpenMP lets each sleep at every join of a step instead of looking once
-    more: 6.9 ms a step of `small` instead of 4.2.
+    cores, idle ones too, OpenMP lets each sleep at every join of a step instead of looking first:
+    `small` then writes 127 tokens/s instead of 169, with nothing else on the machine.
     """
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(work).result()
