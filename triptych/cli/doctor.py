@@ -46,7 +46,7 @@ def _machine() -> Iterator[dict[str, Any]]:
     import psutil
 
     from triptych.config import environment
-    from triptych.words import size
+    from triptych.formatting import format_bytes
 
     home = environment.home()
     there = home
@@ -54,12 +54,12 @@ def _machine() -> Iterator[dict[str, Any]]:
         there = there.parent
     free = shutil.disk_usage(there).free
     yield _finding(
-        "disk", ok=free > 2e9, found=f"{size(free)} free for {home}",
+        "disk", ok=free > 2e9, found=f"{format_bytes(free)} free for {home}",
         remedy="free some space, or point TRIPTYCH_HOME at a larger disk",
     )  # fmt: skip
     available = psutil.virtual_memory().available
     yield _finding(
-        "memory", ok=available > 1.5e9, found=f"{size(available)} available",
+        "memory", ok=available > 1.5e9, found=f"{format_bytes(available)} available",
         remedy="stop something large, or choose a smaller model",
     )  # fmt: skip
     for program, use in (("git", "the hub's repositories"), ("bwrap", "isolated Spaces")):

@@ -10,7 +10,7 @@ import sys
 import time
 from typing import TextIO
 
-from triptych.words import clock
+from triptych.formatting import format_duration
 
 
 class Progress:
@@ -39,16 +39,16 @@ class Progress:
     def finish(self, note: str = "") -> None:
         """Leave a last line that says how long it took."""
         elapsed_s = time.monotonic() - self._start_s
-        text = f"{self.label}  done in {clock(elapsed_s)}" + (f"  {note}" if note else "")
+        text = f"{self.label}  done in {format_duration(elapsed_s)}" + (f"  {note}" if note else "")
         self._write(text)
         if self._live:
             print(file=self._out, flush=True)
 
     def _line(self, done: float, note: str, elapsed_s: float) -> str:
         if not self.total:
-            return f"{self.label}  {done:,.0f} {self.unit}  {clock(elapsed_s)}  {note}"
+            return f"{self.label}  {done:,.0f} {self.unit}  {format_duration(elapsed_s)}  {note}"
         share = min(1.0, done / self.total)
-        eta = clock(elapsed_s / share - elapsed_s) if share > 0 else "?"
+        eta = format_duration(elapsed_s / share - elapsed_s) if share > 0 else "?"
         counts = f"{done:,.0f}/{self.total:,.0f} {self.unit}"
         return f"{self.label}  {share:4.0%}  {counts}  ETA {eta}  {note}"
 

@@ -155,19 +155,19 @@ def _start(args: argparse.Namespace) -> int:
 
 def _estimate(args: argparse.Namespace) -> int:
     from triptych.cli.resolve import resolve
+    from triptych.formatting import format_bytes, format_count, format_duration
     from triptych.lm.runs.estimate import estimate
-    from triptych.words import clock, short, size
 
     found = estimate(_configured(args.settings)[0], resolve)
     if args.json:
         print(json.dumps(found.to_dict()))
         return 0
-    print(f"parameters  {short(found.parameters)}")
+    print(f"parameters  {format_count(found.parameters)}")
     print(f"steps       {found.steps:,} of {found.step_s * 1000:,.0f} ms")
-    print(f"tokens      {short(found.tokens)} ({found.epochs:.2g} epochs)")
-    print(f"time        {clock(found.seconds)}")
-    print(f"memory      {size(found.memory_bytes)}")
-    print(f"disk        {size(found.disk_bytes)}")
+    print(f"tokens      {format_count(found.tokens)} ({found.epochs:.2g} epochs)")
+    print(f"time        {format_duration(found.seconds)}")
+    print(f"memory      {format_bytes(found.memory_bytes)}")
+    print(f"disk        {format_bytes(found.disk_bytes)}")
     return 0
 
 

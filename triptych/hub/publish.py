@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import CommitConflict, PublishRefused, RepositoryNotFound, UsageError
+from triptych.formatting import format_bytes
 from triptych.hub.cards import (
     CURVE_FILE,
     EVAL_FILE,
@@ -32,7 +33,6 @@ from triptych.hub.client import Hub
 from triptych.hub.record import Evaluation, Record, model_files, read_record
 from triptych.hub.repository import Content, Repo
 from triptych.hub.upload import put_files
-from triptych.words import size
 
 MANIFEST = "manifest.json"
 # Largest difference of losses that two machines' arithmetic explains, in nats per token.
@@ -95,7 +95,7 @@ def publish(
             evaluation = check_parity(gate(stage, record), record)
         content |= _documents(record, repo, options, evaluation)
         total = sum(size_bytes(one) for one in content.values() if one is not None)
-        options.say(f"to {repo}: {len(content)} files of {size(total)}, in one commit")
+        options.say(f"to {repo}: {len(content)} files of {format_bytes(total)}, in one commit")
         commit, committed = _upload(hub, repo, content, record, options)
     if options.tag:
         hub.tag(repo, options.tag, commit, move=options.move_tag)

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from triptych.formatting import format_count
 from triptych.panels.look import DASHES, PALETTE
-from triptych.words import short
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 560, 240
@@ -98,12 +98,14 @@ def _grid(x_ticks: list[float], y_ticks: list[float], place: _Placer) -> list[st
     for value in y_ticks:
         _, y = place(0.0, value)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{short(value)}</text>')
+        parts.append(
+            f'<text x="{LEFT - 6}" y="{y + 4}" text-anchor="end">{format_count(value)}</text>'
+        )
     for value in x_ticks:
         x, _ = place(value, 0.0)
         if LEFT - 1 <= x <= WIDTH - RIGHT - 30:
             parts.append(
-                f'<text x="{x}" y="{HEIGHT - 20}" text-anchor="middle">{short(value)}</text>'
+                f'<text x="{x}" y="{HEIGHT - 20}" text-anchor="middle">{format_count(value)}</text>'
             )
     return parts
 
@@ -131,7 +133,7 @@ def _curve(points: list[Point], index: int, place: _Placer) -> str:
 
 def _mark(point: Point, color: str, place: _Placer) -> str:
     x, y = place(*point)
-    tip = f"<title>{short(point[0])}: {point[1]:.4f}</title>"
+    tip = f"<title>{format_count(point[0])}: {point[1]:.4f}</title>"
     return f'<circle cx="{x}" cy="{y}" r="2.6" fill="{color}">{tip}</circle>'
 
 

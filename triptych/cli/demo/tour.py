@@ -13,8 +13,8 @@ from pathlib import Path
 
 from triptych.config import environment
 from triptych.errors import ProcessError, UsageError
+from triptych.formatting import format_duration
 from triptych.processes import Command, start
-from triptych.words import clock
 
 START_S = 60.0
 
@@ -132,7 +132,7 @@ class Tour:
             print(f"an earlier demo is kept as {aside.name}")
 
     def _farewell(self, elapsed_s: float) -> None:
-        self.title(f"Done in {clock(elapsed_s)}. What to type next:")
+        self.title(f"Done in {format_duration(elapsed_s)}. What to type next:")
         for command, meaning in self.next_steps:
             print(f"  {self._paint('36', command)}\n      {meaning}")
 

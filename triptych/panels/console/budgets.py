@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
+from triptych.formatting import format_count
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.room import (
@@ -19,7 +20,6 @@ from triptych.panels.console.room import (
     picking_table,
     signed_in,
 )
-from triptych.words import short
 
 KINDS = ["company", "user", "key"]
 PERIODS = ["day", "month", "total"]
@@ -83,10 +83,10 @@ async def load(who: GatewayClient) -> str:
 
 
 def _of(used: float, most: float | None, sign: str = "") -> str:
-    told = f"{sign}{used:,.2f}" if sign else short(float(used))
+    told = f"{sign}{used:,.2f}" if sign else format_count(float(used))
     if most is None:
         return f"{told}, no limit"
-    limit = f"{sign}{most:,.2f}" if sign else short(float(most))
+    limit = f"{sign}{most:,.2f}" if sign else format_count(float(most))
     return f"{told} of {limit}" + (f" ({used / most:.0%})" if most else "")
 
 

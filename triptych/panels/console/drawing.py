@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from triptych.formatting import format_count
 from triptych.panels.charts import line_chart
-from triptych.words import short
 
 # Cells of more characters than this may break into lines; shorter ones are read at a glance.
 LONG = 44
@@ -76,11 +76,11 @@ def overview(row: Mapping[str, Any]) -> dict[str, str]:
     """Name the few numbers of a stretch of time in which something was asked."""
     asked, failed = int(row["requests"]), int(row.get("failures") or 0)
     shown = {
-        "requests": short(asked),
+        "requests": format_count(asked),
         "failed": f"{failed} ({failed / asked:.1%})",
         "fell back": f"{int(row.get('fallbacks') or 0) / asked:.1%}",
-        "tokens in": short(float(row.get("input_tokens") or 0)),
-        "tokens out": short(float(row.get("output_tokens") or 0)),
+        "tokens in": format_count(float(row.get("input_tokens") or 0)),
+        "tokens out": format_count(float(row.get("output_tokens") or 0)),
         "cost": f"${int(row.get('cost_microusd') or 0) / 1e6:,.2f}",
     }
     if row.get("latency_mean_s") is not None:

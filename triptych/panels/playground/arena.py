@@ -16,12 +16,12 @@ from typing import Any
 
 from triptych.config.generate import Sampling
 from triptych.errors import TriptychError
+from triptych.formatting import format_count
 from triptych.lm.generate.engine import Chunk, EngineInfo, GenerateRequest, Token
 from triptych.panels.playground.gateway import Gateway, Trace, tier_of
 from triptych.panels.playground.line import Line
 from triptych.panels.playground.shelf import Shelf
 from triptych.panels.playground.visitor import Visitor
-from triptych.words import short
 
 DRAW_EVERY_S = 0.06
 LINE_LOOK_S = 0.5
@@ -206,5 +206,5 @@ class Arena:
 
 def describe_engine(info: EngineInfo) -> str:
     """Say in a few words what runs a model, and how large it is."""
-    size = f"{short(info.parameters)} parameters, " if info.parameters else ""
+    size = f"{format_count(info.parameters)} parameters, " if info.parameters else ""
     return f"{size}{info.engine} {info.dtype}"

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from triptych.config import Config, environment
 from triptych.errors import CheckpointError, GenerationError, RunError
+from triptych.formatting import format_bytes
 from triptych.hub.client import Hub
 from triptych.hub.pull import is_repository, pull
 from triptych.hub.repository import Repo, split_revision
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.serve.service import UnknownModel
-from triptych.words import size
 
 Resolve = Callable[[str], Path]
 PER_RUN = 8
@@ -135,7 +135,8 @@ class Offers:
         )
         if weights > self._largest_bytes:
             raise GenerationError(
-                f"{reference} has {size(weights)} of weights, {size(self._largest_bytes)} fit here",
+                f"{reference} has {format_bytes(weights)} of weights, "
+                f"{format_bytes(self._largest_bytes)} fit here",
                 hint="choose a smaller model",
                 code="memory",
             )

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from triptych.config import Config
 from triptych.errors import UsageError
+from triptych.formatting import format_bytes, format_count
 from triptych.lm.data.documents import read_samples
 from triptych.lm.data.files import COMPRESSIONS, TEXT_TYPES
 from triptych.lm.data.hub_datasets import parse_reference
@@ -24,7 +25,6 @@ from triptych.lm.data.records import RECORD_READERS
 from triptych.lm.runs.store import slug
 from triptych.panels.command import run_triptych
 from triptych.panels.visitor import Visitor
-from triptych.words import short, size
 
 MIN_TEXT_CHARS = 2000
 BUILD_S = 3600.0
@@ -90,9 +90,9 @@ def describe(folder: Path) -> str:
     train, val = manifest["counts"]["train"], manifest["counts"]["val"]
     figures = {
         "documents": f"{train['documents'] + val['documents']:,}",
-        "of text": size(train["bytes"] + val["bytes"]),
-        "tokens to learn from": short(train["tokens"]),
-        "tokens held out": short(val["tokens"]),
+        "of text": format_bytes(train["bytes"] + val["bytes"]),
+        "tokens to learn from": format_count(train["tokens"]),
+        "tokens held out": format_count(val["tokens"]),
         "words in the vocabulary": f"{manifest['vocab_size']:,}",
         "bytes in a token": f"{train['bytes'] / max(1, train['tokens']):.2f}",
     }
@@ -140,7 +140,8 @@ def _check(text: str, sources: Sequence[Path], dataset: str, upload_bytes: int) 
         found_bytes = source.stat().st_size
         if found_bytes > upload_bytes:
             raise UsageError(
-                f"{source.name} has {size(found_bytes)}, {size(upload_bytes)} are allowed",
+                f"{source.name} has {format_bytes(found_bytes)}, "
+                f"{format_bytes(upload_bytes)} are allowed",
                 hint="build a large corpus with `triptych data build`",
             )
     if dataset and dataset != PYTHON_DOCS and parse_reference(dataset) is None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from triptych.formatting import format_bytes, format_count, format_duration
 from triptych.lm.runs.comparison import compare
 from triptych.lm.runs.history import History, tail
 from triptych.lm.runs.metrics import downsample, series
@@ -14,7 +15,6 @@ from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import is_stalled
 from triptych.panels.charts import Point, line_chart
-from triptych.words import clock, short, size
 
 SAMPLES_SHOWN = 6
 POINTS = 240
@@ -57,19 +57,19 @@ def _figures(run: Run, history: History) -> str:
     if steps:
         last = steps[-1]
         figures += [
-            ("tokens seen", short(last["tokens_seen"])),
+            ("tokens seen", format_count(last["tokens_seen"])),
             ("loss", f"{last['train/loss']:.3f}"),
-            ("tokens/s", short(last["train/tok_per_s"])),
+            ("tokens/s", format_count(last["train/tok_per_s"])),
             ("steps/s", _steps_per_s(steps)),
             ("of the machine", f"{last['train/mfu']:.0%}"),
-            ("memory", size(last["memory_bytes"])),
+            ("memory", format_bytes(last["memory_bytes"])),
         ]
     if last_eval:
         figures.insert(2, ("held-out bits per byte", f"{last_eval['val/bpb']:.3f}"))
         perplexity = math.exp(min(700.0, last_eval["val/loss"]))
-        figures.insert(3, ("held-out perplexity", short(perplexity)))
+        figures.insert(3, ("held-out perplexity", format_count(perplexity)))
     if steps and run.state in LIVE:
-        figures.append(("left", clock(steps[-1]["eta_s"])))
+        figures.append(("left", format_duration(steps[-1]["eta_s"])))
     cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures)
     return f'<div class="figures">{cells}</div>'
 

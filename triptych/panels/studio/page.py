@@ -13,6 +13,7 @@ import gradio as gr
 
 from triptych.config import Config
 from triptych.errors import TriptychError, UsageError
+from triptych.formatting import format_bytes, format_count, format_duration
 from triptych.lm.runs.advice import warnings
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import RunStore
@@ -22,7 +23,6 @@ from triptych.panels.studio import compare, corpus, follow, form, learn, watch
 from triptych.panels.studio.form import Form
 from triptych.panels.studio.start import configure, estimate, start_run, starts
 from triptych.panels.visitor import SIGN_IN, is_shared, who
-from triptych.words import clock, short, size
 
 # How often uploads are looked through, and how long each is kept; a corpus has a copy.
 UPLOADS_KEPT_S = (3600, 86400)
@@ -179,13 +179,13 @@ def _advice(said: list[str]) -> str:
 
 def _estimated(found: dict[str, Any]) -> str:
     figures = {
-        "time": clock(found["seconds"]),
-        "memory": size(found["memory_bytes"]),
-        "disk": size(found["disk_bytes"]),
+        "time": format_duration(found["seconds"]),
+        "memory": format_bytes(found["memory_bytes"]),
+        "disk": format_bytes(found["disk_bytes"]),
         "steps": f"{found['steps']:,}",
-        "tokens": short(found["tokens"]),
+        "tokens": format_count(found["tokens"]),
         "passes over the text": f"{found['epochs']:.2g}",
-        "parameters": short(found["parameters"]),
+        "parameters": format_count(found["parameters"]),
     }
     cells = "".join(
         f"<div><b>{text}</b><span>{name}</span></div>" for name, text in figures.items()

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from triptych.formatting import format_bytes
 from triptych.panels.visitor import SIGN_IN, who
-from triptych.words import size
 
 PLACE = "/gradio_api/upload"
 # What a form adds around the files it carries.
@@ -80,5 +80,5 @@ class _Meter:
 
 def _too_much(limit_bytes: int) -> PlainTextResponse:
     # Closed, or the rest would still be taken in and thrown away.
-    said = f"this is too large; {size(limit_bytes)} are allowed"
+    said = f"this is too large; {format_bytes(limit_bytes)} are allowed"
     return PlainTextResponse(said, 413, {"connection": "close"})
