@@ -147,7 +147,7 @@ async def memory(gateway: Gateway, requests: int) -> dict[str, Any]:
 
 def small_things() -> dict[str, Any]:
     """Time a flag and a routing decision by themselves."""
-    from triptych.tiers.flags import REGISTRY, Flags, FlagSet, default_definitions, definition
+    from triptych.tiers.rules.flags import REGISTRY, Flags, FlagSet, default_definitions, definition
     from triptych.tiers.store.flags import rollout
 
     flags = Flags()
@@ -156,7 +156,7 @@ def small_things() -> dict[str, Any]:
     one, all_new, known = [], [], []
     for n in range(5000):
         context = {"user_id": f"user-{n}", "company_id": "acme"}
-        from triptych.tiers.flags import evaluation_context
+        from triptych.tiers.rules.flags import evaluation_context
 
         where = evaluation_context(context["user_id"], "acme", None)
         start = time.perf_counter()

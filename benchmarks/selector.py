@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from report import RESULTS, environment, write_results
 
-from triptych.tiers.classifier import BUCKETS, MODEL_FILE, NgramClassifier, features, pack
+from triptych.tiers.rules.classifier import BUCKETS, MODEL_FILE, NgramClassifier, features, pack
 
 LABELS = ("base", "company", "abstraction")
 ROOT = Path(__file__).resolve().parents[1]

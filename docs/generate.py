@@ -170,7 +170,7 @@ def sections() -> dict[Path, str]:
 
 def flags() -> str:
     """Describe every feature flag, with the names it had in the original systems."""
-    from triptych.tiers.flags import REGISTRY
+    from triptych.tiers.rules.flags import REGISTRY
 
     lines = [
         "# Feature flags",

@@ -15,8 +15,8 @@ from triptych.config import environment, load_config
 from triptych.hub.repository import Repo
 from triptych.hub.upload import put_files
 from triptych.tiers.api import Gateway
-from triptych.tiers.query import TIERS
-from triptych.tiers.runtime import Runtime
+from triptych.tiers.pipeline.runtime import Runtime
+from triptych.tiers.rules.query import TIERS
 from triptych.tiers.store import accounts, deployments
 from triptych.tiers.store import flags as flag_store
 from triptych.tiers.store.database import across

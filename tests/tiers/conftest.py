@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.tiers.api import Gateway
-from triptych.tiers.runtime import Runtime
+from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.server import options
 from triptych.tiers.store import accounts, migrations, tables
 from triptych.tiers.store import flags as flag_store

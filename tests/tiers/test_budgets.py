@@ -12,10 +12,19 @@ from sqlalchemy import select
 
 from triptych.config.gateway import GatewayConfig, TokenPriceConfig, UpstreamConfig
 from triptych.errors import BudgetSpent, ConfigError, StorageError
-from triptych.tiers.budgets import Budget, Budgets, Need, Purse, Used, ends_at, first_day, verdict
-from triptych.tiers.pricing import PriceList
-from triptych.tiers.providers.base import Upstream
-from triptych.tiers.query import Attempt, Trace, Usage
+from triptych.tiers.rules.budgets import (
+    Budget,
+    Budgets,
+    Need,
+    Purse,
+    Used,
+    ends_at,
+    first_day,
+    verdict,
+)
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.pricing import PriceList
+from triptych.tiers.rules.query import Attempt, Trace, Usage
 from triptych.tiers.store import accounts, budgets, tables
 from triptych.tiers.store.database import across, company
 from triptych.tiers.store.recorder import Recorder

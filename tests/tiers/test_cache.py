@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers import catalogue
-from triptych.tiers.cache import AnswerCache
-from triptych.tiers.query import Query
-from triptych.tiers.selector import Route, Selection
+from triptych.tiers.pipeline.cache import AnswerCache
+from triptych.tiers.rules import catalogue
+from triptych.tiers.rules.query import Query
+from triptych.tiers.rules.selector import Route, Selection
 
 ASK = {"messages": [{"role": "user", "content": "Why?"}], "temperature": 0}
 BODY = {"choices": [{"index": 0, "message": {"content": "x"}, "finish_reason": "stop"}]}

@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from people import People
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers import catalogue
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.telemetry import Tracing
+from triptych.tiers.pipeline.telemetry import Tracing
+from triptych.tiers.rules import catalogue
 
 UPSTREAM_KEY = "sk-CANARY-upstream-9fK2vLq8sYw3ZpD7"
 SPACE_KEY = "hf_CANARYspaceQw7xR1mB6tYu3Io9PaSd"

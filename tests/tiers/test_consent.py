@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.redaction import classify, redact, redact_deep
+from triptych.tiers.rules.redaction import classify, redact, redact_deep
 from triptych.tiers.store import accounts, consents, tables
 from triptych.tiers.store.database import across
 

@@ -11,7 +11,7 @@ from people import People
 from yarl import URL
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.egress import AddressRefused, check_address, is_private
+from triptych.tiers.rules.egress import AddressRefused, check_address, is_private
 
 KEY = "sk-CANARY-9fK2vLq8sYw3ZpD7xR1mB6"
 INSIDE = (

@@ -26,11 +26,19 @@ from triptych.errors import (
     StorageError,
     TierError,
 )
-from triptych.tiers import bodies, catalogue, flags
-from triptych.tiers.accounts import Company, Principal
-from triptych.tiers.catalogue import Catalogue
-from triptych.tiers.flags import REGISTRY, Flags, FlagSet, Resolved, default_definitions, definition
-from triptych.tiers.selector import Selector
+from triptych.tiers.http import bodies
+from triptych.tiers.rules import catalogue, flags
+from triptych.tiers.rules.accounts import Company, Principal
+from triptych.tiers.rules.catalogue import Catalogue
+from triptych.tiers.rules.flags import (
+    REGISTRY,
+    Flags,
+    FlagSet,
+    Resolved,
+    default_definitions,
+    definition,
+)
+from triptych.tiers.rules.selector import Selector
 from triptych.tiers.store import audit, tables
 from triptych.tiers.store import flags as store
 from triptych.tiers.store import settings as shared
@@ -406,7 +414,7 @@ def test_b7_anonymous_callers_stay_out_and_companies_go_in_whole() -> None:
 def test_b7_a_rollout_is_the_same_in_every_process() -> None:
     script = (
         "import json\n"
-        "from triptych.tiers.flags import *\n"
+        "from triptych.tiers.rules.flags import *\n"
         "from triptych.tiers.store.flags import rollout\n"
         "f = Flags()\n"
         "rule = definition(False, REGISTRY['tier.company'], rollout(37))\n"

@@ -12,7 +12,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from triptych.errors import Unauthenticated
-from triptych.tiers.identity import place_of, user_of
+from triptych.tiers.rules.identity import place_of, user_of
 
 KEY = ECKey.generate_key("P-256", auto_kid=True)
 

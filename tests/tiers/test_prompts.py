@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers import prompts
-from triptych.tiers.bodies import original
-from triptych.tiers.query import Query
+from triptych.tiers.http.bodies import original
+from triptych.tiers.rules import prompts
+from triptych.tiers.rules.query import Query
 from triptych.tiers.store import accounts
 
 TIERS = {"base": "", "company": "", "abstraction": ""}

@@ -11,14 +11,21 @@ from sqlalchemy import select, update
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import TierError
-from triptych.tiers import catalogue
-from triptych.tiers.accounts import Company, Principal
-from triptych.tiers.catalogue import Catalogue
-from triptych.tiers.classifier import NgramClassifier
-from triptych.tiers.flags import REGISTRY, Flags, FlagSet, Resolved, default_definitions, definition
-from triptych.tiers.query import TIERS, Query
-from triptych.tiers.redaction import redact
-from triptych.tiers.selector import Selector
+from triptych.tiers.rules import catalogue
+from triptych.tiers.rules.accounts import Company, Principal
+from triptych.tiers.rules.catalogue import Catalogue
+from triptych.tiers.rules.classifier import NgramClassifier
+from triptych.tiers.rules.flags import (
+    REGISTRY,
+    Flags,
+    FlagSet,
+    Resolved,
+    default_definitions,
+    definition,
+)
+from triptych.tiers.rules.query import TIERS, Query
+from triptych.tiers.rules.redaction import redact
+from triptych.tiers.rules.selector import Selector
 from triptych.tiers.store import tables
 from triptych.tiers.store.database import ScopeError, company, scoped
 from triptych.tiers.store.flags import rollout

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.breaker import Breaker
+from triptych.tiers.pipeline.breaker import Breaker
 
 ASK = [{"role": "user", "content": "?"}]
 

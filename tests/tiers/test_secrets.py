@@ -13,10 +13,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from triptych.errors import ConfigError
+from triptych.tiers.pipeline.telemetry import Tracing
 from triptych.tiers.secrets import Vault, hint_of
 from triptych.tiers.store import audit
 from triptych.tiers.store.database import across
-from triptych.tiers.telemetry import Tracing
 
 CANARY = "hf_canaryCANARYcanaryCANARY4f2a"
 SECOND = "hf_secondSECONDsecondSECOND9b1c"

@@ -10,7 +10,7 @@ import pytest
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import ConfigError
-from triptych.tiers.classifier import BUCKETS, MODEL_FILE, NgramClassifier, features, pack
+from triptych.tiers.rules.classifier import BUCKETS, MODEL_FILE, NgramClassifier, features, pack
 from triptych.tiers.store import accounts
 
 QUESTIONS = {

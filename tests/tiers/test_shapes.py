@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.errors import UpstreamError
-from triptych.tiers import tokens
-from triptych.tiers.dispatch import has_token
-from triptych.tiers.providers.base import Call, Completion, Upstream
+from triptych.tiers.pipeline import tokens
+from triptych.tiers.pipeline.dispatch import has_token
+from triptych.tiers.providers.base import Call, Completion
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.providers.transport import Transport
-from triptych.tiers.query import Query, Trace
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.query import Query, Trace
 from triptych.wire import openai as shapes
 
 UPSTREAM = Upstream("u", "openai", "https://a.example/v1", {"base": "m"}, True)

@@ -12,9 +12,9 @@ from yarl import URL
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import ConfigError
-from triptych.tiers import catalogue
-from triptych.tiers.egress import AddressRefused, check_address, parse_address
 from triptych.tiers.providers.quota import quota_wait_s
+from triptych.tiers.rules import catalogue
+from triptych.tiers.rules.egress import AddressRefused, check_address, parse_address
 
 ASK = {"messages": [{"role": "user", "content": "Hi there"}]}
 

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from triptych.errors import InvalidQuery, StructureInvalid, UpstreamFailed
-from triptych.tiers.query import Answer, QueryContext, Usage
-from triptych.tiers.structure import (
+from triptych.tiers.pipeline.structure import (
     diversity,
     extract_json,
     generate_structure,
     generate_variations,
 )
+from triptych.tiers.rules.query import Answer, QueryContext, Usage
 
 SCHEMA = {
     "type": "object",

@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from prometheus_client.parser import text_string_to_metric_families
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.telemetry import Tracing
+from triptych.tiers.pipeline.telemetry import Tracing
 
 
 @pytest.fixture

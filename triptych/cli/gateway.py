@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from triptych.config import load_config
-    from triptych.tiers import commands
+    from triptych.tiers.admin import commands
 
     config = load_config(Path(args.config) if args.config else None, args.set).gateway
     if args.verb == "serve":

@@ -16,15 +16,16 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from triptych.errors import Forbidden, InvalidQuery, TierError, TooLarge
-from triptych.tiers import bodies, telemetry
-from triptych.tiers.accounts import Principal
 from triptych.tiers.admin.routing import application
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.exchange import Exchange
+from triptych.tiers.http import bodies
+from triptych.tiers.pipeline import telemetry
+from triptych.tiers.pipeline.exchange import Exchange
+from triptych.tiers.pipeline.runtime import Runtime
+from triptych.tiers.pipeline.service import LLMService, body_bytes, new_request_id
 from triptych.tiers.providers.base import Frame
-from triptych.tiers.query import TIERS, Query
-from triptych.tiers.runtime import Runtime
-from triptych.tiers.service import LLMService, body_bytes, new_request_id
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.query import TIERS, Query
 from triptych.wire import openai as shapes
 from triptych.wire import sse
 

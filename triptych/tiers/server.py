@@ -79,7 +79,7 @@ async def _prepare(config: GatewayConfig) -> None:
     Raises: StorageError when the database is away at the very first start; later starts go on
     with the last good settings. UsageError for an admin key that could be guessed.
     """
-    from triptych.tiers.accounts import new_key
+    from triptych.tiers.rules.accounts import new_key
     from triptych.tiers.store import accounts, migrations
     from triptych.tiers.store.database import Database
 
@@ -107,7 +107,7 @@ def _chosen_key(config: GatewayConfig, path: Path) -> str:
 
     Raises: UsageError for one that could be guessed, and for an empty file beyond loopback.
     """
-    from triptych.tiers.accounts import refuse_guessable
+    from triptych.tiers.rules.accounts import refuse_guessable
 
     given = environment.secret(KEY_VARIABLE)
     if given:
@@ -125,7 +125,7 @@ def options(app: Any, **changes: Any) -> uvicorn.Config:
     """Describe how a worker speaks HTTP."""
     import uvicorn
 
-    from triptych.tiers.protocol import HttpProtocol
+    from triptych.tiers.http.protocol import HttpProtocol
 
     chosen: dict[str, Any] = {
         "log_level": "warning",
@@ -148,7 +148,7 @@ def _work(config: GatewayConfig, listener: socket.socket) -> int:
     import uvicorn
 
     from triptych.tiers.api import Gateway
-    from triptych.tiers.runtime import Runtime
+    from triptych.tiers.pipeline.runtime import Runtime
 
     uvicorn.Server(options(Gateway(Runtime(config)))).run(sockets=[listener])
     return 0

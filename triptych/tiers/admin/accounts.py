@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from triptych.errors import Forbidden
-from triptych.tiers.accounts import KeyScope
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.consent import DEFAULTS, Purpose
+from triptych.tiers.rules.accounts import KeyScope
+from triptych.tiers.rules.consent import DEFAULTS, Purpose
 from triptych.tiers.store import accounts as store
 from triptych.tiers.store import consents
 from triptych.tiers.store.database import across

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from triptych.errors import Forbidden, InvalidQuery
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.budgets import PERIODS, Period, ends_at
+from triptych.tiers.rules.budgets import PERIODS, Period, ends_at
 from triptych.tiers.store import budgets as store
 from triptych.tiers.store.database import Scope
 

@@ -9,9 +9,9 @@ from pydantic import Field
 
 from triptych.errors import EditConflict
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.catalogue import space_id
 from triptych.tiers.providers.base import Provider
-from triptych.tiers.query import TIERS, Tier
+from triptych.tiers.rules.catalogue import space_id
+from triptych.tiers.rules.query import TIERS, Tier
 from triptych.tiers.store import deployments as store
 
 routes = Routes()

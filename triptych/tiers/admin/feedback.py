@@ -12,7 +12,7 @@ from starlette.responses import StreamingResponse
 
 from triptych.errors import InvalidQuery, NotFound
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.consent import granted
+from triptych.tiers.rules.consent import granted
 from triptych.tiers.store import feedback as store
 
 routes = Routes()

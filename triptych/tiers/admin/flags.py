@@ -13,9 +13,9 @@ from openfeature.exception import FlagNotFoundError, OpenFeatureError
 from pydantic import Field
 
 from triptych.errors import Forbidden, InvalidQuery
-from triptych.tiers import preview
 from triptych.tiers.admin.routing import Body, Call, Routes, json_response
-from triptych.tiers.flags import REGISTRY, evaluation_context, spec_of
+from triptych.tiers.rules import preview
+from triptych.tiers.rules.flags import REGISTRY, evaluation_context, spec_of
 from triptych.tiers.store import flags as store
 from triptych.tiers.store import interactions
 

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from triptych.tiers import embeddings as made
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.query import Answer, QueryContext
-from triptych.tiers.structure import MAX_VARIATIONS
+from triptych.tiers.pipeline import embeddings as made
+from triptych.tiers.pipeline.structure import MAX_VARIATIONS
+from triptych.tiers.rules.query import Answer, QueryContext
 
 routes = Routes()
 _Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[!-~]+$")]

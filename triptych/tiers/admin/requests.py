@@ -8,7 +8,7 @@ from typing import Any
 from triptych.errors import InvalidQuery
 from triptych.tiers.admin.feedback import seconds
 from triptych.tiers.admin.routing import Call, Routes
-from triptych.tiers.redaction import pseudonym
+from triptych.tiers.rules.redaction import pseudonym
 from triptych.tiers.store import audit, interactions
 from triptych.tiers.store import usage as sums
 from triptych.tiers.store.database import across

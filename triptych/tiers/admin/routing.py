@@ -18,13 +18,13 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from triptych.errors import Forbidden, InvalidQuery, TierError, TooLarge
-from triptych.tiers.accounts import ANONYMOUS, KeyScope, Principal
+from triptych.tiers.rules.accounts import ANONYMOUS, KeyScope, Principal
 from triptych.tiers.store.database import Scope, across, company
 from triptych.wire import openai as shapes
 
 if TYPE_CHECKING:
-    from triptych.tiers.runtime import Runtime
-    from triptych.tiers.service import LLMService
+    from triptych.tiers.pipeline.runtime import Runtime
+    from triptych.tiers.pipeline.service import LLMService
 
 Need = Literal["anyone", "user", "company_admin", "admin"]
 Handler = Callable[["Call"], Awaitable[Any]]

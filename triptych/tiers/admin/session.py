@@ -9,7 +9,7 @@ from pydantic import Field
 
 from triptych.errors import Forbidden
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.identity import user_of
+from triptych.tiers.rules.identity import user_of
 from triptych.tiers.store import accounts as store
 
 routes = Routes()

@@ -11,10 +11,10 @@ from pydantic import Field
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import ConfigError, InvalidQuery, NotFound, UpstreamError
-from triptych.tiers import catalogue
 from triptych.tiers.admin.routing import Body, Call, Routes
-from triptych.tiers.egress import check_address, parse_address
-from triptych.tiers.query import TIERS, Tier
+from triptych.tiers.rules import catalogue
+from triptych.tiers.rules.egress import check_address, parse_address
+from triptych.tiers.rules.query import TIERS, Tier
 from triptych.tiers.store import upstreams as store
 
 routes = Routes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Provider, Upstream
+from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Provider
+from triptych.tiers.rules.catalogue import Upstream
 
 __all__ = ["Call", "Completion", "Frame", "Probe", "Provider", "Upstream"]

@@ -10,30 +10,8 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from triptych.tiers.query import Kind, Message
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """One address that answers, as configuration or an admin declared it."""
-
-    name: str
-    provider: str
-    address: str
-    models: Mapping[str, str]
-    external: bool
-    key_name: str = ""
-    company_id: str | None = None
-    """Set: only members of this company may ever be sent there."""
-    revision: str = ""
-    context_tokens: int = 0
-    stream_usage: bool = True
-    max_connections: int = 128
-    first_token_timeout_s: float | None = None
-    private_allowed: bool = False
-    """Whether plain http and private addresses are allowed."""
-    hardware: str = ""
-    """What it is billed for by the hour; empty: by tokens, or not at all."""
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.query import Kind, Message
 
 
 def _no_clock(_: bool) -> None:

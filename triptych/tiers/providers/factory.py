@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
-from triptych.tiers.egress import parse_address
-from triptych.tiers.providers.base import Provider, Upstream
+from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.hf_space import HfSpaceProvider
 from triptych.tiers.providers.local import LocalProvider
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.providers.scripted import ScriptedProvider
 from triptych.tiers.providers.transport import Transport
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.egress import parse_address
 
 
 class Factory:

@@ -21,11 +21,12 @@ from triptych.errors import (
     UpstreamUnreachable,
 )
 from triptych.tiers.providers import gradio
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Upstream
+from triptych.tiers.providers.base import Call, Completion, Frame, Probe
 from triptych.tiers.providers.dialects import DIALECTS, Answered, Dialect
 from triptych.tiers.providers.lifecycle import SpaceLifecycle
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.providers.transport import Transport
+from triptych.tiers.rules.catalogue import Upstream
 from triptych.wire import openai as shapes
 
 #: Failures that a Space which is not awake produces.

@@ -25,9 +25,9 @@ from triptych.errors import (
     UpstreamMissing,
     UpstreamWaking,
 )
-from triptych.tiers.catalogue import direct_host, space_id
-from triptych.tiers.egress import parse_address
 from triptych.tiers.providers.transport import Transport
+from triptych.tiers.rules.catalogue import direct_host, space_id
+from triptych.tiers.rules.egress import parse_address
 
 logger = logging.getLogger("triptych.gateway.spaces")
 

@@ -19,9 +19,10 @@ from triptych.errors import (
     UpstreamInterrupted,
     UpstreamMalformed,
 )
-from triptych.tiers.egress import parse_address
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Upstream
+from triptych.tiers.providers.base import Call, Completion, Frame, Probe
 from triptych.tiers.providers.transport import Transport
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.egress import parse_address
 from triptych.wire.openai import content_text, error_message
 from triptych.wire.sse import DONE_DATA
 

@@ -30,8 +30,9 @@ from triptych.errors import (
     UpstreamUnreachable,
     UpstreamWaking,
 )
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Upstream
+from triptych.tiers.providers.base import Call, Completion, Frame, Probe
 from triptych.tiers.providers.transport import Transport
+from triptych.tiers.rules.catalogue import Upstream
 from triptych.wire import openai as shapes
 
 REVISION = "scripted"

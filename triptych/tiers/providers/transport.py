@@ -29,9 +29,9 @@ from triptych.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from triptych.tiers.egress import GuardedResolver, check_address
-from triptych.tiers.providers.base import Upstream
 from triptych.tiers.providers.quota import quota_error, quota_wait_s
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.egress import GuardedResolver, check_address
 from triptych.wire import sse
 from triptych.wire.openai import error_message
 

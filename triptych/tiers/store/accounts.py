@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from triptych.errors import EditConflict, NotFound
-from triptych.tiers.accounts import digest, new_key
+from triptych.tiers.rules.accounts import digest, new_key
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import and_, delete, func, or_, select, update
 
 from triptych.errors import EditConflict, NotFound, TierError
-from triptych.tiers.budgets import Need, Period, Used, first_day, verdict
+from triptych.tiers.rules.budgets import Need, Period, Used, first_day, verdict
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from triptych.errors import InvalidQuery
-from triptych.tiers.consent import PURPOSES, Purpose
+from triptych.tiers.rules.consent import PURPOSES, Purpose
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, Scope, across

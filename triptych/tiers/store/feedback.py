@@ -17,8 +17,8 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, and_, or_, select, true, update
 
 from triptych.errors import Forbidden, InvalidQuery, NotFound
-from triptych.tiers.accounts import Principal
-from triptych.tiers.redaction import pseudonym, redact_deep
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.redaction import pseudonym, redact_deep
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across
 

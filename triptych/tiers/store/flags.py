@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import delete, select
 
 from triptych.errors import EditConflict, InvalidQuery, NotFound
-from triptych.tiers.flags import (
+from triptych.tiers.rules.flags import (
     REGISTRY,
     FlagProvider,
     FlagSet,

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from sqlalchemy import and_, or_, select, update
 
 from triptych.errors import EditConflict, NotFound
-from triptych.tiers.redaction import redact_deep
+from triptych.tiers.rules.redaction import redact_deep
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across

@@ -21,7 +21,7 @@ from sqlalchemy import JSON, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triptych.errors import StorageError
-from triptych.tiers.budgets import subjects
+from triptych.tiers.rules.budgets import subjects
 from triptych.tiers.store import refused, spool, tables, usage
 from triptych.tiers.store.budgets import usage_of
 from triptych.tiers.store.database import Connection, Database, across

@@ -18,10 +18,10 @@ import orjson
 from sqlalchemy import Table, func, select, update
 
 from triptych.durable import write_atomic
-from triptych.tiers.accounts import Company, Principal
-from triptych.tiers.budgets import Budget, Budgets
-from triptych.tiers.consent import Consent, Subject
-from triptych.tiers.flags import FlagSet, default_definitions
+from triptych.tiers.rules.accounts import Company, Principal
+from triptych.tiers.rules.budgets import Budget, Budgets
+from triptych.tiers.rules.consent import Consent, Subject
+from triptych.tiers.rules.flags import FlagSet, default_definitions
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, across
 

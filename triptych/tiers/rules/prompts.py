@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.errors import InvalidQuery, TooLarge
-from triptych.tiers.query import Message, Query
+from triptych.tiers.rules.query import Message, Query
 from triptych.wire.openai import content_text
 
 _CHARACTERS_PER_TOKEN = 4

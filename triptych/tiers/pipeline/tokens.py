@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.tiers import prompts
 from triptych.tiers.providers.base import Completion
-from triptych.tiers.query import Query, Trace, Usage
+from triptych.tiers.rules import prompts
+from triptych.tiers.rules.query import Query, Trace, Usage
 
 _CHARACTERS_PER_TOKEN = 4
 _MOST_TOKENS = 2**31

@@ -10,13 +10,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import ConfigError
-from triptych.tiers.egress import parse_address
-from triptych.tiers.providers.base import Upstream
-from triptych.tiers.query import TIERS
+from triptych.tiers.rules.egress import parse_address
+from triptych.tiers.rules.query import TIERS
 
 DEFAULT_SPACES = {
     "base": ("HF_BASE_SPACE", "company-base-llm"),
@@ -26,6 +26,29 @@ DEFAULT_SPACES = {
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-5-mini"
 _SPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One address that answers, as configuration or an admin declared it."""
+
+    name: str
+    provider: str
+    address: str
+    models: Mapping[str, str]
+    external: bool
+    key_name: str = ""
+    company_id: str | None = None
+    """Set: only members of this company may ever be sent there."""
+    revision: str = ""
+    context_tokens: int = 0
+    stream_usage: bool = True
+    max_connections: int = 128
+    first_token_timeout_s: float | None = None
+    private_allowed: bool = False
+    """Whether plain http and private addresses are allowed."""
+    hardware: str = ""
+    """What it is billed for by the hour; empty: by tokens, or not at all."""
 
 
 class Catalogue:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from triptych.errors import Forbidden, InvalidQuery, NoProviderAvailable, NotFound
-from triptych.tiers.accounts import Principal
-from triptych.tiers.catalogue import Catalogue
-from triptych.tiers.flags import Resolved
-from triptych.tiers.providers.base import Upstream
-from triptych.tiers.query import TIERS, Query
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.catalogue import Catalogue, Upstream
+from triptych.tiers.rules.flags import Resolved
+from triptych.tiers.rules.query import TIERS, Query
 
 AUTO = "auto"
 NAMED = "named"

@@ -19,8 +19,8 @@ from typing import NamedTuple, TypeVar
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import ConfigError
-from triptych.tiers.providers.base import Upstream
-from triptych.tiers.query import Attempt, Trace, Usage
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.query import Attempt, Trace, Usage
 
 FORMAT_VERSION = 1
 _DAY_S = 86_400

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.errors import TierError
-from triptych.tiers.accounts import Company, Principal
-from triptych.tiers.flags import (
+from triptych.tiers.rules.accounts import Company, Principal
+from triptych.tiers.rules.flags import (
     REGISTRY,
     FlagProvider,
     FlagSet,
@@ -24,8 +24,8 @@ from triptych.tiers.flags import (
     spec_of,
     variant_of,
 )
-from triptych.tiers.query import Query
-from triptych.tiers.selector import Selector
+from triptych.tiers.rules.query import Query
+from triptych.tiers.rules.selector import Selector
 
 NOBODY = "nobody"
 

@@ -17,30 +17,30 @@ from typing import Any
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import StorageError, TriptychError
-from triptych.tiers import catalogue as catalogues
-from triptych.tiers.accounts import Company, KeyRing
-from triptych.tiers.budgets import Budgets, Purse
-from triptych.tiers.cache import AnswerCache
-from triptych.tiers.catalogue import Catalogue
-from triptych.tiers.chores import Chores
-from triptych.tiers.classifier import NgramClassifier
-from triptych.tiers.consent import Consents
-from triptych.tiers.dispatch import Dispatcher
-from triptych.tiers.exchange import Watchers
-from triptych.tiers.filters import OutputFilter, PatternFilter
-from triptych.tiers.flags import Flags
-from triptych.tiers.limits import Limiter
-from triptych.tiers.pricing import Cost, PriceList
-from triptych.tiers.providers.base import Provider, Upstream
+from triptych.tiers.pipeline.background import Chores
+from triptych.tiers.pipeline.cache import AnswerCache
+from triptych.tiers.pipeline.dispatch import Dispatcher
+from triptych.tiers.pipeline.exchange import Watchers
+from triptych.tiers.pipeline.telemetry import Metrics, Tracing
+from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.factory import Factory
-from triptych.tiers.query import Trace
+from triptych.tiers.rules import catalogue as catalogues
+from triptych.tiers.rules.accounts import Company, KeyRing
+from triptych.tiers.rules.budgets import Budgets, Purse
+from triptych.tiers.rules.catalogue import Catalogue, Upstream
+from triptych.tiers.rules.classifier import NgramClassifier
+from triptych.tiers.rules.consent import Consents
+from triptych.tiers.rules.filters import OutputFilter, PatternFilter
+from triptych.tiers.rules.flags import Flags
+from triptych.tiers.rules.limits import Limiter
+from triptych.tiers.rules.pricing import Cost, PriceList
+from triptych.tiers.rules.query import Trace
+from triptych.tiers.rules.selector import Classifier, Route, Selector
 from triptych.tiers.secrets import Vault
-from triptych.tiers.selector import Classifier, Route, Selector
 from triptych.tiers.store import migrations, settings
 from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
-from triptych.tiers.telemetry import Metrics, Tracing
 
 logger = logging.getLogger("triptych.gateway")
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.errors import Forbidden, NoProviderAvailable
-from triptych.tiers.accounts import Principal
-from triptych.tiers.flags import Resolved
+from triptych.tiers.pipeline.runtime import Runtime
+from triptych.tiers.pipeline.service import LLMService, new_request_id, recorded
 from triptych.tiers.providers.openai import OpenAIProvider
-from triptych.tiers.query import TIERS, Query, Usage
-from triptych.tiers.runtime import Runtime
-from triptych.tiers.selector import NAMED, Route, Selection
-from triptych.tiers.service import LLMService, new_request_id, recorded
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.flags import Resolved
+from triptych.tiers.rules.query import TIERS, Query, Usage
+from triptych.tiers.rules.selector import NAMED, Route, Selection
 
 
 def question(model: str, texts: Any, *, user_id: str | None, company_id: str | None) -> Query:

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.tiers.accounts import Principal
-from triptych.tiers.pricing import Cost
-from triptych.tiers.query import Outcome, Query, Trace
-from triptych.tiers.redaction import classify, label, pseudonym, redact, redact_deep
+from triptych.tiers.pipeline.telemetry import Metrics, Tracing
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.pricing import Cost
+from triptych.tiers.rules.query import Outcome, Query, Trace
+from triptych.tiers.rules.redaction import classify, label, pseudonym, redact, redact_deep
 from triptych.tiers.store.spool import Spool
-from triptych.tiers.telemetry import Metrics, Tracing
 
 
 @dataclass(slots=True)

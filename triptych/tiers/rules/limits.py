@@ -18,7 +18,7 @@ from limits.storage import storage_from_string
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import LimitExceeded
-from triptych.tiers.accounts import Principal
+from triptych.tiers.rules.accounts import Principal
 
 logger = logging.getLogger("triptych.gateway")
 

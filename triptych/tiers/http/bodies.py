@@ -14,8 +14,8 @@ from typing import Any, NoReturn
 import orjson
 
 from triptych.errors import InvalidQuery
-from triptych.tiers import prompts
-from triptych.tiers.query import TIERS, Message, Query
+from triptych.tiers.rules import prompts
+from triptych.tiers.rules.query import TIERS, Message, Query, original_tier
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 _SAMPLING = (
@@ -286,10 +286,3 @@ def _from_original(fields: Mapping[str, Any], request_id: str) -> Query:
     )
     query.model_asked = query.tier_asked
     return query
-
-
-def original_tier(use_company_model: bool, use_abstraction: bool) -> str:
-    """Choose as the originals do: the company's model wins when both are asked for."""
-    if use_company_model:
-        return "company"
-    return "abstraction" if use_abstraction else "base"

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.metrics import MetricWrapperBase
 
 from triptych.errors import ConfigError
-from triptych.tiers.query import Attempt
-from triptych.tiers.redaction import redact_deep
+from triptych.tiers.rules.query import Attempt
+from triptych.tiers.rules.redaction import redact_deep
 
 if TYPE_CHECKING:
-    from triptych.tiers.exchange import Exchange
+    from triptych.tiers.pipeline.exchange import Exchange
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _DURATION_S = (

@@ -17,8 +17,8 @@ from typing import Any
 
 import orjson
 
-from triptych.tiers.query import Query, TokensSource
-from triptych.tiers.selector import Selection
+from triptych.tiers.rules.query import Query, TokensSource
+from triptych.tiers.rules.selector import Selection
 
 _OVERHEAD_BYTES = 400
 

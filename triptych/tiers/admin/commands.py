@@ -13,11 +13,11 @@ import orjson
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import UsageError
-from triptych.tiers import catalogue
-from triptych.tiers.budgets import Period
-from triptych.tiers.flags import REGISTRY, Flags
+from triptych.tiers.pipeline.runtime import killed_flags
 from triptych.tiers.providers.factory import Factory
-from triptych.tiers.runtime import killed_flags
+from triptych.tiers.rules import catalogue
+from triptych.tiers.rules.budgets import Period
+from triptych.tiers.rules.flags import REGISTRY, Flags
 from triptych.tiers.store import accounts, interactions, migrations, settings
 from triptych.tiers.store import budgets as budget_store
 from triptych.tiers.store import flags as flag_store

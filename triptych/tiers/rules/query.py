@@ -158,3 +158,10 @@ class Answer:
     truncated_messages: int = 0
     context_applied: tuple[str, ...] = ()
     role: str = "assistant"
+
+
+def original_tier(use_company_model: bool, use_abstraction: bool) -> str:
+    """Choose as the originals do: the company's model wins when both are asked for."""
+    if use_company_model:
+        return "company"
+    return "abstraction" if use_abstraction else "base"

@@ -24,10 +24,11 @@ from triptych.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from triptych.tiers.breaker import Breaker
-from triptych.tiers.providers.base import Call, Completion, Frame, Provider, Upstream
-from triptych.tiers.query import Attempt, Query, Trace
-from triptych.tiers.selector import Route, Selection
+from triptych.tiers.pipeline.breaker import Breaker
+from triptych.tiers.providers.base import Call, Completion, Frame, Provider
+from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.query import Attempt, Query, Trace
+from triptych.tiers.rules.selector import Route, Selection
 from triptych.wire import openai as shapes
 
 T = TypeVar("T")

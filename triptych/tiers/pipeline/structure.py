@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from triptych.errors import InvalidQuery, StructureInvalid, TierError
-from triptych.tiers.query import Answer, QueryContext
+from triptych.tiers.rules.query import Answer, QueryContext
 
 MAX_REPAIRS = 2
 MAX_VARIATIONS = 8

@@ -15,22 +15,22 @@ from typing import Any
 import orjson
 
 from triptych.errors import BudgetSpent, Forbidden, OutputBlocked, TierError
-from triptych.tiers import prompts, structure
-from triptych.tiers.accounts import Principal
-from triptych.tiers.bodies import original_tier
-from triptych.tiers.budgets import Need, subjects
-from triptych.tiers.cache import Hit
-from triptych.tiers.consent import granted, refuses_service
-from triptych.tiers.dispatch import Opened
-from triptych.tiers.exchange import Exchange
-from triptych.tiers.filters import StreamCheck, check
-from triptych.tiers.flags import Resolved
+from triptych.tiers.pipeline import structure
+from triptych.tiers.pipeline.cache import Hit
+from triptych.tiers.pipeline.dispatch import Opened
+from triptych.tiers.pipeline.exchange import Exchange
+from triptych.tiers.pipeline.runtime import Runtime
+from triptych.tiers.pipeline.structure import Structured, Variations
+from triptych.tiers.pipeline.tokens import estimate, expected, note_chunk, note_completion
 from triptych.tiers.providers.base import Call, Completion, Frame
-from triptych.tiers.query import Answer, Outcome, Query, QueryContext, Trace
-from triptych.tiers.runtime import Runtime
-from triptych.tiers.selector import Route, Selection
-from triptych.tiers.structure import Structured, Variations
-from triptych.tiers.tokens import estimate, expected, note_chunk, note_completion
+from triptych.tiers.rules import prompts
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.budgets import Need, subjects
+from triptych.tiers.rules.consent import granted, refuses_service
+from triptych.tiers.rules.filters import StreamCheck, check
+from triptych.tiers.rules.flags import Resolved
+from triptych.tiers.rules.query import Answer, Outcome, Query, QueryContext, Trace, original_tier
+from triptych.tiers.rules.selector import Route, Selection
 from triptych.wire import openai as shapes
 from triptych.wire.openai import answer_text, delta_text
 

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import StorageError, TriptychError
-from triptych.tiers.consent import PURPOSES
+from triptych.tiers.rules.consent import PURPOSES
 from triptych.tiers.store import audit, consents, personal, privacy, refused, retention
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across

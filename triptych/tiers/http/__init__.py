@@ -1,0 +1,1 @@
+"""The gateway's HTTP wire: bodies, requests, replies and the protocol of uvicorn."""

@@ -1,0 +1,1 @@
+"""What the gateway decides by, without HTTP, database or upstream: pure rules and their values."""
