@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.lm.data.conftest import prose, write_documents
-from triptych.cli.data import parse_bytes
 from triptych.cli.main import main
+from triptych.cli.train.data import parse_bytes
 from triptych.errors import UsageError
 
 

@@ -102,7 +102,7 @@ def test_a_taken_hub_port_is_refused_before_anything_starts(
 
 
 def test_every_part_follows_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from triptych.cli import house
+    from triptych.cli.operate import services
     from triptych.config import load_config
 
     profile = tmp_path / "profile.toml"
@@ -110,7 +110,7 @@ def test_every_part_follows_a_profile(tmp_path: Path, monkeypatch: pytest.Monkey
         "[gateway]\nworkers = 2\nanonymous = true\n"
         '[gateway.upstreams.vllm]\nprovider = "local"\naddress = "http://127.0.0.1:8000"\n'
     )
-    told = house.settings(profile, ["gateway.port=7999"])
+    told = services.settings(profile, ["gateway.port=7999"])
     assert told == {
         "TRIPTYCH_GATEWAY__WORKERS": "2",
         "TRIPTYCH_GATEWAY__ANONYMOUS": "true",
@@ -120,7 +120,7 @@ def test_every_part_follows_a_profile(tmp_path: Path, monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     config = load_config(profile)
     assert (config.gateway.workers, config.gateway.port) == (2, 7999)
-    started = {part.name: part for part in house.parts(config, 7860, profile)}
+    started = {part.name: part for part in services.parts(config, 7860, profile)}
     assert str(profile) in started["gateway"].words
     assert "hub" in started
 
@@ -128,11 +128,11 @@ def test_every_part_follows_a_profile(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_hub_elsewhere_takes_the_place_of_the_embedded_one(
     own_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from triptych.cli import house
+    from triptych.cli.operate import services
     from triptych.config import load_config
 
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.example.org")
-    started = {part.name: part for part in house.parts(load_config(), 7860)}
+    started = {part.name: part for part in services.parts(load_config(), 7860)}
     assert list(started) == ["gateway", "web"]
     assert "https://hub.example.org" in started["web"].words
 
@@ -141,7 +141,7 @@ def test_a_failing_part_is_told_to_the_webhook(monkeypatch: pytest.MonkeyPatch) 
     from http.server import BaseHTTPRequestHandler, HTTPServer
     from threading import Thread
 
-    from triptych.cli.alerts import VARIABLE, alert
+    from triptych.cli.operate.alerts import VARIABLE, alert
 
     heard: list[dict[str, str]] = []
 

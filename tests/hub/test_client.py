@@ -214,7 +214,7 @@ def test_a_workflow_signs_in_without_a_stored_token(resource: str, said: str) ->
 def test_the_command_line_does_not_load_the_client_library_for_help() -> None:
     code = (
         "import sys, json; from triptych.cli.main import main; main(['--help'])\n"
-        "import triptych.cli.publish, triptych.cli.sync\n"
+        "import triptych.cli.hub.publish, triptych.cli.hub.sync\n"
         "print(json.dumps('huggingface_hub' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

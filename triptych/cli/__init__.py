@@ -1,4 +1,6 @@
-"""The command line: one file per noun, thin; torch and gradio load only when a verb needs them.
+"""The command line: one thin file per noun, in a folder per group.
+
+torch and gradio load only when a verb needs them.
 
 `COMMANDS` is the table of contents. `triptych --help` is printed from it without importing any
 command, so that asking for help stays instant.
@@ -19,33 +21,33 @@ class Command(NamedTuple):
 
 COMMANDS: dict[str, Command] = {
     "demo": Command("start", "demo", "the whole life cycle on this machine, in a few minutes"),
-    "data": Command("train", "data", "build a corpus from text and look at it"),
-    "train": Command("train", "train", "train a model from scratch or from a checkpoint"),
-    "runs": Command("train", "runs", "list, watch, stop, resume, branch and compare runs"),
-    "eval": Command("train", "eval", "loss and bits per byte of a checkpoint"),
+    "data": Command("train", "train.data", "build a corpus from text and look at it"),
+    "train": Command("train", "train.train", "train a model from scratch or from a checkpoint"),
+    "runs": Command("train", "train.runs", "list, watch, stop, resume, branch and compare runs"),
+    "eval": Command("train", "train.eval", "loss and bits per byte of a checkpoint"),
     "compare": Command(
-        "train", "compare", "several checkpoints on one text, as a table and a chart"
+        "train", "train.compare", "several checkpoints on one text, as a table and a chart"
     ),
-    "generate": Command("train", "generate", "continue a prompt in the terminal"),
-    "export": Command("train", "export", "write GGUF or ONNX, verified by running it"),
-    "serve": Command("serve", "serve", "answer the OpenAI API with your models"),
-    "gateway": Command("serve", "gateway", "the tiered gateway: base, company, abstraction"),
-    "tiers": Command("serve", "tiers", "set up the three tier Spaces"),
-    "hub": Command("hub", "hub", "run the embedded hub on this machine"),
-    "publish": Command("hub", "publish", "publish a checkpoint with its model card"),
-    "publish-data": Command("hub", "publish_data", "publish a corpus as a dataset"),
-    "pull": Command("hub", "pull", "bring a model from the hub to this machine"),
-    "spaces": Command("hub", "spaces", "create, deploy, watch and roll back Spaces"),
-    "sync": Command("hub", "sync", "keep hub repositories in step with this one"),
-    "playground": Command("panels", "playground", "compare models side by side in the browser"),
-    "studio": Command("panels", "studio", "start and watch training runs in the browser"),
-    "console": Command("panels", "console", "steer the tiered service in the browser"),
-    "up": Command("operate", "up", "bring everything up at one address"),
-    "web": Command("operate", "web", "the three panels at one address"),
-    "down": Command("operate", "down", "stop everything that `up` started"),
-    "status": Command("operate", "status", "what runs, where, and how it is"),
-    "doctor": Command("operate", "doctor", "check this machine; each finding comes with a remedy"),
-    "config": Command("operate", "config", "show every setting with its default and meaning"),
+    "generate": Command("train", "train.generate", "continue a prompt in the terminal"),
+    "export": Command("train", "train.export", "write GGUF or ONNX, verified by running it"),
+    "serve": Command("serve", "serve.serve", "answer the OpenAI API with your models"),
+    "gateway": Command("serve", "serve.gateway", "the tiered gateway: base, company, abstraction"),
+    "tiers": Command("serve", "serve.tiers", "set up the three tier Spaces"),
+    "hub": Command("hub", "hub.hub", "run the embedded hub on this machine"),
+    "publish": Command("hub", "hub.publish", "publish a checkpoint with its model card"),
+    "publish-data": Command("hub", "hub.publish_data", "publish a corpus as a dataset"),
+    "pull": Command("hub", "hub.pull", "bring a model from the hub to this machine"),
+    "spaces": Command("hub", "hub.spaces", "create, deploy, watch and roll back Spaces"),
+    "sync": Command("hub", "hub.sync", "keep hub repositories in step with this one"),
+    "playground": Command("panels", "panels.playground", "compare models side by side"),
+    "studio": Command("panels", "panels.studio", "start and watch training runs in the browser"),
+    "console": Command("panels", "panels.console", "steer the tiered service in the browser"),
+    "up": Command("operate", "operate.up", "bring everything up at one address"),
+    "web": Command("operate", "operate.web", "the three panels at one address"),
+    "down": Command("operate", "operate.down", "stop everything that `up` started"),
+    "status": Command("operate", "operate.status", "what runs, where, and how it is"),
+    "doctor": Command("operate", "operate.doctor", "check this machine; each finding has a remedy"),
+    "config": Command("operate", "operate.config", "every setting, its default and meaning"),
 }
 GROUPS = {
     "start": "Start here",

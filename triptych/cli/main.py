@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from triptych import __version__
 from triptych.cli import COMMANDS, GROUPS
@@ -69,7 +69,8 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
 
 def available(name: str) -> bool:
     """Tell whether a command of the table is part of this installation."""
-    return importlib.util.find_spec(f"triptych.cli.{COMMANDS[name].module}") is not None
+    place = Path(__file__).parent.joinpath(*COMMANDS[name].module.split("."))
+    return place.is_dir() or place.with_suffix(".py").exists()
 
 
 def overview() -> str:

@@ -31,7 +31,7 @@ PANELS = "triptych-panels"
 
 @dataclass(frozen=True)
 class Part:
-    """One process of the house: its name, its address, where it says that it is well."""
+    """One process that `up` starts: its name, its address and its health check."""
 
     name: str
     address: str
@@ -188,7 +188,7 @@ def record_path() -> Path:
 
 
 def write_record(identity: Identity, running: list[Part]) -> None:
-    """Write down who brought the house up, and what."""
+    """Record which process started Triptych, and what it started."""
     entries = [{"name": p.name, "address": p.address, "health": p.health} for p in running]
     record = {"format_version": 1, **identity.to_dict(), "parts": entries}
     write_atomic(record_path(), json.dumps(record, indent=1))

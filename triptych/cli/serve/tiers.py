@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
 def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
     from functools import partial
 
-    from triptych.cli.deployed import write_down
+    from triptych.cli.serve.deployment_registry import record
     from triptych.config import environment
     from triptych.durable import write_atomic
     from triptych.hub.deployments import Deployer, app_files
@@ -83,9 +83,9 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
         put_files(hub, space, app_files(app), "Set up the tier", private=not args.public)
         if token is not None and "HF_TOKEN" not in hub.secrets(space):
             hub.set_secret(space, "HF_TOKEN", token)
-        deployer = Deployer(hub, on_state=partial(write_down, hub, tier))
+        deployer = Deployer(hub, on_state=partial(record, hub, tier))
         deployment = deployer.deploy(model, space)
-        write_down(hub, tier, deployment)
+        record(hub, tier, deployment)
         done[tier] = deployment.record()
         hardware[tier] = hub.space(space).hardware or ""
     path = environment.home() / "gateway.toml"

@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask every part how it is; exit code 1 when something does not answer."""
-    from triptych.cli.house import answers, read_record
+    from triptych.cli.operate.services import answers, read_record
     from triptych.config import environment
     from triptych.lm.runs.states import LIVE
     from triptych.lm.runs.store import RunStore

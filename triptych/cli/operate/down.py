@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask `up` to stop, and wait until it has."""
-    from triptych.cli.house import read_record
+    from triptych.cli.operate.services import read_record
     from triptych.errors import ProcessError
 
     found = read_record()

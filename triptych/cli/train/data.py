@@ -16,7 +16,7 @@ import sys
 import threading
 from typing import Any
 
-from triptych.cli.progress import Progress
+from triptych.cli.train.progress import Progress
 from triptych.errors import UsageError
 
 _SAMPLE_CHARS = 600

@@ -71,7 +71,7 @@ def _machine() -> Iterator[dict[str, Any]]:
 
 
 def _ports(config: Any) -> Iterator[dict[str, Any]]:
-    from triptych.cli.house import answers, parts, read_record
+    from triptych.cli.operate.services import answers, parts, read_record
     from triptych.errors import ProcessError
     from triptych.processes import bind
 
@@ -94,7 +94,7 @@ def _ports(config: Any) -> Iterator[dict[str, Any]]:
 
 
 def _hub() -> Iterator[dict[str, Any]]:
-    from triptych.cli.house import read_record
+    from triptych.cli.operate.services import read_record
     from triptych.errors import AccessDenied, HubError
     from triptych.hub.client import Hub
 
@@ -110,7 +110,7 @@ def _hub() -> Iterator[dict[str, Any]]:
 
 
 def _gateway(config: Any) -> Iterator[dict[str, Any]]:
-    from triptych.cli.house import read_record
+    from triptych.cli.operate.services import read_record
     from triptych.config import environment
 
     tiers = environment.home() / "gateway.toml"
@@ -166,7 +166,7 @@ def _database(url: str) -> dict[str, Any]:
 
 def _service(gateway: str) -> Iterator[dict[str, Any]]:
     """Ask every provider a real question, and look at the flags."""
-    from triptych.cli.house import ask_gateway
+    from triptych.cli.operate.services import ask_gateway
 
     try:
         flags = ask_gateway(gateway, "/admin/flags")

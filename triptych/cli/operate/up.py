@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from triptych.cli.house import Part
+    from triptych.cli.operate.services import Part
     from triptych.processes import Status, Supervisor
 
 READY_S = 120.0
@@ -36,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Bring everything up and stay until asked to stop."""
-    from triptych.cli import house
+    from triptych.cli.operate import services
     from triptych.errors import UsageError
 
-    found = house.read_record()
+    found = services.read_record()
     if found is not None:
         web = next(part["address"] for part in found[1] if part["name"] == "web")
         raise UsageError(f"it is up already, at {web}", hint="`triptych down` stops it")
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _stay(args: argparse.Namespace) -> int:
-    from triptych.cli import house
+    from triptych.cli.operate import services
     from triptych.config import environment, load_config
     from triptych.processes import Identity, Supervisor, bind, free_port
 
@@ -69,30 +69,30 @@ def _stay(args: argparse.Namespace) -> int:
     with Supervisor(home / "up", on_change=_tell) as supervisor:
         if supervisor.reaped:
             print(f"ended what was left: {', '.join(supervisor.reaped)}", file=sys.stderr)
-        carried = house.variables(config) | house.settings(profile, overrides)
-        known, introduced = house.introduce(config, web_port, carried)
+        carried = services.variables(config) | services.settings(profile, overrides)
+        known, introduced = services.introduce(config, web_port, carried)
         carried |= known
-        started = house.parts(config, web_port, profile)
+        started = services.parts(config, web_port, profile)
         *hubs, gateway, web = started
         now = [*hubs, web] if first and hubs else started
         for part in now:
-            supervisor.start(part.command(home, carried), backoff=house.RESTART)
+            supervisor.start(part.command(home, carried), backoff=services.RESTART)
         for hub in hubs:
             _await(hub, supervisor, done)
         if gateway not in now:  # on a first start the hub's token exists only now
-            carried |= house.variables(config)
-            supervisor.start(gateway.command(home, carried), backoff=house.RESTART)
+            carried |= services.variables(config)
+            supervisor.start(gateway.command(home, carried), backoff=services.RESTART)
         for part in (gateway, web):
             _await(part, supervisor, done)
         if introduced:
-            house.enter_admin(gateway.address)
+            services.enter_admin(gateway.address)
         me = Identity.of(_pid())
         assert me is not None
         _welcome(started, home, first=first)
-        house.write_record(me, started)
+        services.write_record(me, started)
         done.wait()
         print("stopping", file=sys.stderr)
-        house.record_path().unlink(missing_ok=True)
+        services.record_path().unlink(missing_ok=True)
     return 0
 
 
@@ -101,7 +101,7 @@ def _await(part: Part, supervisor: Supervisor, done: threading.Event) -> None:
 
     Raises: ProcessError with the end of its log.
     """
-    from triptych.cli.house import answers
+    from triptych.cli.operate.services import answers
     from triptych.config import environment
     from triptych.errors import ProcessError
 
@@ -135,7 +135,7 @@ def _welcome(started: list[Part], home: Path, *, first: bool) -> None:
 
 def _detached(args: argparse.Namespace) -> int:
     """Start the same in a process of its own and wait until it says that it is up."""
-    from triptych.cli import house
+    from triptych.cli.operate import services
     from triptych.config import environment
     from triptych.errors import ProcessError
     from triptych.processes import Command, start
@@ -146,7 +146,7 @@ def _detached(args: argparse.Namespace) -> int:
     before = log.stat().st_size if log.exists() else 0
     child = start(Command("up", [sys.executable, "-m", "triptych", *words], log=log))
     while child.alive():
-        if house.read_record() is not None:
+        if services.read_record() is not None:
             with log.open() as file:
                 file.seek(before)
                 print(file.read(), end="")
@@ -159,7 +159,7 @@ def _detached(args: argparse.Namespace) -> int:
 
 def _tell(status: Status) -> None:
     if status.state in ("waiting", "exited"):
-        from triptych.cli.alerts import alert
+        from triptych.cli.operate.alerts import alert
 
         print(f"{status.name}: {status.reason}", file=sys.stderr, flush=True)
         alert(f"Triptych: the {status.name} is {status.state}: {status.reason}")

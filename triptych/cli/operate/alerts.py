@@ -1,4 +1,4 @@
-"""Tell a webhook when a part of the house fails; the address comes from TRIPTYCH_ALERT_URL.
+"""Tell a webhook when a part of Triptych fails; the address comes from TRIPTYCH_ALERT_URL.
 
 The body is `{"text": ...}`, which Slack, Mattermost and most others understand. The address is a
 secret: it is shown nowhere. An alert that cannot be sent is said on stderr and lost.

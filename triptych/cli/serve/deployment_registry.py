@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 ACTOR = "command line"
 
 
-def write_down(hub: Hub, tier: str, deployment: Deployment) -> None:
+def record(hub: Hub, tier: str, deployment: Deployment) -> None:
     """Write down how a deployment to a tier's Space ended; a database that is away is said.
 
     A failure to write down undoes nothing: the Space serves what it serves.
@@ -97,7 +97,7 @@ def lineage(hub: Hub, deployment: Deployment) -> dict[str, Any]:
 
 def tier_of(space: str) -> str | None:
     """Say which tier a Space is by the names that the environment gives the tiers' Spaces."""
-    from triptych.cli.tiers import TIERS
+    from triptych.cli.serve.tiers import TIERS
     from triptych.config import environment
 
     name = space.rpartition("/")[2]

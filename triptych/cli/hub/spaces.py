@@ -209,13 +209,13 @@ def _secrets(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
 
 
 def _deployer(args: argparse.Namespace, hub: Hub) -> Deployer:
-    from triptych.cli.deployed import tier_of, write_down
+    from triptych.cli.serve.deployment_registry import record, tier_of
     from triptych.hub.deployments import Deployer, Patience
 
     def say(deployment: Deployment) -> None:
         print(f"{deployment.state:<11} {deployment.pin}", file=sys.stderr)
         if tier := tier_of(deployment.space):
-            write_down(hub, tier, deployment)
+            record(hub, tier, deployment)
 
     return Deployer(hub, patience=Patience(total_s=args.timeout), on_state=say)
 

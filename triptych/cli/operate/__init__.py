@@ -1,0 +1,1 @@
+"""Commands that start, stop and check everything on this machine."""

@@ -1,0 +1,1 @@
+"""Commands that open one page in the browser."""

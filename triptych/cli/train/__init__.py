@@ -1,0 +1,1 @@
+"""Commands that build data, train and evaluate."""
