@@ -343,10 +343,10 @@ def many_clients(server: Server, folder: Path) -> dict[str, Any]:
 def fill(root: Path) -> None:
     """Create ten thousand real repositories, the quick way: inside, before the hub serves."""
     from triptych.config.hub import HubConfig
-    from triptych.hub.server.identity.accounts import find_account
-    from triptych.hub.server.identity.tokens import authenticate
     from triptych.hub.server.repositories.lifecycle import create
-    from triptych.hub.server.state import Hub, ensure_admin
+    from triptych.hub.server.storage.hub import Hub, ensure_admin
+    from triptych.hub.server.storage.identity.accounts import find_account
+    from triptych.hub.server.storage.identity.tokens import authenticate
 
     hub = Hub(HubConfig(root=str(root)))
     ensure_admin(hub)

@@ -20,10 +20,10 @@ import uvicorn
 from huggingface_hub import HfApi, JobInfo
 
 from triptych.config.hub import HubConfig
-from triptych.hub.server.app import create_app
-from triptych.hub.server.identity.accounts import create_account
-from triptych.hub.server.identity.tokens import create_token
-from triptych.hub.server.state import Hub
+from triptych.hub.server.http.app import create_app
+from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.storage.identity.accounts import create_account
+from triptych.hub.server.storage.identity.tokens import create_token
 
 PATIENCE_S = 120.0
 OVER = ("COMPLETED", "ERROR", "CANCELED")

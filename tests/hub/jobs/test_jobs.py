@@ -122,7 +122,7 @@ def test_jobs_are_listed_by_stage_and_label_newest_first(running) -> None:
 
 
 def test_a_long_list_comes_in_pages(running, monkeypatch) -> None:
-    monkeypatch.setattr("triptych.hub.server.jobs.routes.PAGE", 2)
+    monkeypatch.setattr("triptych.hub.server.http.jobs.PAGE", 2)
     name, token = running.user()
     api = running.api(token)
     ids = [api.run_job(image="local", command=["true"]).id for _ in range(5)]

@@ -20,11 +20,11 @@ import uvicorn
 from huggingface_hub import HfApi
 
 from triptych.config.hub import HubConfig
-from triptych.hub.server.app import create_app
-from triptych.hub.server.identity.accounts import Account, create_account
-from triptych.hub.server.identity.tokens import create_token
-from triptych.hub.server.serving import settings
-from triptych.hub.server.state import Hub
+from triptych.hub.server.http.app import create_app
+from triptych.hub.server.http.serving import settings
+from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.storage.identity.accounts import Account, create_account
+from triptych.hub.server.storage.identity.tokens import create_token
 
 
 @dataclass

@@ -20,13 +20,13 @@ from starlette.responses import Response
 
 from triptych.config.hub import HubConfig
 from triptych.hub.server import tickets
-from triptych.hub.server.app import declared, routed
-from triptych.hub.server.identity.accounts import create_account
-from triptych.hub.server.identity.tokens import create_token
+from triptych.hub.server.http.app import declared, routed
+from triptych.hub.server.http.routing import Access, Call, Declared, RawPath, as_routes
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.lifecycle import create
-from triptych.hub.server.routing import Access, Call, Declared, RawPath, as_routes
-from triptych.hub.server.state import Hub, ensure_admin
+from triptych.hub.server.storage.hub import Hub, ensure_admin
+from triptych.hub.server.storage.identity.accounts import create_account
+from triptych.hub.server.storage.identity.tokens import create_token
 from triptych.hub.server.tickets import Ticket
 
 IN = 299
@@ -55,7 +55,7 @@ class World:
             "other": create_token(database, stranger, "w", "write"),
             "admin": create_token(database, admin, "matrix", "write"),
         }
-        from triptych.hub.server.identity.tokens import authenticate
+        from triptych.hub.server.storage.identity.tokens import authenticate
 
         token = self.tokens["write"]
         assert token is not None

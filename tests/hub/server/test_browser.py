@@ -16,7 +16,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from triptych.hub.server.identity.oauth import register_client
+from triptych.hub.server.storage.identity.oauth import register_client
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.errors import HubRefused
+from triptych.hub.server.names import require_path
 from triptych.hub.server.repositories import catalog
-from triptych.hub.server.repositories.names import require_path
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

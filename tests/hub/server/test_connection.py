@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from triptych.hub.server import connection
-from triptych.hub.server.connection import LEAST_BYTES, Lending
+from triptych.hub.server.storage.content import connection
+from triptych.hub.server.storage.content.connection import LEAST_BYTES, Lending
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

@@ -13,11 +13,11 @@ import pytest
 from triptych.cli.main import main
 from triptych.config.hub import HubConfig
 from triptych.errors import HubRefused, StorageError, UsageError
-from triptych.hub.server.identity.accounts import find_account
-from triptych.hub.server.identity.tokens import authenticate, revoke_token
 from triptych.hub.server.repositories import catalog, variables
 from triptych.hub.server.repositories.lifecycle import create
-from triptych.hub.server.state import Hub, ensure_admin
+from triptych.hub.server.storage.hub import Hub, ensure_admin
+from triptych.hub.server.storage.identity.accounts import find_account
+from triptych.hub.server.storage.identity.tokens import authenticate, revoke_token
 from triptych.hub.server.vault import Vault
 
 
@@ -72,7 +72,7 @@ def test_people_tokens_and_their_end(root: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_an_expired_token_is_no_token(root: Path) -> None:
-    from triptych.hub.server.identity.tokens import create_token
+    from triptych.hub.server.storage.identity.tokens import create_token
 
     hub = opened(root)
     admin = find_account(hub.database, "admin")
@@ -176,9 +176,9 @@ def test_a_folder_of_another_version_is_left_alone(root: Path) -> None:
 
 def test_a_catalogue_that_lags_behind_git_is_repaired(root: Path) -> None:
     """A crash between git and the database: at the next start the lists are right again."""
-    from triptych.hub.server.git.commits import Change, Message, commit
-    from triptych.hub.server.git.reading import open_repository
     from triptych.hub.server.repositories.heads import repair
+    from triptych.hub.server.storage.git.commits import Change, Message, commit
+    from triptych.hub.server.storage.git.reading import open_repository
 
     hub = opened(root)
     identity = authenticate(hub.database, (root / "admin_token").read_text().strip())
@@ -209,7 +209,7 @@ def test_a_taken_port_is_told_with_a_remedy(root: Path, capsys: pytest.CaptureFi
 def test_signed_addresses_stay_out_of_the_access_log() -> None:
     import logging
 
-    from triptych.hub.server.serving import WithoutQueries
+    from triptych.hub.server.http.serving import WithoutQueries
 
     path = "/lfs/download?ticket=abc"
     record = logging.LogRecord(

@@ -18,10 +18,10 @@ from huggingface_hub import CommitOperationAdd
 
 from triptych.config.hub import HubConfig
 from triptych.errors import HubRefused
-from triptych.hub.server.connection import room
-from triptych.hub.server.content.blocks import StraightWriter
-from triptych.hub.server.content.multipart import Part
-from triptych.hub.server.state import Hub
+from triptych.hub.server.storage.content.blocks import StraightWriter
+from triptych.hub.server.storage.content.connection import room
+from triptych.hub.server.storage.content.multipart import Part
+from triptych.hub.server.storage.hub import Hub
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub
@@ -277,7 +277,7 @@ def test_knowing_a_hash_is_no_right_to_a_file(hub: RunningHub, http: httpx.Clien
 def test_gc_keeps_what_any_commit_points_to(
     start_hub: Callable[..., RunningHub], tmp_path: Path
 ) -> None:
-    from triptych.hub.server.collecting import collect
+    from triptych.hub.server.repositories.garbage_collection import collect
 
     hub = start_hub()
     api = hub.api()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import httpx
 import pytest
 
-from triptych.hub.server.app import declared
+from triptych.hub.server.http.app import declared
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

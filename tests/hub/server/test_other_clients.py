@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from triptych.hub.server.identity.accounts import create_account, find_account, set_membership
+from triptych.hub.server.storage.identity.accounts import (
+    create_account,
+    find_account,
+    set_membership,
+)
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

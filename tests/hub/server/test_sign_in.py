@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import httpx
 import pytest
 
-from triptych.hub.server.identity.oauth import register_client, space_credentials
-from triptych.hub.server.identity.tokens import create_token
 from triptych.hub.server.repositories import catalog
+from triptych.hub.server.storage.identity.oauth import register_client, space_credentials
+from triptych.hub.server.storage.identity.tokens import create_token
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.errors import HubRefused
-from triptych.hub.server.xet import hashes
-from triptych.hub.server.xet.recipes import fetch_parts, select
-from triptych.hub.server.xet.shard import Term
-from triptych.hub.server.xet.xorb import Chunk, ChunkReader, unpack
+from triptych.hub.server.storage.content import xet_hashes as hashes
+from triptych.hub.server.storage.content.xet_recipes import fetch_parts, select
+from triptych.hub.server.storage.content.xet_shard import Term
+from triptych.hub.server.storage.content.xet_xorb import Chunk, ChunkReader, unpack
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub

@@ -18,10 +18,10 @@ import uvicorn
 from huggingface_hub import CommitOperationAdd, HfApi
 
 from triptych.config.hub import HubConfig
-from triptych.hub.server.app import create_app
-from triptych.hub.server.identity.accounts import create_account
-from triptych.hub.server.identity.tokens import create_token
-from triptych.hub.server.state import Hub
+from triptych.hub.server.http.app import create_app
+from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.storage.identity.accounts import create_account
+from triptych.hub.server.storage.identity.tokens import create_token
 
 PATIENCE_S = 90.0
 README = "---\ntitle: A test\nsdk: gradio\n---\n"

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from triptych.hub.server.spaces import parking
+from triptych.hub.server.spaces import standby as parking
 from triptych.processes.identity import marked
 
 README = "---\ntitle: A test\nsdk: gradio\n---\n"

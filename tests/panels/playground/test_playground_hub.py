@@ -22,8 +22,8 @@ from playwright.sync_api import expect
 from triptych.cli.resolve import resolve
 from triptych.config import load_config
 from triptych.config.hub import HubConfig
-from triptych.hub.server.app import create_app
-from triptych.hub.server.serving import settings
+from triptych.hub.server.http.app import create_app
+from triptych.hub.server.http.serving import settings
 from triptych.panels.playground.app import build_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from triptych.config.hub import HubConfig
-    from triptych.hub.server.state import Hub
+    from triptych.hub.server.storage.hub import Hub
 
 _DAY_S = 24 * 3600
 
@@ -110,10 +110,10 @@ def run(args: argparse.Namespace) -> int:
     """Run one verb."""
     config = _config(args)
     if args.noun == "serve":
-        from triptych.hub.server.serving import serve
+        from triptych.hub.server.http.serving import serve
 
         return serve(config, log_level=args.log_level)
-    from triptych.hub.server.state import Hub, ensure_admin
+    from triptych.hub.server.storage.hub import Hub, ensure_admin
 
     hub = Hub(config)
     try:
@@ -140,7 +140,7 @@ def _gc(hub: Hub, args: argparse.Namespace) -> int:
     import dataclasses
     import json
 
-    from triptych.hub.server.collecting import collect
+    from triptych.hub.server.repositories.garbage_collection import collect
 
     grace_s = hub.config.gc_grace_s if args.grace_s is None else args.grace_s
     report = collect(hub, grace_s=grace_s, dry_run=args.dry_run)
@@ -173,8 +173,8 @@ def _approve(hub: Hub, args: argparse.Namespace) -> int:
 def _user(hub: Hub, args: argparse.Namespace) -> int:
     import json
 
-    from triptych.hub.server.identity.accounts import create_account, list_accounts
-    from triptych.hub.server.identity.tokens import create_token
+    from triptych.hub.server.storage.identity.accounts import create_account, list_accounts
+    from triptych.hub.server.storage.identity.tokens import create_token
 
     if args.verb == "add":
         account = create_account(
@@ -195,7 +195,7 @@ def _user(hub: Hub, args: argparse.Namespace) -> int:
 
 
 def _org(hub: Hub, args: argparse.Namespace) -> int:
-    from triptych.hub.server.identity.accounts import create_account, set_membership
+    from triptych.hub.server.storage.identity.accounts import create_account, set_membership
 
     if args.verb == "add":
         create_account(hub.database, args.name, kind="org", fullname=args.fullname)
@@ -209,7 +209,7 @@ def _token(hub: Hub, args: argparse.Namespace) -> int:
     import json
 
     from triptych.errors import UsageError
-    from triptych.hub.server.identity.tokens import create_token, list_tokens, revoke_token
+    from triptych.hub.server.storage.identity.tokens import create_token, list_tokens, revoke_token
 
     user = _account(hub, args.user)
     if args.verb == "create":
@@ -245,7 +245,11 @@ def _show_once(what: str, token: str) -> None:
 
 def _client(hub: Hub, args: argparse.Namespace) -> int:
     from triptych.errors import UsageError
-    from triptych.hub.server.identity.oauth import list_clients, register_client, remove_client
+    from triptych.hub.server.storage.identity.oauth import (
+        list_clients,
+        register_client,
+        remove_client,
+    )
 
     if args.verb == "add":
         name, secret = register_client(hub.database, args.name, args.address, public=args.public)
@@ -265,7 +269,7 @@ def _client(hub: Hub, args: argparse.Namespace) -> int:
 
 def _account(hub: Hub, name: str):  # type: ignore[no-untyped-def]  # the type loads the server
     from triptych.errors import UsageError
-    from triptych.hub.server.identity.accounts import find_account
+    from triptych.hub.server.storage.identity.accounts import find_account
 
     account = find_account(hub.database, name)
     if account is None:

@@ -19,10 +19,10 @@ from triptych.hub.server.jobs import records
 from triptych.hub.server.jobs.records import OVER, Job, Stage
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.spaces.building import Builder
-from triptych.hub.server.spaces.ground import Ground, to_the_end
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import running_python
-from triptych.hub.server.state import Hub
+from triptych.hub.server.spaces.services import Ground, to_the_end
+from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.workloads import hardware, sandbox
 from triptych.hub.server.workloads.logs import POLL_S, LogBook, timestamp
 from triptych.hub.server.workloads.sandbox import Workplace

@@ -16,7 +16,7 @@ from typing import Any
 
 from triptych.errors import HubRefused, RepositoryNotFound
 from triptych.hub.server.database import Database, Row
-from triptych.hub.server.repositories.names import require_repository_name
+from triptych.hub.server.names import require_repository_name
 
 KINDS = ("model", "dataset", "space")
 _SELECT = (

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.hub.server.git.history import timestamp
-from triptych.hub.server.git.reading import Snapshot
 from triptych.hub.server.repositories.cards import read_card
 from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.storage.git.history import timestamp
+from triptych.hub.server.storage.git.reading import Snapshot
 
 
 def summary(repository: Repository) -> dict[str, Any]:

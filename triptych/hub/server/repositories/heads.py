@@ -14,12 +14,12 @@ from typing import TypeVar
 import pygit2
 
 from triptych.hub.server.events import Committed, RefChange
-from triptych.hub.server.git.reading import MAIN, Snapshot, head_of, open_repository
-from triptych.hub.server.git.refs import all_targets
+from triptych.hub.server.http.routing import Call, in_thread
 from triptych.hub.server.repositories import cards, catalog
 from triptych.hub.server.repositories.catalog import Repository
-from triptych.hub.server.routing import Call, in_thread
-from triptych.hub.server.state import Hub
+from triptych.hub.server.storage.git.reading import MAIN, Snapshot, head_of, open_repository
+from triptych.hub.server.storage.git.refs import all_targets
+from triptych.hub.server.storage.hub import Hub
 
 _T = TypeVar("_T")
 _recording = threading.Lock()

@@ -12,15 +12,15 @@ from collections.abc import Mapping
 import pygit2
 
 from triptych.errors import AccessDenied, HubRefused
-from triptych.hub.server.git.commits import Message, create_bare
-from triptych.hub.server.git.reading import MAIN, Snapshot, head_of, open_repository
-from triptych.hub.server.identity.access import may_create, may_manage
-from triptych.hub.server.identity.accounts import Account, find_account
-from triptych.hub.server.identity.tokens import Identity
+from triptych.hub.server.names import require_repository_name
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.catalog import Repository
-from triptych.hub.server.repositories.names import require_repository_name
-from triptych.hub.server.state import Hub
+from triptych.hub.server.storage.git.commits import Message, create_bare
+from triptych.hub.server.storage.git.reading import MAIN, Snapshot, head_of, open_repository
+from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.storage.identity.access import may_create, may_manage
+from triptych.hub.server.storage.identity.accounts import Account, find_account
+from triptych.hub.server.storage.identity.tokens import Identity
 
 
 def namespace_for_creating(hub: Hub, identity: Identity, namespace: str | None) -> Account:

@@ -10,8 +10,8 @@ from typing import Any
 
 from triptych.errors import HubRefused
 from triptych.hub.server.database import Database
-from triptych.hub.server.identity.tokens import Identity
 from triptych.hub.server.repositories.catalog import _SELECT, Repository, _repository
+from triptych.hub.server.storage.identity.tokens import Identity
 
 MAXIMUM_PAGE = 1000
 _SORTS = {

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.errors import HubRefused
-from triptych.hub.server.git.history import timestamp
 from triptych.hub.server.repositories.catalog import Repository
-from triptych.hub.server.state import Hub
+from triptych.hub.server.storage.git.history import timestamp
+from triptych.hub.server.storage.hub import Hub
 
 SECRET = "secret"  # noqa: S105 - the word, not one
 VARIABLE = "variable"

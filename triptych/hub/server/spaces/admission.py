@@ -15,10 +15,10 @@ from starlette.datastructures import Headers
 
 from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
 from triptych.hub.server import tickets
-from triptych.hub.server.identity.access import Level, level
-from triptych.hub.server.identity.tokens import Identity, authenticate
 from triptych.hub.server.repositories.catalog import Repository
-from triptych.hub.server.state import Hub
+from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.storage.identity.access import Level, level
+from triptych.hub.server.storage.identity.tokens import Identity, authenticate
 from triptych.hub.server.tickets import Ticket
 
 PARAMETER = "__sign"

@@ -12,17 +12,17 @@ from pathlib import Path
 
 from triptych.config import environment
 from triptych.errors import StorageError, TriptychError
-from triptych.hub.server.git.reading import open_repository, resolve
+from triptych.hub.server.names import require_path
 from triptych.hub.server.repositories.catalog import Repository
-from triptych.hub.server.repositories.names import require_path
 from triptych.hub.server.spaces import requirements
 from triptych.hub.server.spaces.card import read_card
 from triptych.hub.server.spaces.environments import Environments
-from triptych.hub.server.spaces.ground import Ground, aside, to_the_end
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import Wishes
+from triptych.hub.server.spaces.services import Ground, aside, to_the_end
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
-from triptych.hub.server.state import Hub
+from triptych.hub.server.storage.git.reading import open_repository, resolve
+from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.workloads import sandbox
 from triptych.hub.server.workloads.logs import timestamp
 from triptych.hub.server.workloads.sandbox import Workplace

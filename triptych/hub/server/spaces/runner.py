@@ -24,13 +24,13 @@ from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.repositories.describing import subdomain
 from triptych.hub.server.spaces import admission, records
 from triptych.hub.server.spaces.building import Builder
-from triptych.hub.server.spaces.gate import Gate
-from triptych.hub.server.spaces.ground import Ground
-from triptych.hub.server.spaces.origins import Origin, listen
-from triptych.hub.server.spaces.parking import Parking
+from triptych.hub.server.spaces.ports import Origin, listen
+from triptych.hub.server.spaces.proxy import Gate
+from triptych.hub.server.spaces.services import Ground
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.spaces.stages import Stage
-from triptych.hub.server.state import Hub
+from triptych.hub.server.spaces.standby import Parking
+from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.workloads import hardware
 from triptych.hub.server.workloads.logs import POLL_S
 from triptych.processes import Status, Supervisor

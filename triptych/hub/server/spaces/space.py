@@ -22,9 +22,8 @@ from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.spaces import records
 from triptych.hub.server.spaces.building import Builder
-from triptych.hub.server.spaces.ground import Ground, to_the_end
 from triptych.hub.server.spaces.instance import Instance
-from triptych.hub.server.spaces.parking import Parking
+from triptych.hub.server.spaces.services import Ground, to_the_end
 from triptych.hub.server.spaces.stages import (
     FAILED,
     WAKES_ON_REQUEST,
@@ -33,6 +32,7 @@ from triptych.hub.server.spaces.stages import (
     Stage,
     while_serving,
 )
+from triptych.hub.server.spaces.standby import Parking
 from triptych.hub.server.spaces.starting import end, meaning, start, until_it_answers
 from triptych.hub.server.workloads.logs import LogBook
 from triptych.processes import Status

@@ -10,13 +10,13 @@ from contextlib import suppress
 import aiohttp
 
 from triptych.config import environment
-from triptych.hub.server.git.reading import open_repository, resolve
-from triptych.hub.server.identity.oauth import space_credentials
 from triptych.hub.server.repositories import variables
 from triptych.hub.server.repositories.catalog import Repository
-from triptych.hub.server.spaces.ground import Ground, to_the_end
 from triptych.hub.server.spaces.instance import Instance
+from triptych.hub.server.spaces.services import Ground, to_the_end
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
+from triptych.hub.server.storage.git.reading import open_repository, resolve
+from triptych.hub.server.storage.identity.oauth import space_credentials
 from triptych.hub.server.workloads import hardware, sandbox
 from triptych.hub.server.workloads.sandbox import Workplace
 from triptych.processes import Backoff, Command, Limits, free_port

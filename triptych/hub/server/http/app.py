@@ -1,0 +1,113 @@
+"""The embedded hub as one ASGI application: every room's routes, one lifespan.
+
+`rooms` is the list the tests read to try every route with every kind of token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import anyio.to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Lifespan
+
+from triptych.config.hub import HubConfig
+from triptych.errors import EntryNotFound, RepositoryNotFound
+from triptych.hub.server.http import commits as upload_routes
+from triptych.hub.server.http import declined as declined_routes
+from triptych.hub.server.http import failures, lfs, resolve
+from triptych.hub.server.http import git as git_routes
+from triptych.hub.server.http import git_transport as transport
+from triptych.hub.server.http import identity as identity_routes
+from triptych.hub.server.http import jobs as jobs_routes
+from triptych.hub.server.http import oauth as oauth_routes
+from triptych.hub.server.http import repositories as repository_routes
+from triptych.hub.server.http import spaces as spaces_routes
+from triptych.hub.server.http import xet as xet_routes
+from triptych.hub.server.http.clock import ExactDate
+from triptych.hub.server.http.pages import account as account_pages
+from triptych.hub.server.http.pages import browse
+from triptych.hub.server.http.routing import Declared, RawPath, Router, as_routes, in_thread
+from triptych.hub.server.jobs.runner import Jobs
+from triptych.hub.server.repositories.heads import repair
+from triptych.hub.server.spaces.ports import ByHost
+from triptych.hub.server.spaces.runner import Spaces
+from triptych.hub.server.storage.hub import Hub
+
+THREADS = 64
+
+
+def rooms() -> list[Router]:
+    """Return the routers of every room, in the order in which they match."""
+    return [
+        identity_routes.routes,
+        repository_routes.routes,
+        git_routes.routes,
+        upload_routes.routes,
+        lfs.routes,
+        transport.routes,
+        resolve.routes,
+        xet_routes.routes,
+        spaces_routes.routes,
+        jobs_routes.routes,
+        declined_routes.routes,
+        oauth_routes.routes,
+        oauth_routes.pages,
+        account_pages.routes,
+        browse.routes,
+    ]
+
+
+def declared() -> list[Declared]:
+    """Return every route with its rule."""
+    return [one for room in rooms() for one in room.declared]
+
+
+def create_app(settings: HubConfig) -> RawPath:
+    """Build the hub over its folder; the folder is taken when the application starts."""
+    hub = Hub(settings)
+    hub.spaces = Spaces(hub)
+    hub.jobs = Jobs(hub)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        async with AsyncExitStack() as stack:
+            stack.callback(hub.close)
+            await in_thread(hub.open_for_serving)
+            await in_thread(repair, hub)
+            await hub.spaces.open()
+            stack.push_async_callback(hub.spaces.close)
+            await hub.jobs.open()
+            stack.push_async_callback(hub.jobs.close)
+            stack.push_async_callback(hub.events.drain)
+            yield
+
+    app = routed(hub, lifespan)
+    return RawPath(ExactDate(ByHost(app, hub.spaces.gates)), hub)
+
+
+def routed(hub: Hub, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """Put the routes of every room into one application; nothing else is served."""
+    app = Starlette(
+        routes=as_routes(declared(), hub),
+        lifespan=lifespan,
+        exception_handlers={HTTPException: _unrouted},
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+async def _unrouted(request: Request, error: Exception) -> Response:
+    """Answer what no route takes: an unknown repository to clients that look for one."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        return JSONResponse({"error": "Method not allowed"}, status_code=405)
+    path = request.url.path
+    if path.startswith(("/api/models", "/api/datasets", "/api/spaces")) or "/resolve/" in path:
+        return failures.answer(RepositoryNotFound("Repository not found"))
+    return failures.answer(EntryNotFound("Nothing is here"))

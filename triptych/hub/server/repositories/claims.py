@@ -1,0 +1,44 @@
+"""Who may use which large file.
+
+A file's hash is not a right to it. A repository may use a file that was uploaded to it, or one
+that the person committing can read elsewhere on this hub, which is how copies work.
+"""
+
+from __future__ import annotations
+
+from triptych.errors import HubRefused, RepositoryNotFound
+from triptych.hub.server.http.routing import Call
+from triptych.hub.server.repositories import catalog
+from triptych.hub.server.storage.identity.access import Level, level
+
+
+def known_size(call: Call, sha256: str) -> int | None:
+    """Return the size of a file this caller may use in this repository, or None."""
+    found = call.hub.objects.holders(sha256)
+    if found is None:
+        return None
+    size, holders = found
+    if call.repository.id in holders:
+        return size
+    return size if any(_readable(call, holder) for holder in holders) else None
+
+
+def claim(call: Call, sha256: str, size: object) -> int:
+    """Return the size of a file that the caller may put into the repository of a call.
+
+    Raises: HubRefused (422) when it was not uploaded, or has another size.
+    """
+    known = known_size(call, sha256)
+    if known is None:
+        raise HubRefused(422, f"The large file {sha256} was not uploaded to this repository")
+    if size is not None and size != known:
+        raise HubRefused(422, f"The large file {sha256} has {known} bytes, not {size}")
+    return known
+
+
+def _readable(call: Call, repository_id: int) -> bool:
+    try:
+        repository = catalog.by_id(call.hub.database, repository_id)
+    except RepositoryNotFound:
+        return False
+    return level(call.identity, repository) >= Level.READ

@@ -1,0 +1,133 @@
+"""What a push may bring, checked by git's pre-receive hook before any ref moves.
+
+The same rules as for commits over HTTP: paths, sizes, no links, large files only where they were
+uploaded, a readable card. Runs as a process of its own, started by git, with the pushed objects
+still set aside; refusing leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from triptych.config import environment, load_config
+from triptych.errors import HubRefused
+from triptych.hub.server.database import Database
+from triptych.hub.server.layout import Layout
+from triptych.hub.server.names import require_path
+from triptych.hub.server.repositories import catalog
+from triptych.hub.server.repositories.cards import MAXIMUM_BYTES as MAXIMUM_CARD_BYTES
+from triptych.hub.server.repositories.cards import validate
+from triptych.hub.server.storage.git.plumbing import run_git, small_blobs
+from triptych.hub.server.storage.git.pointers import MAXIMUM_BYTES, parse_pointer
+
+_NOTHING = "0" * 40
+_LINK, _SUBMODULE = "120000", "160000"
+
+
+@dataclass(frozen=True)
+class Brought:
+    """Describe one file that a pushed commit adds or changes."""
+
+    mode: str
+    oid: str
+    path: str
+
+
+def main() -> int:
+    """Read the refs of a push from standard input; refuse with a reason and status 1."""
+    config = load_config().hub
+    database = Database(Layout(config.folder()).database)
+    repository = catalog.by_id(database, int(environment.get("TRIPTYCH_PUSH_REPOSITORY", "0") or 0))
+    granted = {
+        row["sha256"]
+        for row in database.query(
+            "SELECT sha256 FROM repository_objects WHERE repository_id = ?", repository.id
+        )
+    }
+    try:
+        for line in sys.stdin:
+            _, new, ref = line.split(maxsplit=2)
+            _check_ref(ref.strip())
+            if new != _NOTHING:
+                _check_commits(new, granted, config.max_regular_file_bytes, repository.kind)
+    except HubRefused as error:
+        print(f"refused: {error.message}", file=sys.stderr)
+        return 1
+    finally:
+        database.close()
+    return 0
+
+
+def _check_ref(ref: str) -> None:
+    if not ref.startswith(("refs/heads/", "refs/tags/")):
+        raise HubRefused(400, f"only branches and tags can be pushed, not {ref}")
+
+
+def _check_commits(new: str, granted: set[str], limit_bytes: int, kind: str) -> None:
+    brought = list(_brought(new))
+    for file in brought:
+        require_path(file.path)
+        if file.mode == _LINK:
+            raise HubRefused(400, f"{file.path} is a symbolic link; commit the file itself")
+        if file.mode == _SUBMODULE:
+            raise HubRefused(400, f"{file.path} is a submodule; commit its files instead")
+    _check_content(brought, granted, limit_bytes)
+    _check_collisions(new)
+    if any(file.path == "README.md" for file in brought):
+        _check_card(new, kind)
+
+
+def _brought(new: str) -> Iterator[Brought]:
+    """Yield every file that a new commit adds or changes."""
+    listed = run_git(
+        "log", "-m", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AMT",
+        "--format=", "--root", new, "--not", "--all",
+    )  # fmt: skip
+    fields = listed.decode(errors="surrogateescape").split("\0")
+    for head, path in zip(fields[0::2], fields[1::2], strict=False):
+        _, mode, _, oid, _ = head.strip().lstrip(":").split(" ")
+        yield Brought(mode, oid, path)
+
+
+def _check_content(brought: list[Brought], granted: set[str], limit_bytes: int) -> None:
+    names = {file.oid: file.path for file in brought}
+    if not names:
+        return
+    listed = run_git(
+        "cat-file", "--batch-check=%(objectname) %(objectsize)", feed="\n".join(names).encode()
+    )
+    for line in listed.decode().splitlines():
+        oid, size = line.split()
+        if int(size) > limit_bytes:
+            raise HubRefused(
+                413, f"{names[oid]} has {size} bytes; files above {limit_bytes} need git-lfs"
+            )
+    for oid, content in small_blobs(names, MAXIMUM_BYTES):
+        pointer = parse_pointer(content)
+        if pointer and pointer.sha256 not in granted:
+            raise HubRefused(
+                422, f"the large file behind {names[oid]} is missing; push it with git-lfs"
+            )
+
+
+def _check_card(new: str, kind: str) -> None:
+    listed = run_git("ls-tree", new, "README.md").decode().split()
+    for _, content in small_blobs(listed[2:3], MAXIMUM_CARD_BYTES):
+        errors, _ = validate(content.decode(errors="replace"), kind)
+        if errors:
+            raise HubRefused(400, f"README.md: {errors[0]}")
+
+
+def _check_collisions(new: str) -> None:
+    seen: dict[str, str] = {}
+    listed = run_git("ls-tree", "-r", "-t", "-z", "--name-only", new)
+    for path in listed.decode(errors="surrogateescape").split("\0"):
+        other = seen.setdefault(path.casefold(), path)
+        if other != path:
+            raise HubRefused(400, f"{path} differs from {other} by case only")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""What served until a moment ago, kept for a way back that takes a moment too.
+
+The version that a new one replaces is not ended but frozen: it keeps its memory, uses no
+processor and does nothing behind anybody's back. Wanted again, it goes on and is asked whether
+it answers. There is one per Space; all of them together have a bounded memory and a bounded time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from triptych.errors import ProcessError
+from triptych.hub.server.spaces.instance import Instance
+from triptych.hub.server.spaces.services import Ground, to_the_end
+from triptych.hub.server.spaces.stages import SpaceFailed
+from triptych.hub.server.spaces.starting import end, until_it_answers
+from triptych.processes import Identity, Status
+from triptych.processes.identity import family, memory_bytes
+
+log = logging.getLogger(__name__)
+# As long as an app that is ended gets for the requests it has begun to answer.
+DRAIN_S = 5.0
+ANSWER_S = 10.0
+
+
+@dataclass
+class _Parked:
+    instance: Instance
+    keeping: asyncio.Task[None]
+    memory_bytes: int = 0
+
+
+class Parking:
+    """Keep one earlier version per Space; `park` it, `take` it back, or `clear` it away."""
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._parked: dict[int, _Parked] = {}
+        self._ending: dict[int, set[asyncio.Task[None]]] = {}
+
+    def park(self, space_id: int, instance: Instance) -> None:
+        """Keep a version that nobody asks any more, in place of the one kept so far."""
+        self._drop(space_id)
+        if self._ground.hub.config.space_parked_s == 0:
+            self._end(space_id, instance)
+            return
+        instance.answering = False
+        keeping = asyncio.create_task(self._keep(space_id, instance))
+        self._parked[space_id] = _Parked(instance, keeping)
+
+    async def take(self, space_id: int, meaning: str) -> Instance | None:
+        """Return the version kept, awake and answering, if it is the one that is meant."""
+        parked = self._parked.get(space_id)
+        if parked is None or parked.instance.meaning != meaning:
+            return None
+        del self._parked[space_id]
+        instance = parked.instance
+        parked.keeping.cancel()
+        await asyncio.wait([parked.keeping])
+        try:
+            await self._wake(instance)
+        except SpaceFailed as failure:
+            log.warning("the version kept of Space %d is gone: %s", space_id, failure.message)
+            self._end(space_id, instance)
+            return None
+        except asyncio.CancelledError:
+            self.park(space_id, instance)
+            raise
+        return instance
+
+    async def clear(self, space_id: int) -> None:
+        """End what is kept of a Space, and see it through."""
+        self._drop(space_id)
+        if ending := self._ending.get(space_id):
+            await asyncio.wait(ending)
+
+    def heard(self, status: Status) -> None:
+        """Let go of a version that ended by itself, before it is started again."""
+        for space_id, parked in list(self._parked.items()):
+            if parked.instance.name == status.name and status.state in ("waiting", "exited"):
+                self._drop(space_id)
+
+    async def _keep(self, space_id: int, instance: Instance) -> None:
+        if instance.exchanges:
+            await asyncio.wait(instance.exchanges, timeout=DRAIN_S)
+        instance.break_off()
+        try:
+            used_bytes = await to_the_end(self._freeze, instance)
+        except ProcessError:
+            used_bytes = self._ground.hub.config.space_parked_bytes + 1
+        self._parked[space_id].memory_bytes = used_bytes
+        self._make_room(space_id)
+        await asyncio.sleep(self._ground.hub.config.space_parked_s)
+        self._drop(space_id)
+
+    def _freeze(self, instance: Instance) -> int:
+        """Stop it where it stands and return the memory it holds."""
+        self._ground.supervisor.freeze(instance.name)
+        status = self._ground.supervisor.status(instance.name)
+        identity = Identity.of(status.pid) if status and status.pid else None
+        return sum(map(memory_bytes, family(identity))) if identity else 0
+
+    def _make_room(self, newest: int) -> None:
+        """Drop what has been kept longest until the rest fits; the newest itself at last."""
+        limit_bytes = self._ground.hub.config.space_parked_bytes
+        oldest_first = [space_id for space_id in self._parked if space_id != newest]
+        for space_id in [*oldest_first, newest]:
+            if sum(parked.memory_bytes for parked in self._parked.values()) <= limit_bytes:
+                return
+            self._drop(space_id)
+
+    async def _wake(self, instance: Instance) -> None:
+        """Let a frozen version go on and wait until it answers.
+
+        Raises: SpaceFailed when it does not.
+        """
+        if instance.card.sdk == "static":
+            return
+        await to_the_end(self._ground.supervisor.thaw, instance.name)
+        status = self._ground.supervisor.status(instance.name)
+        restarts = status.restarts if status else 0
+        await until_it_answers(self._ground, instance, restarts=restarts, patience_s=ANSWER_S)
+
+    def _drop(self, space_id: int) -> None:
+        parked = self._parked.pop(space_id, None)
+        if parked is None:
+            return
+        self._end(space_id, parked.instance)
+        if parked.keeping is not asyncio.current_task():
+            parked.keeping.cancel()
+
+    def _end(self, space_id: int, instance: Instance) -> None:
+        task = asyncio.create_task(end(self._ground, instance))
+        ending = self._ending.setdefault(space_id, set())
+        ending.add(task)
+        task.add_done_callback(ending.discard)

@@ -1,0 +1,97 @@
+"""The hub itself: its folder, its database, its vault, handed to every request."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from triptych.config import environment
+from triptych.config.hub import HubConfig
+from triptych.durable import FolderLock, write_atomic
+from triptych.hub.server.database import Database
+from triptych.hub.server.events import Events
+from triptych.hub.server.layout import Layout
+from triptych.hub.server.storage.content.multipart import Uploads
+from triptych.hub.server.storage.content.store import ObjectStore
+from triptych.hub.server.storage.identity.accounts import Account, create_account, find_account
+from triptych.hub.server.storage.identity.tokens import create_token, refuse_guessable
+from triptych.hub.server.vault import Vault
+
+if TYPE_CHECKING:
+    from triptych.hub.server.jobs.runner import Jobs
+    from triptych.hub.server.spaces.runner import Spaces
+
+ADMIN = "admin"
+TOKEN_VARIABLE = "TRIPTYCH_HUB_ADMIN_TOKEN"  # noqa: S105 - the name, not the token
+
+
+class Hub:
+    """Hold what the rooms of the hub share."""
+
+    spaces: Spaces
+    jobs: Jobs
+
+    def __init__(self, config: HubConfig) -> None:
+        self.config = config
+        self.layout = Layout(config.folder())
+        self.layout.prepare()
+        self.database = Database(self.layout.database)
+        self.vault = Vault(self.layout.key)
+        self.objects = ObjectStore(self.layout, self.database)
+        self.uploads = Uploads(self.objects, config.ticket_s)
+        self.events = Events()
+        self.address = config.public_url.rstrip("/") or f"http://{config.host}:{config.port}"
+        self._lock = FolderLock(self.layout.lock)
+        self._taken = False
+
+    def open_for_serving(self) -> None:
+        """Take the folder for this process, clean up, make the first administrator.
+
+        Doing it again changes nothing, so that a mistake can be told before the server starts.
+
+        Raises: StorageError when another live server has the folder.
+        """
+        if self._taken:
+            return
+        self._lock.acquire()
+        self._taken = True
+        self.layout.sweep()
+        ensure_admin(self)
+
+    def close(self) -> None:
+        """Let go of the folder and the database."""
+        self.database.close()
+        self._lock.release()
+
+
+def ensure_admin(hub: Hub) -> Account:
+    """Return the administrator; on the first start create it and write its token to a file.
+
+    Raises: UsageError when the operator chose a token that could be guessed.
+    """
+    account = find_account(hub.database, ADMIN)
+    # Only ever on the first start: a chosen token that was revoked must not come back.
+    token = _chosen_token(hub.layout.admin_token) if account is None else None
+    if account is None:
+        account = create_account(hub.database, ADMIN, fullname="Administrator", is_admin=True)
+    has_token = hub.database.one("SELECT 1 FROM tokens WHERE user_id = ?", account.id)
+    if has_token is None:
+        token = token or "hf_" + secrets.token_hex(20)
+        # The file first: a crash in between leaves an unused file, never a lost token.
+        write_atomic(hub.layout.admin_token, token + "\n", private=True)
+        create_token(hub.database, account, "first", "write", value=token)
+    return account
+
+
+def _chosen_token(file: Path) -> str | None:
+    """Return the first token the operator chose, in the environment or the file, if any."""
+    given = environment.secret(TOKEN_VARIABLE)
+    if given:
+        token = given.reveal()
+    else:
+        token = file.read_text(encoding="utf-8").strip() if file.exists() else ""
+    if not token:
+        return None
+    refuse_guessable(token)
+    return token
