@@ -14,9 +14,9 @@ from triptych.config.gateway import GatewayConfig, TokenPriceConfig, UpstreamCon
 from triptych.errors import BudgetSpent, ConfigError, StorageError
 from triptych.tiers.rules.budgets import (
     Budget,
+    BudgetLedger,
     Budgets,
     Need,
-    Purse,
     Used,
     ends_at,
     first_day,
@@ -201,9 +201,9 @@ async def test_with_the_database_away_requests_are_served_and_counted_later() ->
     async def away(_: list[Need]) -> Any:
         raise StorageError("away")
 
-    purse = Purse(away)
+    ledger = BudgetLedger(away)
     need = Need("r", (Budget("key:k", "day", 1, None),), 100, 0)
-    await purse.hold(need)
+    await ledger.hold(need)
 
 
 async def test_those_who_come_together_share_one_transaction() -> None:
@@ -214,9 +214,9 @@ async def test_those_who_come_together_share_one_transaction() -> None:
         await asyncio.sleep(0.01)
         return [BudgetSpent("no") if need.tokens > 1 else None for need in needs]
 
-    purse = Purse(reserve)
+    ledger = BudgetLedger(reserve)
     found = await asyncio.gather(
-        *(purse.hold(Need(str(n), (), n % 3, 0)) for n in range(60)), return_exceptions=True
+        *(ledger.hold(Need(str(n), (), n % 3, 0)) for n in range(60)), return_exceptions=True
     )
     assert sum(batches) == 60
     assert len(batches) <= 3

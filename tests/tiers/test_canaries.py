@@ -66,7 +66,7 @@ async def test_c6_no_key_is_found_anywhere_after_everything_went_wrong(
     exporter = InMemorySpanExporter()
     tracing = TracerProvider()
     tracing.add_span_processor(SimpleSpanProcessor(exporter))
-    gateway.runtime.watchers.tracing = Tracing(tracing)
+    gateway.runtime.observers.tracing = Tracing(tracing)
     people = await People(gateway).settle()
     canaries = [UPSTREAM_KEY, SPACE_KEY, gateway.key, *people.keys.values()]
     canaries = [key for key in canaries if len(key) > 20]

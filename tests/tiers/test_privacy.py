@@ -290,18 +290,18 @@ async def test_f5_each_class_runs_out_at_its_time_and_a_legal_hold_keeps_it(hous
     hold = {"reason": "a court asked"}
     path = "/admin/legal-holds/company:acme"
     assert (await house.call("admin", "PUT", path, hold))[0] == 200
-    report = await house.gateway.runtime.privacy.tidy(now)
+    report = await house.gateway.runtime.background.tidy(now)
     assert sum(report.values()) == 0
     refused = await house.asked("admin", kind="erasure", company_id="acme")
     assert refused["state"] == "refused"
     assert "a court asked" in refused["result"]["reason"]
     assert (await house.call("admin", "DELETE", path))[0] == 200
-    report = await house.gateway.runtime.privacy.tidy(now)
+    report = await house.gateway.runtime.background.tidy(now)
     assert {k: v for k, v in report.items() if v} == {f"contents_{name}": 1 for name in ages}
     async with house.database.read(ALL) as connection:
         left = await connection.all(select(tables.contents.c.request_id))
     assert {row["request_id"] for row in left} == {f"{name}-young" for name in ages}
-    again = await house.gateway.runtime.privacy.tidy(now)
+    again = await house.gateway.runtime.background.tidy(now)
     assert sum(again.values()) == 0, "doing it twice does nothing more"
 
 
@@ -309,7 +309,7 @@ async def test_f5_the_record_loses_its_names_and_then_goes(house) -> None:
     await house.say("ann", "hello")
     (row,) = await house.gateway.records()
     at = row["created_at"]
-    tidy = house.gateway.runtime.privacy.tidy
+    tidy = house.gateway.runtime.background.tidy
     assert sum((await tidy(at + 179 * DAY)).values()) == 0, "plain words stay for two years"
     report = await tidy(at + 181 * DAY)
     assert report["requests_nameless"] == 1
@@ -329,9 +329,9 @@ async def test_f5_one_worker_takes_the_turn_of_all(workshop) -> None:
     one = await workshop.gateway(retention_interval_s=1000.0)
     two = await workshop.gateway(retention_interval_s=1000.0, key=one.key)
     later = time.time() + 2000
-    taken = [await gateway.runtime.privacy._turn(later) for gateway in (one, two, one)]
+    taken = [await gateway.runtime.background._turn(later) for gateway in (one, two, one)]
     assert taken.count(True) == 1
-    assert await one.runtime.privacy._turn(later + 1000) is True
+    assert await one.runtime.background._turn(later + 1000) is True
 
 
 async def test_f4_what_was_in_a_text_decides_how_long_it_stays(house) -> None:
@@ -361,7 +361,7 @@ async def test_every_stored_text_is_redacted_labels_and_feedback_too(house) -> N
 
 async def test_f6_a_request_whose_worker_died_is_taken_up_once(house) -> None:
     """Two workers look at the same moment; what has been running for long is nobody's any more."""
-    await house.gateway.runtime.privacy.close()
+    await house.gateway.runtime.background.close()
     subject = personal.Subject(None, "ann")
     privacy_id = await privacy.ask(house.database, "export", subject, {}, actor="ann")
     first, second = await asyncio.gather(*(privacy.claim(house.database) for _ in range(2)))

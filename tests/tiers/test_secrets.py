@@ -42,7 +42,7 @@ async def test_c6_an_entered_secret_is_used_and_found_nowhere(workshop, own_home
     spans = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(spans))
-    gateway.runtime.watchers.tracing = Tracing(provider, content=False)
+    gateway.runtime.observers.tracing = Tracing(provider, content=False)
     entered = {
         "provider": "openai",
         "address": f"{upstream.url}/v1",

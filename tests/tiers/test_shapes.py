@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from triptych.errors import UpstreamError
 from triptych.tiers.pipeline import tokens
 from triptych.tiers.pipeline.dispatch import has_token
-from triptych.tiers.providers.base import Call, Completion
+from triptych.tiers.providers.base import Completion, UpstreamCall
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.providers.transport import Transport
 from triptych.tiers.rules.catalogue import Upstream
@@ -20,7 +20,7 @@ from triptych.wire import openai as shapes
 
 UPSTREAM = Upstream("u", "openai", "https://a.example/v1", {"base": "m"}, True)
 PROVIDER = OpenAIProvider(UPSTREAM, Transport(UPSTREAM))
-CALL = Call("r", "chat", [{"role": "user", "content": "?"}], {}, "m", "base", 0.0)
+CALL = UpstreamCall("r", "chat", [{"role": "user", "content": "?"}], {}, "m", "base", 0.0)
 #: What JSON can hold, with the names that mean something to us more often than others.
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)

@@ -77,7 +77,7 @@ async def test_spans_follow_the_genai_conventions_without_content(gateway) -> No
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    gateway.runtime.watchers.tracing = Tracing(provider)
+    gateway.runtime.observers.tracing = Tracing(provider)
     parent = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
     await gateway.post(
         "/v1/chat/completions", ask(temperature=0.5, max_tokens=9), traceparent=parent
@@ -108,7 +108,7 @@ async def test_a_failure_is_an_error_span_and_estimates_are_no_usage(gateway) ->
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    gateway.runtime.watchers.tracing = Tracing(provider)
+    gateway.runtime.observers.tracing = Tracing(provider)
 
     async def broken(request: Any, body: Any) -> Any:
         from aiohttp import web

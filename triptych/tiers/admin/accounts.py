@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from triptych.errors import Forbidden
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules.accounts import KeyScope
 from triptych.tiers.rules.consent import DEFAULTS, Purpose
 from triptych.tiers.store import accounts as store
@@ -72,7 +72,7 @@ class NewConsent(Body):
 
 
 @routes.add("PUT", "/api/consent", "user", body=NewConsent)
-async def set_consent(call: Call) -> Any:
+async def set_consent(call: RouteCall) -> Any:
     """Allow a purpose or no longer allow it: for oneself, or as its admin for a company."""
     body: NewConsent = call.body
     if body.company_id is not None:
@@ -95,7 +95,7 @@ async def set_consent(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/consent", "user", query=("company_id",))
-async def consent_history(call: Call) -> Any:
+async def consent_history(call: RouteCall) -> Any:
     """Show the history of one's own consent, or of a company's to its admin."""
     if "company_id" in call.query:
         call.principal.require("company_admin")
@@ -109,13 +109,13 @@ async def consent_history(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/keys", "company_admin", query=("company_id",))
-async def list_keys(call: Call) -> Any:
+async def list_keys(call: RouteCall) -> Any:
     """List keys; the keys themselves are never shown again."""
     return {"keys": await store.list_keys(call.runtime.database, call.scope())}
 
 
 @routes.add("POST", "/api/keys", "company_admin", body=NewKey)
-async def create_key(call: Call) -> Any:
+async def create_key(call: RouteCall) -> Any:
     """Make a key; it is in this answer and nowhere else."""
     body: NewKey = call.body
     company_id = body.company_id
@@ -144,7 +144,7 @@ async def create_key(call: Call) -> Any:
 
 
 @routes.add("DELETE", "/api/keys/{key_id}", "company_admin", query=("company_id",))
-async def revoke_key(call: Call) -> Any:
+async def revoke_key(call: RouteCall) -> Any:
     """Revoke a key; every worker refuses it within a second."""
     await store.revoke_key(
         call.runtime.database,
@@ -157,13 +157,13 @@ async def revoke_key(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/companies", "company_admin", query=("company_id",))
-async def list_companies(call: Call) -> Any:
+async def list_companies(call: RouteCall) -> Any:
     """List companies: all for an admin, else one's own."""
     return {"companies": await store.list_companies(call.runtime.database, call.scope())}
 
 
 @routes.add("POST", "/admin/companies", "admin", body=NewCompany)
-async def create_company(call: Call) -> Any:
+async def create_company(call: RouteCall) -> Any:
     """Enter a company."""
     body: NewCompany = call.body
     await store.create_company(
@@ -180,7 +180,7 @@ async def create_company(call: Call) -> Any:
 
 
 @routes.add("PATCH", "/api/companies/{company_id}", "company_admin", body=CompanyChange)
-async def change_company(call: Call) -> Any:
+async def change_company(call: RouteCall) -> Any:
     """Change a company's name, facts, or whether its content may leave."""
     company_id = call.path["company_id"][:64]
     values = call.body.model_dump(exclude_none=True)
@@ -192,13 +192,13 @@ async def change_company(call: Call) -> Any:
 
 
 @routes.add("GET", "/admin/users", "admin")
-async def list_users(call: Call) -> Any:
+async def list_users(call: RouteCall) -> Any:
     """List users with the companies they belong to."""
     return {"users": await store.list_users(call.runtime.database)}
 
 
 @routes.add("POST", "/admin/users", "admin", body=NewUser)
-async def create_user(call: Call) -> Any:
+async def create_user(call: RouteCall) -> Any:
     """Enter a user."""
     body: NewUser = call.body
     await store.create_user(
@@ -213,18 +213,18 @@ async def create_user(call: Call) -> Any:
 
 
 @routes.add("PUT", "/api/companies/{company_id}/members/{user_id}", "company_admin")
-async def add_member(call: Call) -> Any:
+async def add_member(call: RouteCall) -> Any:
     """Let a user into a company."""
     return await _membership(call, member=True)
 
 
 @routes.add("DELETE", "/api/companies/{company_id}/members/{user_id}", "company_admin")
-async def remove_member(call: Call) -> Any:
+async def remove_member(call: RouteCall) -> Any:
     """Let a user out of a company."""
     return await _membership(call, member=False)
 
 
-async def _membership(call: Call, *, member: bool) -> Any:
+async def _membership(call: RouteCall, *, member: bool) -> Any:
     company_id, user_id = call.path["company_id"][:64], call.path["user_id"][:64]
     await store.set_membership(
         call.runtime.database,

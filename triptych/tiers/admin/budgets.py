@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from triptych.errors import Forbidden, InvalidQuery
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules.budgets import PERIODS, Period, ends_at
 from triptych.tiers.store import budgets as store
 from triptych.tiers.store.database import Scope
@@ -29,7 +29,7 @@ class NewBudget(Body):
 
 
 @routes.add("GET", "/api/budgets", "company_admin", query=("company_id",))
-async def list_budgets(call: Call) -> Any:
+async def list_budgets(call: RouteCall) -> Any:
     """List budgets with what is used and set aside of each."""
     rows = await store.listed(call.runtime.database, call.scope())
     now = time.time()
@@ -40,7 +40,7 @@ async def list_budgets(call: Call) -> Any:
 
 @routes.add("PUT", "/api/budgets/{subject}/{period}", "company_admin", body=NewBudget,
             query=("company_id",))  # fmt: skip
-async def set_budget(call: Call) -> Any:
+async def set_budget(call: RouteCall) -> Any:
     """Set the budget of a `key:ID`, `user:ID` or `company:ID` for a day, a month or in all."""
     body: NewBudget = call.body
     if body.max_tokens is None and body.max_cost_microusd is None:
@@ -61,7 +61,7 @@ async def set_budget(call: Call) -> Any:
 
 
 @routes.add("DELETE", "/api/budgets/{subject}/{period}", "company_admin", query=("company_id",))
-async def remove_budget(call: Call) -> Any:
+async def remove_budget(call: RouteCall) -> Any:
     """Take a budget away: without a limit from the next request on."""
     subject, period = _subject(call), _period(call)
     await store.remove_budget(
@@ -72,7 +72,7 @@ async def remove_budget(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/spend/{subject}", "company_admin", query=("days", "company_id"))
-async def spend(call: Call) -> Any:
+async def spend(call: RouteCall) -> Any:
     """Show what a key, a user or a company used on each of the last days."""
     subject = _subject(call)
     days = call.number("days", 31, 1, 3660)
@@ -83,7 +83,7 @@ async def spend(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/prices", "user")
-async def prices(call: Call) -> Any:
+async def prices(call: RouteCall) -> Any:
     """Show every dated price, and the model that costs are compared with."""
     found = call.runtime.prices
     return {
@@ -103,21 +103,21 @@ async def prices(call: Call) -> Any:
     }
 
 
-def _subject(call: Call) -> str:
+def _subject(call: RouteCall) -> str:
     kind, _, name = call.path["subject"].partition(":")
     if kind not in _KINDS or not 0 < len(name) <= 64:
         raise InvalidQuery("a subject is key:ID, user:ID or company:ID", param="subject")
     return f"{kind}:{name}"
 
 
-def _period(call: Call) -> Period:
+def _period(call: RouteCall) -> Period:
     for period in PERIODS:
         if call.path["period"] == period:
             return period
     raise InvalidQuery(f"period is one of {', '.join(PERIODS)}", param="period")
 
 
-def _scope(call: Call, subject: str, *, sets: bool = True) -> Scope:
+def _scope(call: RouteCall, subject: str, *, sets: bool = True) -> Scope:
     """A company's admin shares out among its keys; what is above a company is the operator's.
 
     A user may belong to several companies, so that its account is nobody's but the operator's.

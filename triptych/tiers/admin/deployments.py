@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from triptych.errors import EditConflict
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.rules.catalogue import space_id
 from triptych.tiers.rules.query import TIERS, Tier
@@ -33,7 +33,7 @@ class NewDeployment(Body):
 
 
 @routes.add("GET", "/admin/deployments", "admin", query=("space", "limit"))
-async def list_deployments(call: Call) -> Any:
+async def list_deployments(call: RouteCall) -> Any:
     """List deployments with how each ended, newest first."""
     rows = await store.listed(
         call.runtime.database,
@@ -44,7 +44,7 @@ async def list_deployments(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/deployments", "admin", body=NewDeployment)
-async def write_down(call: Call) -> Any:
+async def write_down(call: RouteCall) -> Any:
     """Write a deployment down; a live one only if the Space itself answers with the revision."""
     body: NewDeployment = call.body
     tier = body.tier
@@ -74,7 +74,7 @@ async def write_down(call: Call) -> Any:
     return {"deployment_id": done.deployment_id, "model_id": model_id, "status": done.status}
 
 
-def _serving(call: Call, space: str) -> Provider:
+def _serving(call: RouteCall, space: str) -> Provider:
     """Find the upstream that is this Space.
 
     Raises: EditConflict when no upstream is.

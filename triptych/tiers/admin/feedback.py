@@ -11,7 +11,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from triptych.errors import InvalidQuery, NotFound
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules.consent import granted
 from triptych.tiers.store import feedback as store
 
@@ -32,7 +32,7 @@ class NewFeedback(Body):
 
 
 @routes.add("POST", "/api/feedback", "user", body=NewFeedback)
-async def give(call: Call) -> Any:
+async def give(call: RouteCall) -> Any:
     """Give feedback, or change the one given before."""
     body: NewFeedback = call.body
     feedback = store.Feedback(
@@ -56,7 +56,7 @@ async def give(call: Call) -> Any:
 @routes.add(
     "GET", "/api/feedback", "company_admin", query=("company_id", "kind", "before", "limit")
 )
-async def look(call: Call) -> Any:
+async def look(call: RouteCall) -> Any:
     """List feedback, newest first."""
     kind = call.query.get("kind")
     if kind is not None and kind not in get_args(store.Kind):
@@ -73,7 +73,7 @@ async def look(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/feedback/export", "company_admin", query=("company_id",))
-async def export(call: Call) -> Any:
+async def export(call: RouteCall) -> Any:
     """Export training examples as JSON lines, where consent allowed their content to be kept."""
     now = call.runtime.consents
     examples = store.export(
@@ -89,7 +89,7 @@ async def export(call: Call) -> Any:
     return StreamingResponse(lines(), media_type="application/jsonl")
 
 
-def seconds(call: Call, name: str) -> float | None:
+def seconds(call: RouteCall, name: str) -> float | None:
     """Read Unix seconds from the query string.
 
     Raises: InvalidQuery.

@@ -13,7 +13,7 @@ from openfeature.exception import FlagNotFoundError, OpenFeatureError
 from pydantic import Field
 
 from triptych.errors import Forbidden, InvalidQuery
-from triptych.tiers.admin.routing import Body, Call, Routes, json_response
+from triptych.tiers.admin.routing import Body, RouteCall, Routes, json_response
 from triptych.tiers.rules import preview
 from triptych.tiers.rules.flags import REGISTRY, evaluation_context, spec_of
 from triptych.tiers.store import flags as store
@@ -73,7 +73,7 @@ class Evaluation(Body):
 
 
 @routes.add("GET", "/admin/flags", "admin")
-async def list_flags(call: Call) -> Any:
+async def list_flags(call: RouteCall) -> Any:
     """List every flag with its definition, version and overrides."""
     return {
         "flags": await store.listed(call.runtime.database),
@@ -84,7 +84,7 @@ async def list_flags(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/flags/{key}", "admin", body=FlagChange)
-async def set_flag(call: Call) -> Any:
+async def set_flag(call: RouteCall) -> Any:
     """Set a flag for everybody, with or without a targeting rule."""
     change: FlagChange = call.body
     version = await store.set_flag(
@@ -100,7 +100,7 @@ async def set_flag(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/flags/{key}/rollout", "admin", body=Rollout)
-async def roll_out(call: Call) -> Any:
+async def roll_out(call: RouteCall) -> Any:
     """Turn a switch on for a share of users or companies."""
     change: Rollout = call.body
     key = call.path["key"]
@@ -119,7 +119,7 @@ async def roll_out(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/flags/preview", "admin", body=Supposition)
-async def preview_flags(call: Call) -> Any:
+async def preview_flags(call: RouteCall) -> Any:
     """Say what changes would have meant for the last hour's requests; changes nothing."""
     runtime = call.runtime
     changes = {
@@ -143,7 +143,7 @@ async def preview_flags(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/flags/{key}/overrides/{scope}/{subject_id}", "admin", body=Override)
-async def set_override(call: Call) -> Any:
+async def set_override(call: RouteCall) -> Any:
     """Set or clear a flag for one user or one company."""
     scope, subject = call.path["scope"], call.path["subject_id"]
     if scope not in ("user", "company") or len(subject) > 64:
@@ -161,7 +161,7 @@ async def set_override(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/flags", "admin", body=Definitions)
-async def replace_flags(call: Call) -> Any:
+async def replace_flags(call: RouteCall) -> Any:
     """Take a whole set of flagd definitions, or refuse it whole."""
     versions = await store.replace_all(call.runtime.database, call.body.flags, actor=call.actor)
     await call.runtime.refresh()
@@ -169,7 +169,7 @@ async def replace_flags(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/flags/revert/{sequence:int}", "admin")
-async def revert(call: Call) -> Any:
+async def revert(call: RouteCall) -> Any:
     """Undo one audited change of flags."""
     sequence = min(int(call.path["sequence"]), 2**31)
     versions = await store.revert(call.runtime.database, sequence, actor=call.actor)
@@ -180,7 +180,7 @@ async def revert(call: Call) -> Any:
 # -- OFREP ---------------------------------------------------------------------------------------
 
 
-def _context(call: Call) -> Any:
+def _context(call: RouteCall) -> Any:
     given = call.body.context
     user, company = given.get("targetingKey"), given.get("company_id")
     texts = [value for value in (user, company, given.get("feature")) if value is not None]
@@ -191,7 +191,7 @@ def _context(call: Call) -> Any:
     return evaluation_context(user, company, given.get("feature"))
 
 
-def _evaluate(call: Call, key: str, context: Any) -> dict[str, Any]:
+def _evaluate(call: RouteCall, key: str, context: Any) -> dict[str, Any]:
     provider = call.runtime.flags.provider
     spec = spec_of(key)
     resolve: Any = (
@@ -208,7 +208,7 @@ def _evaluate(call: Call, key: str, context: Any) -> dict[str, Any]:
 
 
 @routes.add("POST", "/ofrep/v1/evaluate/flags/{key}", "user", body=Evaluation)
-async def evaluate_flag(call: Call) -> Any:
+async def evaluate_flag(call: RouteCall) -> Any:
     """Evaluate one flag for an OpenFeature client."""
     key = call.path["key"]
     if key not in REGISTRY:
@@ -222,7 +222,7 @@ async def evaluate_flag(call: Call) -> Any:
 
 
 @routes.add("POST", "/ofrep/v1/evaluate/flags", "user", body=Evaluation)
-async def evaluate_all(call: Call) -> Any:
+async def evaluate_all(call: RouteCall) -> Any:
     """Evaluate every flag for an OpenFeature client; unchanged flags answer 304."""
     tag = f'"{call.runtime.flags.version}"'
     if call.headers.get("if-none-match") == tag:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field
 from starlette.responses import Response
 
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.pipeline import embeddings as made
 from triptych.tiers.pipeline.structure import MAX_VARIATIONS
 from triptych.tiers.rules.query import Answer, QueryContext
@@ -51,7 +51,7 @@ class Embeddings(Body):
     user: str | None = None
 
 
-def _context(call: Call) -> QueryContext:
+def _context(call: RouteCall) -> QueryContext:
     body: Question = call.body
     speaks_for = body.user_id if call.principal.kind == "service" else None
     return QueryContext(
@@ -76,7 +76,7 @@ def _told(answer: Answer) -> dict[str, Any]:
 
 
 @routes.add("POST", "/api/structure", "user", body=StructureQuestion)
-async def structure(call: Call) -> Any:
+async def structure(call: RouteCall) -> Any:
     """Answer with a JSON value that matches a schema."""
     found = await call.service.generate_structure(
         call.body.prompt, call.body.json_schema, _context(call), call.principal
@@ -85,7 +85,7 @@ async def structure(call: Call) -> Any:
 
 
 @routes.add("POST", "/api/variations", "user", body=VariationsQuestion)
-async def variations(call: Call) -> Any:
+async def variations(call: RouteCall) -> Any:
     """Answer several times, differently."""
     found = await call.service.generate_variations(
         call.body.prompt, call.body.n, _context(call), call.principal, seed=call.body.seed
@@ -99,7 +99,7 @@ async def variations(call: Call) -> Any:
 
 
 @routes.add("POST", "/v1/embeddings", "user", body=Embeddings)
-async def embeddings(call: Call) -> Any:
+async def embeddings(call: RouteCall) -> Any:
     """Pass an embeddings request to the first OpenAI-compatible upstream that serves the model."""
     body: Embeddings = call.body
     principal = call.principal
@@ -116,7 +116,7 @@ async def embeddings(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/me", "user")
-async def me(call: Call) -> Any:
+async def me(call: RouteCall) -> Any:
     """Say who the key belongs to and what it may."""
     principal = call.principal
     return {

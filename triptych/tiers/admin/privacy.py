@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from triptych.errors import EditConflict, Forbidden, InvalidQuery, NotFound
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.store import contents, holds, personal, privacy, retention
 from triptych.tiers.store.database import across
 
@@ -46,7 +46,7 @@ class NewHold(Body):
 
 
 @routes.add("GET", "/api/requests/{request_id}/content", "company_admin", query=("company_id",))
-async def show_content(call: Call) -> Any:
+async def show_content(call: RouteCall) -> Any:
     """Show a request's kept texts to a key with the scope `content`; every look is audited."""
     request_id = call.path["request_id"][:64]
     if _CONTENT not in call.principal.scopes:
@@ -60,7 +60,7 @@ async def show_content(call: Call) -> Any:
 
 
 @routes.add("POST", "/api/privacy/requests", "user", body=NewRequest)
-async def ask(call: Call) -> Any:
+async def ask(call: RouteCall) -> Any:
     """Ask for an export, an erasure, a restriction or a correction of what is stored."""
     body: NewRequest = call.body
     subject = _subject(call, body)
@@ -76,7 +76,7 @@ async def ask(call: Call) -> Any:
     return {"privacy_id": privacy_id, "state": "requested"}
 
 
-def _subject(call: Call, body: NewRequest) -> personal.Subject:
+def _subject(call: RouteCall, body: NewRequest) -> personal.Subject:
     """Say whose records the caller may ask about: its own, or as an admin its company's."""
     me, role = call.principal.user_id, call.principal.role
     if body.company_id is None and body.user_id is None:
@@ -91,7 +91,7 @@ def _subject(call: Call, body: NewRequest) -> personal.Subject:
 
 
 @routes.add("GET", "/api/privacy/requests", "user", query=("company_id", "state"))
-async def list_requests(call: Call) -> Any:
+async def list_requests(call: RouteCall) -> Any:
     """List requests with their state: one's own, a company's, or all for an admin."""
     state = call.query.get("state")
     if call.principal.role == "user":
@@ -106,12 +106,12 @@ async def list_requests(call: Call) -> Any:
 
 
 @routes.add("GET", "/api/privacy/requests/{privacy_id}", "user", query=("company_id",))
-async def show_request(call: Call) -> Any:
+async def show_request(call: RouteCall) -> Any:
     """Show one request: requested, running, done, refused or failed, and what was done."""
     return await _one(call)
 
 
-async def _one(call: Call) -> dict[str, Any]:
+async def _one(call: RouteCall) -> dict[str, Any]:
     privacy_id = call.path["privacy_id"][:64]
     row = await privacy.one(
         call.runtime.database, across("whose request it is is looked at next"), privacy_id
@@ -126,7 +126,7 @@ async def _one(call: Call) -> dict[str, Any]:
 
 @routes.add("GET", "/api/privacy/requests/{privacy_id}/export", "user",
             query=("company_id", "format", "category"))  # fmt: skip
-async def download(call: Call) -> Any:
+async def download(call: RouteCall) -> Any:
     """Give out what an export asked for, as JSON lines or one category as CSV."""
     row = await _one(call)
     if row["kind"] != "export" or row["state"] != "done":
@@ -173,7 +173,7 @@ def _cell(value: Any) -> str:
 
 
 @routes.add("POST", "/admin/privacy/requests/{privacy_id}/close", "admin", body=Note)
-async def close(call: Call) -> Any:
+async def close(call: RouteCall) -> Any:
     """Say that a correction was carried out."""
     privacy_id = call.path["privacy_id"][:64]
     await privacy.close_correction(
@@ -183,13 +183,13 @@ async def close(call: Call) -> Any:
 
 
 @routes.add("GET", "/admin/legal-holds", "admin")
-async def list_holds(call: Call) -> Any:
+async def list_holds(call: RouteCall) -> Any:
     """List whose records must stay, and why."""
     return {"holds": await holds.listed(call.runtime.database)}
 
 
 @routes.add("PUT", "/admin/legal-holds/{subject}", "admin", body=NewHold)
-async def put_hold(call: Call) -> Any:
+async def put_hold(call: RouteCall) -> Any:
     """Keep every record of a `company:ID` or `user:ID`, whatever runs out or is asked."""
     subject = _held(call)
     await holds.put(call.runtime.database, subject, call.body.reason, actor=call.actor)
@@ -197,14 +197,14 @@ async def put_hold(call: Call) -> Any:
 
 
 @routes.add("DELETE", "/admin/legal-holds/{subject}", "admin")
-async def lift_hold(call: Call) -> Any:
+async def lift_hold(call: RouteCall) -> Any:
     """Let records run out and be erased again."""
     subject = _held(call)
     await holds.lift(call.runtime.database, subject, actor=call.actor)
     return {"subject": subject}
 
 
-def _held(call: Call) -> str:
+def _held(call: RouteCall) -> str:
     kind, _, name = call.path["subject"].partition(":")
     if kind not in ("company", "user") or not 0 < len(name) <= 64:
         raise InvalidQuery("a hold is on company:ID or user:ID", param="subject")
@@ -212,7 +212,7 @@ def _held(call: Call) -> str:
 
 
 @routes.add("GET", "/admin/retention", "admin")
-async def show_retention(call: Call) -> Any:
+async def show_retention(call: RouteCall) -> Any:
     """Show how long each class is kept, and the last report."""
     return {
         "days": retention.days(call.runtime.config.retention_days),
@@ -221,6 +221,6 @@ async def show_retention(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/retention/run", "admin")
-async def run_retention(call: Call) -> Any:
+async def run_retention(call: RouteCall) -> Any:
     """Let run out now what was kept long enough."""
-    return {"report": await call.runtime.privacy.tidy(time.time())}
+    return {"report": await call.runtime.background.tidy(time.time())}

@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych.errors import InvalidQuery
 from triptych.tiers.admin.feedback import seconds
-from triptych.tiers.admin.routing import Call, Routes
+from triptych.tiers.admin.routing import RouteCall, Routes
 from triptych.tiers.rules.redaction import pseudonym
 from triptych.tiers.store import audit, interactions
 from triptych.tiers.store import usage as sums
@@ -23,7 +23,7 @@ _HOUR_S = 3600.0
     "company_admin",
     query=(*interactions.FILTERS, "since", "until", "after", "limit"),
 )
-async def list_requests(call: Call) -> Any:
+async def list_requests(call: RouteCall) -> Any:
     """List requests, newest first; `next` is the `after` of the following page."""
     filters = {k: v for k, v in call.query.items() if k in interactions.FILTERS}
     if "conversation_id" in filters:
@@ -60,7 +60,7 @@ def _no_cursor() -> Any:
 
 
 @routes.add("GET", "/api/requests/{request_id}", "company_admin", query=("company_id",))
-async def show_request(call: Call) -> Any:
+async def show_request(call: RouteCall) -> Any:
     """Show one request with its attempts."""
     return await interactions.one(call.runtime.database, call.scope(), call.path["request_id"][:64])
 
@@ -71,7 +71,7 @@ async def show_request(call: Call) -> Any:
     "company_admin",
     query=("company_id", "since", "until", "group_by", "bucket_s"),
 )
-async def usage(call: Call) -> Any:
+async def usage(call: RouteCall) -> Any:
     """Sum requests, failures, tokens, cost and time, by the minute or the hour."""
     names = tuple(filter(None, call.query.get("group_by", "").split(",")))
     if not set(names) <= set(sums.GROUPS):
@@ -96,7 +96,7 @@ async def usage(call: Call) -> Any:
 
 
 @routes.add("GET", "/admin/audit", "admin", query=("subject", "before", "limit", "company_id"))
-async def list_audit(call: Call) -> Any:
+async def list_audit(call: RouteCall) -> Any:
     """List who did what, newest first."""
     rows = await audit.entries(
         call.runtime.database,
@@ -109,7 +109,7 @@ async def list_audit(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/audit/verify", "admin")
-async def verify_audit(call: Call) -> Any:
+async def verify_audit(call: RouteCall) -> Any:
     """Walk the whole audit chain and say whether it is sound."""
     sound, broken_at = await audit.verify(call.runtime.database)
     return {"sound_entries": sound, "broken_at": broken_at}

@@ -1,6 +1,6 @@
 """Declare a route with the role it needs; everything else follows from the declaration.
 
-A handler gets a `Call` whose caller was already authenticated and found worthy, and whose body
+A handler gets a `RouteCall` whose caller was already authenticated and found worthy, and whose body
 was already checked. A route without a role cannot be declared.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from triptych.tiers.pipeline.service import LLMService
 
 Need = Literal["anyone", "user", "company_admin", "admin"]
-Handler = Callable[["Call"], Awaitable[Any]]
+Handler = Callable[["RouteCall"], Awaitable[Any]]
 
 
 class Body(BaseModel):
@@ -68,7 +68,7 @@ _SCOPES: dict[str, KeyScope] = {
 
 
 @dataclass
-class Call:
+class RouteCall:
     """What a handler works with."""
 
     runtime: Runtime
@@ -167,7 +167,7 @@ def _endpoint(route: Route, runtime: Runtime, service: LLMService) -> Any:
             body = await _read_body(request, route.body, runtime.config.max_body_bytes)
             assert route.handler is not None
             answer = await route.handler(
-                Call(
+                RouteCall(
                     runtime,
                     service,
                     principal,

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from triptych.errors import InvalidQuery
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.secrets import hint_of
 from triptych.tiers.store import secrets as store
 
@@ -23,7 +23,7 @@ class NewSecret(Body):
 
 
 @routes.add("GET", "/admin/secrets", "admin")
-async def list_secrets(call: Call) -> Any:
+async def list_secrets(call: RouteCall) -> Any:
     """List secrets by name, with the end of each and who needs it."""
     needed: dict[str, list[str]] = {}
     for upstream in call.runtime.selector.catalogue.upstreams.values():
@@ -42,7 +42,7 @@ async def list_secrets(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/secrets/{name}", "admin", body=NewSecret)
-async def save_secret(call: Call) -> Any:
+async def save_secret(call: RouteCall) -> Any:
     """Enter a secret; upstreams that name it use it from the next request on."""
     name = _name(call)
     value = call.body.value.get_secret_value().strip()
@@ -55,7 +55,7 @@ async def save_secret(call: Call) -> Any:
 
 
 @routes.add("DELETE", "/admin/secrets/{name}", "admin")
-async def remove_secret(call: Call) -> Any:
+async def remove_secret(call: RouteCall) -> Any:
     """Remove a secret; entered upstreams that need it are out of use with the same act."""
     name = _name(call)
     stopped = await store.remove(call.runtime.database, name, actor=call.actor)
@@ -63,7 +63,7 @@ async def remove_secret(call: Call) -> Any:
     return {"name": name, "upstreams_stopped": stopped}
 
 
-def _name(call: Call) -> str:
+def _name(call: RouteCall) -> str:
     name = call.path["name"]
     if not _NAME.fullmatch(name):
         raise InvalidQuery("a name is of letters, digits, _ . and -", param="name")

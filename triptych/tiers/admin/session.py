@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from triptych.errors import Forbidden
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules.identity import user_of
 from triptych.tiers.store import accounts as store
 
@@ -23,7 +23,7 @@ class Statement(Body):
 
 
 @routes.add("POST", "/api/session", "anyone", body=Statement)
-async def sign_in(call: Call) -> Any:
+async def sign_in(call: RouteCall) -> Any:
     """Exchange a hub's statement for a key of the user it names."""
     config = call.runtime.config
     user_id = await user_of(call.body.id_token, config.identity_issuer, config.identity_client)
@@ -42,7 +42,7 @@ async def sign_in(call: Call) -> Any:
 
 
 @routes.add("DELETE", "/api/session", "user")
-async def sign_out(call: Call) -> Any:
+async def sign_out(call: RouteCall) -> Any:
     """Revoke the key this request was sent with, where signing in made it."""
     if call.principal.user_id is None or call.principal.kind != "user":
         raise Forbidden("this key was not made by signing in")

@@ -20,7 +20,7 @@ from triptych.tiers.admin import (
     upstreams,
 )
 from triptych.tiers.admin.openapi import describe
-from triptych.tiers.admin.routing import Body, Call, Route, Routes
+from triptych.tiers.admin.routing import Body, Route, RouteCall, Routes
 
 
 class AnyBody(Body):
@@ -43,7 +43,7 @@ _own = Routes()
 
 
 @_own.add("GET", "/openapi.json", "anyone")
-async def openapi(call: Call) -> Any:
+async def openapi(call: RouteCall) -> Any:
     """Describe every route."""
     return describe(TABLE)
 

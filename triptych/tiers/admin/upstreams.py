@@ -11,7 +11,7 @@ from pydantic import Field
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.errors import ConfigError, InvalidQuery, NotFound, UpstreamError
-from triptych.tiers.admin.routing import Body, Call, Routes
+from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules import catalogue
 from triptych.tiers.rules.egress import check_address, parse_address
 from triptych.tiers.rules.query import TIERS, Tier
@@ -63,7 +63,7 @@ class NewModel(Body):
 
 
 @routes.add("GET", "/admin/upstreams", "admin")
-async def list_upstreams(call: Call) -> Any:
+async def list_upstreams(call: RouteCall) -> Any:
     """List every upstream with its breaker and what it serves."""
     runtime = call.runtime
     rows = {row["name"]: row for row in await store.entered(runtime.database)}
@@ -87,7 +87,7 @@ async def list_upstreams(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/upstreams/{name}", "admin", body=NewUpstream)
-async def save_upstream(call: Call) -> Any:
+async def save_upstream(call: RouteCall) -> Any:
     """Enter or change an upstream; the next request sees it."""
     body: NewUpstream = call.body
     name = _name(call)
@@ -114,7 +114,7 @@ async def save_upstream(call: Call) -> Any:
     return {"name": name, "version": version}
 
 
-def _refuse_inside(call: Call, address: str) -> None:
+def _refuse_inside(call: RouteCall, address: str) -> None:
     try:
         check_address(
             parse_address(address), private_allowed=call.runtime.config.allow_private_addresses
@@ -123,7 +123,7 @@ def _refuse_inside(call: Call, address: str) -> None:
         raise InvalidQuery(error.message, hint=error.hint, param="address") from error
 
 
-def _name(call: Call) -> str:
+def _name(call: RouteCall) -> str:
     name = call.path["name"]
     if len(name) > 64 or not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
         raise InvalidQuery("a name is of letters, digits, - _ and .", param="name")
@@ -131,7 +131,7 @@ def _name(call: Call) -> str:
 
 
 @routes.add("DELETE", "/admin/upstreams/{name}", "admin")
-async def remove_upstream(call: Call) -> Any:
+async def remove_upstream(call: RouteCall) -> Any:
     """Take an entered upstream away."""
     await store.remove_upstream(call.runtime.database, _name(call), actor=call.actor)
     await call.runtime.refresh()
@@ -139,7 +139,7 @@ async def remove_upstream(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/upstreams/{name}/test", "admin")
-async def test_upstream(call: Call) -> Any:
+async def test_upstream(call: RouteCall) -> Any:
     """Test a connection with a real request; writes nothing, flips no flag."""
     provider = call.runtime.dispatcher.providers.get(call.path["name"])
     if provider is None:
@@ -162,7 +162,7 @@ async def test_upstream(call: Call) -> Any:
 
 
 @routes.add("POST", "/admin/upstreams/{name}/breaker/reset", "admin")
-async def reset_breaker(call: Call) -> Any:
+async def reset_breaker(call: RouteCall) -> Any:
     """Close a breaker by hand in this worker."""
     breaker = call.runtime.dispatcher.breakers.get(call.path["name"])
     if breaker is None:
@@ -172,13 +172,13 @@ async def reset_breaker(call: Call) -> Any:
 
 
 @routes.add("GET", "/admin/prompts", "admin")
-async def list_prompts(call: Call) -> Any:
+async def list_prompts(call: RouteCall) -> Any:
     """List every version of every tier's system prompt."""
     return {"prompts": await store.list_prompts(call.runtime.database)}
 
 
 @routes.add("POST", "/admin/prompts/{tier}", "admin", body=NewPrompt)
-async def add_prompt(call: Call) -> Any:
+async def add_prompt(call: RouteCall) -> Any:
     """Write a new version of a tier's system prompt and use it."""
     tier = _tier(call)
     version = await store.add_prompt(call.runtime.database, tier, call.body.text, actor=call.actor)
@@ -187,7 +187,7 @@ async def add_prompt(call: Call) -> Any:
 
 
 @routes.add("PUT", "/admin/prompts/{tier}/active/{version:int}", "admin")
-async def activate_prompt(call: Call) -> Any:
+async def activate_prompt(call: RouteCall) -> Any:
     """Use an earlier version of a tier's system prompt; 0 uses none."""
     tier, version = _tier(call), min(int(call.path["version"]), 2**31 - 1)
     await store.activate_prompt(call.runtime.database, tier, version, actor=call.actor)
@@ -195,20 +195,20 @@ async def activate_prompt(call: Call) -> Any:
     return {"tier": tier, "version": version}
 
 
-def _tier(call: Call) -> str:
+def _tier(call: RouteCall) -> str:
     if call.path["tier"] not in TIERS:
         raise NotFound(f"there is no tier {call.path['tier'][:32]!r}")
     return call.path["tier"]
 
 
 @routes.add("GET", "/api/models", "company_admin", query=("company_id",))
-async def list_models(call: Call) -> Any:
+async def list_models(call: RouteCall) -> Any:
     """List registered models with their lineage."""
     return {"models": await store.list_models(call.runtime.database, call.scope())}
 
 
 @routes.add("POST", "/admin/models", "admin", body=NewModel)
-async def register_model(call: Call) -> Any:
+async def register_model(call: RouteCall) -> Any:
     """Register a model: what was trained, from what, measured how, served where."""
     values = call.body.model_dump()
     scope = call.scope(values["company_id"], reason="an admin registers a model")

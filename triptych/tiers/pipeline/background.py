@@ -1,6 +1,6 @@
-"""What a worker does beside answering: requests over personal data, and what has run out.
+"""Background tasks of a worker: requests over personal data, and retention.
 
-Every worker wakes when somebody asks and now and then; the database lets one of them take each
+Every worker wakes on request and at an interval; the database lets one of them take each
 thing. A request that its worker did not finish is taken up by another.
 """
 
@@ -26,12 +26,12 @@ from triptych.tiers.store.recorder import Recorder
 logger = logging.getLogger("triptych.gateway")
 
 _ACTOR = "the gateway"
-_SCOPE = across("chores are done for everybody")
-#: Records that were on their way while somebody was erased arrive within this.
+_SCOPE = across("background tasks touch every company")
+#: Records that were on their way during an erasure arrive within this.
 _LATE_S = 86_400.0
 
 
-class Chores:
+class BackgroundTasks:
     """Work on privacy requests and on retention, one thing at a time."""
 
     def __init__(self, database: Database, recorder: Recorder, config: GatewayConfig) -> None:
@@ -42,12 +42,12 @@ class Chores:
         self._task: asyncio.Task[None] | None = None
 
     def wake(self) -> None:
-        """Look for something to do, now."""
+        """Run the tasks now."""
         self._woken.set()
 
     def start(self) -> None:
-        """Begin to look now and then."""
-        self._task = asyncio.create_task(self._run(), name="chores")
+        """Start the loop: it runs when woken, and at an interval."""
+        self._task = asyncio.create_task(self._run(), name="background-tasks")
 
     async def _run(self) -> None:
         while True:
@@ -62,7 +62,7 @@ class Chores:
                     pass
                 await self.tidy()
             except (StorageError, OSError) as error:
-                logger.warning("chores wait: %s", error)
+                logger.warning("background tasks wait for the database: %s", error)
 
     async def close(self) -> None:
         """Stop; what is half done is taken up again later."""

@@ -25,7 +25,7 @@ from triptych.errors import (
     UpstreamUnreachable,
 )
 from triptych.tiers.pipeline.breaker import Breaker
-from triptych.tiers.providers.base import Call, Completion, Frame, Provider
+from triptych.tiers.providers.base import Completion, Frame, Provider, UpstreamCall
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.query import Attempt, Query, Trace
 from triptych.tiers.rules.selector import Route, Selection
@@ -34,7 +34,7 @@ from triptych.wire import openai as shapes
 T = TypeVar("T")
 _JITTER = 0.15
 
-MakeCall = Callable[[Query, Route, Trace, float], Call]
+MakeCall = Callable[[Query, Route, Trace, float], UpstreamCall]
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Dispatcher:
         Raises: UpstreamError of the last attempt, NoProviderAvailable when none was possible.
         """
 
-        async def ask(provider: Provider, call: Call, _: Attempt) -> Completion:
+        async def ask(provider: Provider, call: UpstreamCall, _: Attempt) -> Completion:
             return await provider.complete(call)
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
@@ -110,7 +110,7 @@ class Dispatcher:
         Raises: as `complete`.
         """
 
-        async def ask(provider: Provider, call: Call, _: Attempt) -> tuple[Any, bytes]:
+        async def ask(provider: Provider, call: UpstreamCall, _: Attempt) -> tuple[Any, bytes]:
             make: Any = provider
             answer: tuple[Any, bytes] = await make.embed({**payload, "model": call.model})
             return answer
@@ -123,7 +123,7 @@ class Dispatcher:
         Raises: as `complete`.
         """
 
-        async def ask(provider: Provider, call: Call, attempt: Attempt) -> Opened:
+        async def ask(provider: Provider, call: UpstreamCall, attempt: Attempt) -> Opened:
             rest = provider.stream(call)
             frames: list[Frame] = []
             try:
@@ -183,7 +183,7 @@ class Dispatcher:
         query: Query,
         selection: Selection,
         trace: Trace,
-        ask: Callable[[Provider, Call, Attempt], Awaitable[T]],
+        ask: Callable[[Provider, UpstreamCall, Attempt], Awaitable[T]],
         timeout_of: Callable[[Upstream], float],
     ) -> T:
         """Run the one loop: routes in order, each asked again as the budget allows."""

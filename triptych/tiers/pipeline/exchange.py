@@ -19,7 +19,7 @@ from triptych.tiers.store.spool import Spool
 
 
 @dataclass(slots=True)
-class Watchers:
+class Observers:
     """Who hears of every request: the record, the metrics, the traces."""
 
     spool: Spool
@@ -32,8 +32,8 @@ class Exchange:
     """Carry a request's trace and write its record."""
 
     __slots__ = (
+        "_observers",
         "_span",
-        "_watchers",
         "consent",
         "created_at",
         "finished",
@@ -44,7 +44,7 @@ class Exchange:
         "trace",
     )
 
-    def __init__(self, query: Query, principal: Principal, watchers: Watchers) -> None:
+    def __init__(self, query: Query, principal: Principal, observers: Observers) -> None:
         self.query = query
         self.principal = principal
         self.trace = Trace()
@@ -55,9 +55,9 @@ class Exchange:
         """What allows the content to be kept for training; empty: nothing does."""
         self.held = False
         """Whether something was set aside for it under a budget."""
-        self._watchers = watchers
-        watchers.spool.start(self._start())
-        self._span = watchers.tracing.start(self) if watchers.tracing else None
+        self._observers = observers
+        observers.spool.start(self._start())
+        self._span = observers.tracing.start(self) if observers.tracing else None
 
     def _start(self) -> dict[str, Any]:
         query = self.query
@@ -106,7 +106,7 @@ class Exchange:
         self.finished = True
         trace, usage = self.trace, self.trace.usage
         known = usage.source != "unknown"
-        price = self._watchers.price
+        price = self._observers.price
         cost = price(trace, self.created_at) if price else Cost(None, None)
         record = self._start()
         record.update(
@@ -140,11 +140,11 @@ class Exchange:
             consent=self.consent or None,
             content=self._content(answer) if self.consent and outcome == "ok" else None,
         )
-        watchers = self._watchers
-        watchers.spool.end(record)
-        watchers.metrics.observe(self, outcome)
-        if watchers.tracing is not None:
-            watchers.tracing.finish(self._span, self, outcome, error_code)
+        observers = self._observers
+        observers.spool.end(record)
+        observers.metrics.observe(self, outcome)
+        if observers.tracing is not None:
+            observers.tracing.finish(self._span, self, outcome, error_code)
 
     def _content(self, answer: str) -> dict[str, Any]:
         """Write down what may be kept for training: redacted, with its consent pinned to it."""

@@ -17,16 +17,16 @@ from typing import Any
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import StorageError, TriptychError
-from triptych.tiers.pipeline.background import Chores
+from triptych.tiers.pipeline.background import BackgroundTasks
 from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.pipeline.dispatch import Dispatcher
-from triptych.tiers.pipeline.exchange import Watchers
+from triptych.tiers.pipeline.exchange import Observers
 from triptych.tiers.pipeline.telemetry import Metrics, Tracing
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.factory import Factory
 from triptych.tiers.rules import catalogue as catalogues
 from triptych.tiers.rules.accounts import Company, KeyRing
-from triptych.tiers.rules.budgets import Budgets, Purse
+from triptych.tiers.rules.budgets import BudgetLedger, Budgets
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.classifier import NgramClassifier
 from triptych.tiers.rules.consent import Consents
@@ -66,7 +66,7 @@ class Runtime:
             interval_s=config.flush_interval_s,
         )
         self.metrics = Metrics()
-        self.watchers = Watchers(self.recorder.spool, self.metrics, price=self._price)
+        self.observers = Observers(self.recorder.spool, self.metrics, price=self._price)
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
@@ -78,14 +78,14 @@ class Runtime:
         self.consents: Consents = {}
         self.prices = PriceList.load(config)
         self.budgets = Budgets()
-        self.purse = Purse(functools.partial(reserve, self.database))
+        self.ledger = BudgetLedger(functools.partial(reserve, self.database))
         self.selector = Selector(
             Catalogue([]), config.provider_order, classifier or NgramClassifier.load()
         )
         self.dispatcher = Dispatcher(config, _no_call)
         self.factory = Factory(config)
         self.vault = Vault(self.home)
-        self.privacy = Chores(self.database, self.recorder, config)
+        self.background = BackgroundTasks(self.database, self.recorder, config)
         self.ready = False
         self._versions: dict[str, int] = {}
         self._rows: settings.Rows = {}
@@ -110,9 +110,9 @@ class Runtime:
                 await self._load_upstreams([])
             self.flags.stale = True
         self._task = asyncio.create_task(self._poll(), name="settings")
-        self.privacy.start()
+        self.background.start()
         if self.config.otlp_endpoint:
-            self.watchers.tracing = Tracing.sending(
+            self.observers.tracing = Tracing.sending(
                 self.config.otlp_endpoint, content=self.config.trace_content
             )
         self.ready = True
@@ -188,7 +188,7 @@ class Runtime:
         """Somebody was or is to be erased: let go of what memory and the spool still hold."""
         self.cache.clear()
         self.recorder.spool.roll()
-        self.privacy.wake()
+        self.background.wake()
 
     async def _load_upstreams(self, rows: Iterable[Mapping[str, Any]]) -> None:
         version = self._versions.get("upstreams", 0)
@@ -240,12 +240,12 @@ class Runtime:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        await self.privacy.close()
+        await self.background.close()
         await self.dispatcher.close()
         await self.recorder.close()
         await self.database.close()
-        if self.watchers.tracing is not None:
-            await asyncio.to_thread(self.watchers.tracing.close)
+        if self.observers.tracing is not None:
+            await asyncio.to_thread(self.observers.tracing.close)
 
 
 def killed_flags() -> list[str]:

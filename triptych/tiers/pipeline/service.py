@@ -22,7 +22,7 @@ from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.structure import Structured, Variations
 from triptych.tiers.pipeline.tokens import estimate, expected, note_chunk, note_completion
-from triptych.tiers.providers.base import Call, Completion, Frame
+from triptych.tiers.providers.base import Completion, Frame, UpstreamCall
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.budgets import Need, subjects
@@ -150,7 +150,7 @@ class LLMService:
     def begin(self, query: Query, principal: Principal) -> Exchange:
         """Accept a query: from here on there is a record of it, whatever happens."""
         identify(query, principal)
-        return Exchange(query, principal, self.runtime.watchers)
+        return Exchange(query, principal, self.runtime.observers)
 
     async def whole(self, exchange: Exchange) -> Completion:
         """Answer a query whole; its record is safe when this returns.
@@ -283,12 +283,12 @@ class LLMService:
             query.request_id, covering, usage.input_tokens + usage.output_tokens, max(costs)
         )
         try:
-            await runtime.purse.hold(need)
+            await runtime.ledger.hold(need)
         except BudgetSpent:
             free = tuple(r for r, cost in zip(selection.routes, costs, strict=True) if not cost)
             if not free or len(free) == len(costs):
                 raise
-            await runtime.purse.hold(need._replace(cost_microusd=0))
+            await runtime.ledger.hold(need._replace(cost_microusd=0))
             trace.fallback_reason = "budget_spent"
             return dataclasses.replace(selection, routes=free)
         return selection
@@ -320,7 +320,7 @@ class LLMService:
         trace.context_applied = query.contexts
         return selection
 
-    def _call(self, query: Query, route: Route, trace: Trace, deadline_s: float) -> Call:
+    def _call(self, query: Query, route: Route, trace: Trace, deadline_s: float) -> UpstreamCall:
         """Build the prompt for one upstream."""
         system = self.runtime.prompts.get(route.tier, "")
         window = route.upstream.context_tokens
@@ -329,7 +329,7 @@ class LLMService:
         bare = None
         if query.company_context or query.abstraction_context:
             bare = prompts.without_context(query, system_prompt=system, left_out=left_out)
-        return Call(
+        return UpstreamCall(
             request_id=query.request_id,
             kind=query.kind,
             messages=messages,

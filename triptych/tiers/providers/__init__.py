@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe, Provider
+from triptych.tiers.providers.base import Completion, Frame, Probe, Provider, UpstreamCall
 from triptych.tiers.rules.catalogue import Upstream
 
-__all__ = ["Call", "Completion", "Frame", "Probe", "Provider", "Upstream"]
+__all__ = ["Completion", "Frame", "Probe", "Provider", "Upstream", "UpstreamCall"]

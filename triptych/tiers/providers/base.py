@@ -1,4 +1,4 @@
-"""What every provider is: one small class that turns a `Call` into OpenAI's shapes.
+"""What every provider is: one small class that turns a `UpstreamCall` into OpenAI's shapes.
 
 The circuit breaker, retries and deadlines stand above (`dispatch`); HTTP and its errors stand
 below (`transport`). A provider raises `UpstreamError` and nothing else.
@@ -19,7 +19,7 @@ def _no_clock(_: bool) -> None:
 
 
 @dataclass(slots=True)
-class Call:
+class UpstreamCall:
     """One assembled prompt on its way to one upstream."""
 
     request_id: str
@@ -76,14 +76,14 @@ class Provider(Protocol):
 
     upstream: Upstream
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: UpstreamCall) -> Completion:
         """Return the whole answer.
 
         Raises: UpstreamError.
         """
         ...
 
-    def stream(self, call: Call) -> AsyncGenerator[Frame]:
+    def stream(self, call: UpstreamCall) -> AsyncGenerator[Frame]:
         """Yield the answer as it arrives; closing the iterator reaches the upstream.
 
         Raises: UpstreamError; after the first frame only UpstreamInterrupted or UpstreamTimeout.

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from triptych.errors import UpstreamFailed, UpstreamMalformed
-from triptych.tiers.providers.base import Call
+from triptych.tiers.providers.base import UpstreamCall
 from triptych.wire.openai import content_text, error_message
 
 
@@ -33,11 +33,11 @@ class Dialect:
 
     name: str
     paths: tuple[str, ...]
-    encode: Callable[[Call], Any]
+    encode: Callable[[UpstreamCall], Any]
     decode: Callable[[Any], Answered]
 
 
-def _params(call: Call, length: str) -> dict[str, Any]:
+def _params(call: UpstreamCall, length: str) -> dict[str, Any]:
     """Translate OpenAI's parameter names; what the caller left out is left out, 0 stays 0."""
     params: dict[str, Any] = {}
     limit = call.params.get("max_tokens", call.params.get("max_completion_tokens"))
@@ -51,12 +51,12 @@ def _params(call: Call, length: str) -> dict[str, Any]:
     return params
 
 
-def last_text(call: Call) -> str:
+def last_text(call: UpstreamCall) -> str:
     """Return the input: the last message."""
     return content_text(call.messages[-1].get("content"))
 
 
-def flat_prompt(call: Call) -> str:
+def flat_prompt(call: UpstreamCall) -> str:
     """Write history and input as one text, for Spaces that know no messages."""
     if len(call.messages) == 1:
         return last_text(call)
@@ -64,7 +64,7 @@ def flat_prompt(call: Call) -> str:
     return "\n".join([*lines, "assistant:"])
 
 
-def history(call: Call, *, bare: bool = False) -> list[dict[str, str]]:
+def history(call: UpstreamCall, *, bare: bool = False) -> list[dict[str, str]]:
     """Return everything before the input as role and content; `bare` without the contexts."""
     messages = (call.bare_messages if bare else None) or call.messages
     return [
@@ -72,7 +72,7 @@ def history(call: Call, *, bare: bool = False) -> list[dict[str, str]]:
     ]
 
 
-def _encode_guide(call: Call) -> dict[str, Any]:
+def _encode_guide(call: UpstreamCall) -> dict[str, Any]:
     params = _params(call, "max_length")
     if earlier := history(call, bare=True):
         params["conversation_history"] = orjson.dumps(earlier).decode()
@@ -83,15 +83,15 @@ def _encode_guide(call: Call) -> dict[str, Any]:
     return {"prompt": last_text(call), "params": params}
 
 
-def _encode_inputs(call: Call) -> dict[str, Any]:
+def _encode_inputs(call: UpstreamCall) -> dict[str, Any]:
     return {"inputs": flat_prompt(call), "parameters": _params(call, "max_new_tokens")}
 
 
-def _encode_data(call: Call) -> dict[str, Any]:
+def _encode_data(call: UpstreamCall) -> dict[str, Any]:
     return {"data": [flat_prompt(call)]}
 
 
-def _encode_inference(call: Call) -> dict[str, Any]:
+def _encode_inference(call: UpstreamCall) -> dict[str, Any]:
     body = _encode_inputs(call)
     body["parameters"]["return_full_text"] = False
     return body

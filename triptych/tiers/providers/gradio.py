@@ -24,7 +24,7 @@ from triptych.errors import (
     UpstreamMalformed,
     UpstreamMissing,
 )
-from triptych.tiers.providers.base import Call
+from triptych.tiers.providers.base import UpstreamCall
 from triptych.tiers.providers.dialects import flat_prompt, history, last_text
 from triptych.tiers.providers.quota import quota_error, quota_wait_s
 from triptych.tiers.providers.transport import Transport
@@ -44,7 +44,7 @@ class Endpoint:
     url: URL
     parameters: tuple[Mapping[str, Any], ...]
 
-    def arguments(self, call: Call) -> list[Any]:
+    def arguments(self, call: UpstreamCall) -> list[Any]:
         """Fill the parameters from a call; what is not known keeps its default."""
         names = [str(parameter.get("parameter_name") or "") for parameter in self.parameters]
         prompt_at = next((i for i, name in enumerate(names) if name in _PROMPTS), 0)
@@ -59,7 +59,7 @@ class Endpoint:
         ]
 
 
-def _argument(name: str, parameter: Mapping[str, Any], call: Call) -> Any:
+def _argument(name: str, parameter: Mapping[str, Any], call: UpstreamCall) -> Any:
     params = call.params
     if name in _HISTORIES:
         return orjson.dumps(history(call)).decode() if _wants_text(parameter) else history(call)
@@ -111,7 +111,9 @@ def _takes_text(parameters: tuple[Mapping[str, Any], ...]) -> bool:
     ) or _wants_text(parameters[0])
 
 
-async def pieces(transport: Transport, endpoint: Endpoint, call: Call) -> AsyncGenerator[str]:
+async def pieces(
+    transport: Transport, endpoint: Endpoint, call: UpstreamCall
+) -> AsyncGenerator[str]:
     """Call the endpoint and yield what each event adds to the text.
 
     Raises: UpstreamError.
@@ -149,7 +151,7 @@ async def pieces(transport: Transport, endpoint: Endpoint, call: Call) -> AsyncG
     )
 
 
-async def _join(transport: Transport, endpoint: Endpoint, call: Call) -> str:
+async def _join(transport: Transport, endpoint: Endpoint, call: UpstreamCall) -> str:
     name = transport.upstream.name
     try:
         body, _ = await transport.json(

@@ -21,7 +21,7 @@ from triptych.errors import (
     UpstreamUnreachable,
 )
 from triptych.tiers.providers import gradio
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe
+from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
 from triptych.tiers.providers.dialects import DIALECTS, Answered, Dialect
 from triptych.tiers.providers.lifecycle import SpaceLifecycle
 from triptych.tiers.providers.openai import OpenAIProvider
@@ -58,7 +58,7 @@ class HfSpaceProvider:
             return "gradio"
         return self._dialect.name if self._dialect else ""
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: UpstreamCall) -> Completion:
         """Return the whole answer, waiting for a Space that wakes."""
         try:
             return await self._complete(call)
@@ -66,7 +66,7 @@ class HfSpaceProvider:
             await self._recover(call, error)
             return await self._complete(call)
 
-    async def _complete(self, call: Call) -> Completion:
+    async def _complete(self, call: UpstreamCall) -> Completion:
         await self._find(call)
         if self._v1 is not None:
             try:
@@ -84,7 +84,7 @@ class HfSpaceProvider:
             text, revision = answered.text, answered.revision
         return self._completion(call, text, revision or self._revision)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[Frame]:
         """Yield the answer; a dialect that cannot stream gives it in one piece."""
         started = False
         for last_try in (False, True):
@@ -101,7 +101,7 @@ class HfSpaceProvider:
             finally:
                 await inner.aclose()
 
-    async def _stream(self, call: Call) -> AsyncGenerator[Frame]:
+    async def _stream(self, call: UpstreamCall) -> AsyncGenerator[Frame]:
         await self._find(call)
         if self._v1 is not None:
             frames = self._v1.stream(call)
@@ -131,7 +131,7 @@ class HfSpaceProvider:
             await pieces.aclose()
         yield Frame(writer.chunk(finish_reason="stop"), _chunk(writer, revision, None, "stop"))
 
-    async def _recover(self, call: Call, error: UpstreamError) -> None:
+    async def _recover(self, call: UpstreamCall, error: UpstreamError) -> None:
         """Wait for a Space that is not awake; the wait does not count against the attempt."""
         call.waits(True)
         try:
@@ -139,7 +139,7 @@ class HfSpaceProvider:
         finally:
             call.waits(False)
 
-    async def _gradio_pieces(self, call: Call) -> AsyncGenerator[str]:
+    async def _gradio_pieces(self, call: UpstreamCall) -> AsyncGenerator[str]:
         assert self._gradio is not None
         pieces = gradio.pieces(self.transport, self._gradio, call)
         try:
@@ -151,7 +151,7 @@ class HfSpaceProvider:
         finally:
             await pieces.aclose()
 
-    def _completion(self, call: Call, text: str, revision: str) -> Completion:
+    def _completion(self, call: UpstreamCall, text: str, revision: str) -> Completion:
         choice = shapes.chat_choice(text) if call.kind == "chat" else shapes.text_choice(text)
         body = shapes.completion(
             call.kind,
@@ -164,19 +164,19 @@ class HfSpaceProvider:
         body["usage"] = None
         return Completion(body, None, revision)
 
-    def _model(self, call: Call) -> str:
+    def _model(self, call: UpstreamCall) -> str:
         return call.model or self.upstream.address
 
     # -- dialects --------------------------------------------------------------------------------
 
-    async def _find(self, call: Call) -> None:
+    async def _find(self, call: UpstreamCall) -> None:
         """Find out what the Space speaks, once for all callers."""
         if self._v1 is None and self._gradio is None and self._dialect is None:
             async with self._finding:
                 if self._v1 is None and self._gradio is None and self._dialect is None:
                     await self._detect(call)
 
-    async def _detect(self, call: Call) -> None:
+    async def _detect(self, call: UpstreamCall) -> None:
         base = (await self.lifecycle.place()).base
         if await self._speaks_v1():
             await self._read_revision()
@@ -239,7 +239,7 @@ class HfSpaceProvider:
         if isinstance(body, dict):
             self._revision = str(body.get("revision") or body.get("model_version") or "")
 
-    async def _ask(self, call: Call) -> Answered:
+    async def _ask(self, call: UpstreamCall) -> Answered:
         assert self._dialect is not None
         base = (await self.lifecycle.place()).base
         url = base / self._path if self._path else base
@@ -256,7 +256,7 @@ class HfSpaceProvider:
     async def probe(self) -> Probe:
         """Ask the Space one short question, as a user would."""
         start = time.monotonic()
-        call = Call(
+        call = UpstreamCall(
             request_id="probe",
             kind="chat",
             messages=[{"role": "user", "content": "Respond with the word Success"}],
@@ -290,7 +290,7 @@ async def _one(text: str) -> AsyncGenerator[str]:
     yield text
 
 
-def _short(call: Call) -> Call:
+def _short(call: UpstreamCall) -> UpstreamCall:
     """Make the question by which a dialect is found; a user's text is asked once only."""
     return dataclasses.replace(
         call,

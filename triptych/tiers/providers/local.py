@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from triptych.errors import UpstreamError
-from triptych.tiers.providers.base import Call, Completion, Probe
+from triptych.tiers.providers.base import Completion, Probe, UpstreamCall
 from triptych.tiers.providers.openai import OpenAIProvider
 
 
@@ -17,7 +17,7 @@ class LocalProvider(OpenAIProvider):
 
     _revision = ""
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: UpstreamCall) -> Completion:
         """Return the whole answer with the face's revision."""
         done = await super().complete(call)
         done.revision = done.revision or self._revision

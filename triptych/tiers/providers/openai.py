@@ -19,7 +19,7 @@ from triptych.errors import (
     UpstreamInterrupted,
     UpstreamMalformed,
 )
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe
+from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
 from triptych.tiers.providers.transport import Transport
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.egress import parse_address
@@ -40,7 +40,7 @@ class OpenAIProvider:
         self.base = base
         self._urls = {kind: base / path for kind, path in _PATHS.items()}
 
-    def _payload(self, call: Call, *, stream: bool) -> dict[str, Any]:
+    def _payload(self, call: UpstreamCall, *, stream: bool) -> dict[str, Any]:
         payload: dict[str, Any] = {"model": call.model, **call.params}
         if call.kind == "chat":
             payload["messages"] = call.messages
@@ -52,7 +52,7 @@ class OpenAIProvider:
                 payload["stream_options"] = {"include_usage": True}
         return payload
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: UpstreamCall) -> Completion:
         """Return the whole answer, with its bytes when it needs no repair."""
         body, raw = await self.transport.json(
             "POST",
@@ -62,7 +62,7 @@ class OpenAIProvider:
         )
         return self._checked(body, raw, call)
 
-    def _checked(self, body: Any, raw: bytes | None, call: Call) -> Completion:
+    def _checked(self, body: Any, raw: bytes | None, call: UpstreamCall) -> Completion:
         if not isinstance(body, dict) or body.get("error"):
             raise UpstreamMalformed(
                 f"{self.upstream.name} answered with an error and status 200",
@@ -75,7 +75,7 @@ class OpenAIProvider:
             raw = None
         return Completion(body, raw, str(body.get("system_fingerprint") or self.upstream.revision))
 
-    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[Frame]:
         """Yield the upstream's own chunks."""
         finished = False
         started = False
@@ -103,7 +103,7 @@ class OpenAIProvider:
                 f"{self.upstream.name} ended its stream early", code="upstream_truncated"
             )
 
-    def _frame(self, data: str, call: Call, started: bool) -> Frame:
+    def _frame(self, data: str, call: UpstreamCall, started: bool) -> Frame:
         name = self.upstream.name
         try:
             chunk = orjson.loads(data)
@@ -129,7 +129,7 @@ class OpenAIProvider:
         """Ask for one token from the first model."""
         start = time.monotonic()
         model = next(iter(self.upstream.models.values()), "")
-        call = Call(
+        call = UpstreamCall(
             request_id="probe",
             kind="chat",
             messages=[{"role": "user", "content": "Say: Success"}],
@@ -188,7 +188,7 @@ def _is_piece(choice: Any) -> bool:
     )
 
 
-def _trace(call: Call) -> dict[str, str] | None:
+def _trace(call: UpstreamCall) -> dict[str, str] | None:
     return {"traceparent": call.traceparent} if call.traceparent else None
 
 

@@ -30,7 +30,7 @@ from triptych.errors import (
     UpstreamUnreachable,
     UpstreamWaking,
 )
-from triptych.tiers.providers.base import Call, Completion, Frame, Probe
+from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
 from triptych.tiers.providers.transport import Transport
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.wire import openai as shapes
@@ -47,7 +47,7 @@ class ScriptedProvider:
         self._calls = count(1)
         self._transport = Transport(upstream)
 
-    async def complete(self, call: Call) -> Completion:
+    async def complete(self, call: UpstreamCall) -> Completion:
         """Return the scripted answer whole."""
         script = _parse(call.model)
         await self._before(script)
@@ -71,7 +71,7 @@ class ScriptedProvider:
         )
         return Completion(body, None, REVISION)
 
-    async def stream(self, call: Call) -> AsyncGenerator[Frame]:
+    async def stream(self, call: UpstreamCall) -> AsyncGenerator[Frame]:
         """Yield the scripted answer word by word."""
         script = _parse(call.model)
         await self._before(script)
@@ -132,7 +132,7 @@ def _parse(model: str) -> dict[str, Any]:
     return script
 
 
-def _words(script: dict[str, Any], call: Call) -> list[str]:
+def _words(script: dict[str, Any], call: UpstreamCall) -> list[str]:
     if said := script.get("say"):
         text = str(said).replace("-", " ")
     elif amount := script.get("filler"):
@@ -144,7 +144,7 @@ def _words(script: dict[str, Any], call: Call) -> list[str]:
     return [first, *(f" {word}" for word in rest)]
 
 
-def _usage(call: Call, words: list[str]) -> dict[str, Any]:
+def _usage(call: UpstreamCall, words: list[str]) -> dict[str, Any]:
     asked = sum(len(str(message.get("content") or "").split()) for message in call.messages)
     return shapes.usage(asked, len(words))
 

@@ -71,7 +71,7 @@ class Budgets:
         return tuple(budget for subject in subjects for budget in self._of.get(subject, ()))
 
 
-class Purse:
+class BudgetLedger:
     """Let the requests of one worker that come at the same time set aside together."""
 
     def __init__(self, reserve: Reserve) -> None:
@@ -210,4 +210,4 @@ def shown(budget: Budget, used: Used, now: float) -> Mapping[str, object]:
     }
 
 
-__all__ = ["PERIODS", "Budget", "Budgets", "Need", "Purse", "Used", "subjects", "verdict"]
+__all__ = ["PERIODS", "Budget", "BudgetLedger", "Budgets", "Need", "Used", "subjects", "verdict"]
