@@ -6,7 +6,6 @@ RUN apt-get update && apt-get install --yes --no-install-recommends git bubblewr
 WORKDIR /app
 COPY constraints.txt pyproject.toml README.md LICENSE ./
 COPY triptych triptych
-COPY spaces spaces
 # torch's default build brings CUDA; name an index of CPU builds to leave that out.
 ARG PIP_EXTRA_INDEX_URL=""
 RUN pip install --no-cache-dir -c constraints.txt -e '.[postgres,redis]'

@@ -140,7 +140,9 @@ def which_space() -> str:
         ("minimal", "see how little a Space is", "anybody", f"a new version after {small} s"),
     ]  # fmt: skip
     lines = ["| Space | to | a visitor | measured |", "|---|---|---|---|"]
-    lines += [f"| `spaces/{name}` | {use} | {may} | {took} |" for name, use, may, took in rows]
+    lines += [
+        f"| `triptych/spaces/{name}` | {use} | {may} | {took} |" for name, use, may, took in rows
+    ]
     return "\n".join([
         *lines, "",
         "Train in the Studio, publish, compare in the Playground, then deploy the better one as a",
@@ -159,7 +161,10 @@ def _figure(name: str, *keys: str) -> str:
 def sections() -> dict[Path, str]:
     """Return the pages in which a part between two marks is written from here."""
     places = [ROOT / "docs" / "guides" / "spaces.md"]
-    places += [ROOT / "spaces" / name / "README.md" for name in ("studio", "playground", "tier")]
+    places += [
+        ROOT / "triptych" / "spaces" / name / "README.md"
+        for name in ("studio", "playground", "tier")
+    ]
     found = {}
     for path in places:
         before, rest = path.read_text(encoding="utf-8").split(BEGIN)

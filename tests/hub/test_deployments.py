@@ -28,8 +28,8 @@ from triptych.hub.record import milestones
 from triptych.hub.repository import Repo
 
 APP = Path(__file__).parent / "loading_space"
-MINIMAL = Path(__file__).parents[2] / "spaces" / "minimal"
-TIER = Path(__file__).parents[2] / "spaces" / "tier"
+MINIMAL = Path(__file__).parents[2] / "triptych" / "spaces" / "minimal"
+TIER = Path(__file__).parents[2] / "triptych" / "spaces" / "tier"
 # Other work may share these two cores, so be generous; a healthy Space takes a second.
 PATIENCE = Patience(total_s=240, stale_s=30, settle_s=30)
 

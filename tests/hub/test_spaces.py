@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[2]
-SPACES = sorted(folder for folder in (ROOT / "spaces").iterdir() if (folder / "app.py").is_file())
+SPACES = sorted(
+    folder for folder in (ROOT / "triptych" / "spaces").iterdir() if (folder / "app.py").is_file()
+)
 COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 # Gradio and what comes with it are installed by the sdk itself; httpx2 comes with the hub client.
 WITH_OTHERS = {"gradio", "starlette", "httpx2", "packaging"}

@@ -114,7 +114,7 @@ def test_its_own_steps_sync_verify_and_roll_back_a_real_space(
     tmp_path: Path,
 ) -> None:
     repo = fresh("space")
-    for file in (ROOT / "spaces" / "minimal").iterdir():
+    for file in (ROOT / "triptych" / "spaces" / "minimal").iterdir():
         checkout.write(f"spaces/minimal/{file.name}", file.read_bytes())
     checkout.write(
         "sync.toml",
@@ -147,7 +147,7 @@ def test_its_own_steps_sync_verify_and_roll_back_a_real_space(
     assert run(wait) == 0
     assert (
         client.read(repo, "app.py", client.head(repo))
-        == (ROOT / "spaces" / "minimal" / "app.py").read_bytes()
+        == (ROOT / "triptych" / "spaces" / "minimal" / "app.py").read_bytes()
     )
     client.delete(repo)
 

@@ -68,7 +68,7 @@ def start_space(repository: Path, home: Path, **variables: str) -> Space:
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "app.py"],
-        cwd=repository / "spaces" / "tier",
+        cwd=repository / "triptych" / "spaces" / "tier",
         env={
             **os.environ,
             "PYTHONPATH": str(repository),
@@ -202,7 +202,7 @@ def test_h1_the_documented_routes_are_in_the_schema_and_answer(space: Space) -> 
     answer = shapes["GenerateAnswer"]["properties"]
     _, given = space.call("/api/generate", asked())
     assert set(given) == set(answer)
-    readme = (Path(__file__).parents[2] / "spaces/tier/README.md").read_text()
+    readme = (Path(__file__).parents[2] / "triptych/spaces/tier/README.md").read_text()
     for route in set(re.findall(r"`(?:GET|POST) (/[\w/]+)`", readme)):
         assert route in schema["paths"], route
 
@@ -226,7 +226,7 @@ def test_h2_more_than_the_queue_holds_is_refused_with_a_time_to_come_back(space:
 
 
 def test_h2_the_examples_of_the_readme_work(space: Space, repository: Path) -> None:
-    readme = (repository / "spaces" / "tier" / "README.md").read_text()
+    readme = (repository / "triptych" / "spaces" / "tier" / "README.md").read_text()
     examples = re.findall(r"```json\n(.*?)```", readme, re.S)
     assert len(examples) == 2
     for example in examples:
@@ -236,7 +236,7 @@ def test_h2_the_examples_of_the_readme_work(space: Space, repository: Path) -> N
 
 
 def test_the_template_is_small_and_says_what_it_needs(repository: Path) -> None:
-    folder = repository / "spaces" / "tier"
+    folder = repository / "triptych" / "spaces" / "tier"
     assert len((folder / "app.py").read_text().splitlines()) <= 15
     front = (folder / "README.md").read_text().split("---")[1]
     assert "sdk: gradio" in front and "app_file: app.py" in front

@@ -334,7 +334,7 @@ def app_files(folder: Path) -> dict[str, Content]:
     if "README.md" not in files:
         raise UsageError(
             f"{folder} is no Space: it has no README.md",
-            hint="see spaces/ for examples; its front matter says which sdk it uses",
+            hint="its front matter names the sdk; `--app minimal` is the smallest example",
         )
     return files
 

@@ -39,7 +39,9 @@ def wait_for(true, what: str = "it"):
 def test_the_minimal_space_runs_and_names_its_model_at_health(running) -> None:
     space = running.space(None, space_variables=[{"key": "MODEL_VERSION", "value": "abc123"}])
     space.api.upload_folder(
-        repo_id=space.repo_id, folder_path=REPOSITORY / "spaces" / "minimal", repo_type="space"
+        repo_id=space.repo_id,
+        folder_path=REPOSITORY / "triptych" / "spaces" / "minimal",
+        repo_type="space",
     )
     runtime = space.until("RUNNING")
     assert runtime["sha"] == space.api.space_info(space.repo_id).sha

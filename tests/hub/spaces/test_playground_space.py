@@ -53,7 +53,9 @@ def test_the_space_compares_its_owners_models_and_refuses_every_other(
         space_secrets=[{"key": "HF_TOKEN", "value": running.token}],
     )
     api.upload_folder(
-        repo_id=space.repo_id, folder_path=REPOSITORY / "spaces" / "playground", repo_type="space"
+        repo_id=space.repo_id,
+        folder_path=REPOSITORY / "triptych" / "spaces" / "playground",
+        repo_type="space",
     )
     space.until("RUNNING")
     assert space.get("/health").json() == {"status": "ok"}

@@ -16,7 +16,7 @@ from triptych.hub.pull import pull
 from triptych.lm.generate.engine import GenerateRequest, Sampling
 from triptych.lm.serve.models import build_service, describe_model
 
-TIER = Path(__file__).resolve().parents[3] / "spaces" / "tier"
+TIER = Path(__file__).resolve().parents[3] / "triptych" / "spaces" / "tier"
 CONTEXT = {"company_name": "Zorblax"}
 
 

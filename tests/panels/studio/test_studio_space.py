@@ -1,4 +1,4 @@
-"""`spaces/studio` as a real Space of a hub: a visitor signs in, trains there and publishes."""
+"""The Studio as a real Space of a hub: a visitor signs in, trains there and publishes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def deployed(hub: Hub, space: Repo) -> str:
         for path in (ROOT / "triptych").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    files |= {path.name: path for path in (ROOT / "spaces" / "studio").iterdir()}
+    files |= {path.name: path for path in (ROOT / "triptych" / "spaces" / "studio").iterdir()}
     hub.create(space, sdk="gradio")
     hub.set_variable(space, "TRIPTYCH_RUNS__MAX_STEPS", "40")
     hub.set_secret(space, "HF_TOKEN", Secret("hf_token-of-the-owner"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
 
 def stage(tour: Tour) -> None:
     """Publish the trained model to the embedded hub, load it by name, deploy a Space."""
-    import triptych
     from triptych.hub.client import Hub
 
     tour.title("5. A hub of its own")
@@ -31,13 +29,9 @@ def stage(tour: Tour) -> None:
     )  # fmt: skip
     tour.next_steps.append(("triptych hub serve", f"see {owner}/demo and its card at {address}"))
 
-    app = Path(triptych.__file__).parents[1] / "spaces" / "minimal"
-    if not app.is_dir():
-        tour.say("the Spaces are part of the source checkout; this installation has none")
-        return
     tour.title("8. A Space is pinned to it")
     tour.say("It is live only when the Space itself answers with the commit that was published.")
-    tour.triptych("spaces", "deploy", f"{owner}/demo", f"{owner}/demo-space", "--app", app)
+    tour.triptych("spaces", "deploy", f"{owner}/demo", f"{owner}/demo-space", "--app", "minimal")
     tour.triptych("spaces", "status", f"{owner}/demo-space")
 
 

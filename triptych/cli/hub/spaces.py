@@ -1,7 +1,7 @@
 """Create, deploy, watch and roll back Spaces, on the embedded hub or on huggingface.co.
 
 Examples:
-  triptych spaces create acme/chat --app spaces/minimal
+  triptych spaces create acme/chat --app minimal
   triptych spaces deploy acme/base@v1 acme/chat     live only when the Space says so itself
   triptych spaces rollback acme/chat
   triptych spaces status acme/chat
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `triptych spaces`."""
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     create = _verb(verbs, "create", "create a Space with the files of a folder")
-    create.add_argument("--app", type=Path, required=True, help="folder such as spaces/minimal")
+    create.add_argument("--app", required=True, help="a folder, or a template such as minimal")
     create.add_argument("--private", action="store_true", help="hide it from others")
     _verb(verbs, "status", "stage, address, model and deployments")
     logs = _verb(verbs, "logs", "what the app, or its build, says")
@@ -45,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     deploy = verbs.add_parser("deploy", help="serve a model, pinned by commit and verified")
     deploy.add_argument("reference", metavar="REPO_ID[@REV]")
     _common(deploy)
-    deploy.add_argument("--app", type=Path, help="also update its files from a folder")
+    deploy.add_argument("--app", help="also update its files from a folder or a template")
     _wait_argument(deploy)
     _wait_argument(_verb(verbs, "rollback", "serve what was served before"))
     variables = _verb(verbs, "variables", "list, set or delete variables")
@@ -86,9 +85,10 @@ def _wait_argument(parser: argparse.ArgumentParser) -> None:
 
 def _create(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
     from triptych.hub.deployments import app_files
+    from triptych.hub.templates import app_folder
     from triptych.hub.upload import put_files
 
-    files = app_files(args.app)
+    files = app_files(app_folder(args.app))
     created = not hub.exists(space)
     head, _ = put_files(hub, space, files, "Add the app", private=args.private)
     _print(args, {"space": space.repo_id, "created": created, "commit": head}, f"{space}@{head}")
@@ -166,7 +166,10 @@ def _delete(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
 
 
 def _deploy(args: argparse.Namespace, hub: Hub, space: Repo) -> int:
-    return _say_live(args, _deployer(args, hub).deploy(args.reference, space, args.app))
+    from triptych.hub.templates import app_folder
+
+    app = app_folder(args.app) if args.app else None
+    return _say_live(args, _deployer(args, hub).deploy(args.reference, space, app))
 
 
 def _rollback(args: argparse.Namespace, hub: Hub, space: Repo) -> int:

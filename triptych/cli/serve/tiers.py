@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{tier}", metavar="REPO_ID[@REV]", help=f"the {tier} model; default: the base model"
         )
     setup.add_argument("--public", action="store_true", help="let everybody see the Spaces")
-    setup.add_argument("--app", type=Path, help="folder of the tier app; default: spaces/tier")
+    setup.add_argument("--app", help="folder or template of the tier app; default: tier")
     status = verbs.add_parser("status", help="what each tier's Space serves")
     for verb in (setup, status):
         verb.add_argument("--org", help="owner of the Spaces; default HUGGINGFACE_ORG")
@@ -71,9 +70,10 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
     from triptych.durable import write_atomic
     from triptych.hub.deployments import Deployer, app_files
     from triptych.hub.repository import Repo
+    from triptych.hub.templates import app_folder
     from triptych.hub.upload import put_files
 
-    app = args.app or _tier_app()
+    app = app_folder(args.app or "tier")
     token = environment.secret("HF_TOKEN")
     done, hardware = {}, {}
     for tier, space_id in names.items():
@@ -135,13 +135,3 @@ def _status(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
         serves = f"{row.get('model', '')}@{row.get('revision', '')}" if "model" in row else "-"
         print(f"{tier:<12} {row['stage']:<12} {row['space']:<40} {serves}")
     return 0
-
-
-def _tier_app() -> Path:
-    import triptych
-    from triptych.errors import UsageError
-
-    folder = Path(triptych.__file__).resolve().parents[1] / "spaces" / "tier"
-    if not folder.is_dir():
-        raise UsageError(f"no tier app in {folder}", hint="give its folder with --app")
-    return folder

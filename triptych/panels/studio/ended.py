@@ -9,13 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from html import escape
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 
-import triptych
 from triptych.config import Config, load_config
 from triptych.errors import TriptychError, UsageError
 from triptych.lm.runs import control
@@ -151,9 +149,7 @@ def _deploy(run: Run, visitor: Visitor, repo: str, space: str) -> str:
     visitor.hub()
     if "/" not in (repo or "") or "/" not in (space or ""):
         raise UsageError("name the repository and the Space", hint="publish first; owner/name")
-    template = Path(triptych.__file__).parents[1] / "spaces" / "tier"
-    app = ["--app", str(template)] if template.is_dir() else []
-    run_triptych(["spaces", "deploy", repo, space, "--json", *app], visitor, ACT_S)
+    run_triptych(["spaces", "deploy", repo, space, "--json", "--app", "tier"], visitor, ACT_S)
     return f"`{space}` serves `{repo}` and has said so itself."
 
 
