@@ -314,14 +314,14 @@ def _furnish(home: Path) -> None:
     from triptych.hub.record import milestones
     from triptych.hub.repository import Repo
     from triptych.lm.data.build import build_corpus
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
     from triptych.lm.train.trainer import Trainer
 
     build_corpus(["python-docs"], home / "corpus", DataConfig(vocab_size=512, max_bytes=10**6))
     settings = [f"model.{pair}" for pair in f"size=tiny num_key_value_heads=1 {SHAPE}".split()]
     settings += ["train.steps=4", "train.milestones=[4]", "train.checkpoint_every=4"]
     config = load_config(None, [*settings, f"train.data={home / 'corpus'}"])
-    follow(Trainer(config, home / "run", resolve=Path))
+    run_to_end(Trainer(config, home / "run", resolve=Path))
     publish_milestones(Hub(), milestones(home / "run"), lambda _: Repo("admin/small"), None)
     subprocess.run([*TRIPTYCH, "tiers", "setup", "--org", "admin", "--model", "admin/small"],
                    check=True, stdout=subprocess.DEVNULL)  # fmt: skip

@@ -123,7 +123,7 @@ def publish(hub: Any, home: Path) -> dict[str, str]:
     from triptych.hub.record import milestones
     from triptych.hub.repository import Repo
     from triptych.lm.data.build import build_corpus
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
     from triptych.lm.train.trainer import Trainer
 
     repo = Repo(f"{hub.whoami()}/model")
@@ -132,7 +132,7 @@ def publish(hub: Any, home: Path) -> dict[str, str]:
         settings = [f"model.{pair}" for pair in f"size=tiny num_key_value_heads=1 {SHAPE}".split()]
         settings += ["train.steps=8", "train.milestones=[4,8]", "train.checkpoint_every=4"]
         config = load_config(None, [*settings, f"train.data={home / 'corpus'}"])
-        follow(Trainer(config, home / "run", resolve=Path))
+        run_to_end(Trainer(config, home / "run", resolve=Path))
     first, second = publish_milestones(hub, milestones(home / "run"), lambda _: repo, None)
     whole = hub.read(repo, "model.safetensors", second.commit)
     torn = hub.commit(repo, {"model.safetensors": whole[:-100]}, "Tear the weights")

@@ -1,4 +1,4 @@
-"""Train in memory with the real learner: no run folder, no events, nothing else to time."""
+"""Train in memory with the real train_step: no run folder, no events, nothing else to time."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from triptych.config import load_config
 from triptych.lm.evaluate.loss import Measurement, measure
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train.distribution import World
-from triptych.lm.train.learner import Learner
 from triptych.lm.train.probe import matmul_flops
-from triptych.lm.train.recipe import Choice, Recipe, derive
+from triptych.lm.train.recipe import HardwareChoice, Recipe, derive
 from triptych.lm.train.setup import Corpus, shape_of
+from triptych.lm.train.train_step import TrainStep
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ def learner_of(
     corpus: Corpus,
     settings: Sequence[str],
     change: Callable[[Transformer], None] = lambda model: None,
-) -> Learner:
-    """Make a learner as a run would, except that nothing is probed but the matrix rate."""
+) -> TrainStep:
+    """Make a train_step as a run would, except that nothing is probed but the matrix rate."""
     config = load_config(None, settings)
     train = config.train
     precision = "bfloat16" if train.precision == "auto" else train.precision
@@ -41,7 +41,7 @@ def learner_of(
     model = Transformer(shape_of(config.model, corpus))
     change(model)
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16}[precision]
-    choice = Choice(
+    choice = HardwareChoice(
         device="cpu",
         machine="",
         threads=torch.get_num_threads(),
@@ -51,7 +51,7 @@ def learner_of(
         tok_per_s=20_000.0,
     )
     recipe = derive(train, model.config, choice, train_tokens=len(corpus.train))
-    return Learner(model, corpus.train, train, recipe, World())
+    return TrainStep(model, corpus.train, train, recipe, World())
 
 
 def learn(
@@ -64,12 +64,12 @@ def learn(
     enough: Callable[[Measurement], bool] = lambda scored: False,
 ) -> Learned:
     """Train to the end, or until an evaluation is enough."""
-    learner = learner_of(corpus, settings, change)
-    recipe = learner.recipe
+    train_step = learner_of(corpus, settings, change)
+    recipe = train_step.recipe
 
     def evaluate(tokens: int | None) -> Measurement:
         return measure(
-            learner.judged,
+            train_step.eval_model,
             corpus.val.read,
             len(corpus.val),
             corpus.byte_lengths,
@@ -81,13 +81,13 @@ def learn(
     seconds, curve = 0.0, []
     for step in range(recipe.steps):
         started_s = time.perf_counter()
-        learner.step(step)
+        train_step.step(step)
         seconds += time.perf_counter() - started_s
         if evaluate_every and (step + 1) % evaluate_every == 0 and step + 1 < recipe.steps:
             scored = evaluate(eval_tokens)
-            curve.append((learner.tokens_seen(step + 1), scored.bpb))
+            curve.append((train_step.tokens_seen(step + 1), scored.bpb))
             if enough(scored):
                 break
     scored = evaluate(None)
-    curve.append((learner.tokens_seen(step + 1), scored.bpb))
+    curve.append((train_step.tokens_seen(step + 1), scored.bpb))
     return Learned(scored, seconds, recipe, curve)

@@ -113,11 +113,11 @@ def ours(
         "train.precision=bfloat16",
         f"train.compile={compiled}",
     ]
-    learner = learner_of(corpus, settings)
+    train_step = learner_of(corpus, settings)
     times = []
     for step in range(steps + WARM):
         started_s = time.perf_counter()
-        learner.step(step)
+        train_step.step(step)
         times.append(time.perf_counter() - started_s)
     return tokens / statistics.median(times[WARM:])
 

@@ -177,7 +177,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real run of eight steps with the milestones 4 and 8."""
     from triptych.config import load_config
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
     from triptych.lm.train.trainer import Trainer
 
     folder = tmp_path_factory.mktemp("runs") / "20260101-000000-tale"
@@ -188,5 +188,5 @@ def run_folder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "checkpoint_every=4", "eval_every=4", "sample_every=8", "threads=1", "precision=float32",
     )]  # fmt: skip
     config = load_config(None, [*settings, f"train.data={corpus}"])
-    assert follow(Trainer(config, folder, resolve=Path), []) == "finished"
+    assert run_to_end(Trainer(config, folder, resolve=Path), []) == "finished"
     return folder

@@ -49,7 +49,7 @@ FAULTS = {
         "lm/data/loader.py",
         "return rows[:, :-1], rows[:, 1:]",
         "return rows[:, :-1], rows[:, :-1]",
-        "tests/lm/train/test_learner.py::test_the_loss_of_a_step_is_the_one_transformers_computes",
+        "tests/lm/train/test_train_step.py::test_the_loss_of_a_step_is_the_one_transformers_computes",
     ),
     "the data order": (
         "lm/data/loader.py",
@@ -59,12 +59,12 @@ FAULTS = {
     ),
     "the data order after a resume": (
         "lm/train/trainer.py",
-        "self.learner.step(step, stop_vote=self._stop)",
-        "self.learner.step(self._begun_at(step), stop_vote=self._stop)",
+        "self.train_step.step(step, stop_vote=self._stop)",
+        "self.train_step.step(self._begun_at(step), stop_vote=self._stop)",
         "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",
     ),
     "the optimizer after a resume": (
-        "lm/train/learner.py",
+        "lm/train/train_step.py",
         "self.optimizers.load_state_tensors(rest)",
         "del rest",
         "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",

@@ -1,8 +1,8 @@
-"""Jobs of a hub as a place to train: commands in jobs, folders in private repositories.
+"""Train in jobs of a hub: commands in jobs, folders in private repositories.
 
-The same calls reach Hugging Face Jobs and the embedded hub's. What is wanted of a job is a label
-on it, which both ends read and `hf jobs ps` shows. Left out: what is trained (`lm/runs`), which
-describes the place it needs and is given this one.
+The same calls reach Hugging Face Jobs and the embedded hub's. The desired state of a job is a
+label on it, which both ends read and `hf jobs ps` shows. Left out: what is trained: `lm/runs`
+defines the interface (`JobBackend`) and gets this implementation.
 """
 
 from __future__ import annotations
@@ -17,21 +17,22 @@ from triptych.hub.client import Hub
 from triptych.hub.repository import Repo
 from triptych.hub.upload import put_files
 
-RUN, WANTED = "triptych-run", "triptych-wanted"
+# Labels of a job.
+RUN, DESIRED_STATE = "triptych-run", "triptych-wanted"
 _OVER = ("COMPLETED", "CANCELED", "ERROR", "DELETED")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a hub says of a job."""
+class JobStatus:
+    """The status of a job, as the hub reports it."""
 
     over: bool
-    ended_by_hand: bool
+    cancelled: bool
     message: str
-    wanted: str
+    desired_state: str
 
 
-class JobPlace:
+class HubJobs:
     """One account's jobs and repositories on a hub."""
 
     def __init__(self, hub: Hub, config: RunsConfig) -> None:
@@ -46,7 +47,7 @@ class JobPlace:
         return self._namespace
 
     def names(self, folder: str) -> Collection[str]:
-        """List the files of a folder; none where there is no such folder."""
+        """List the files of a folder; empty where there is no such folder."""
         repo = self._repo(folder)
         try:
             return set(self.hub.tree(repo, self.hub.head(repo)))
@@ -72,7 +73,7 @@ class JobPlace:
                 return
 
     def get(self, folder: str, into: Path, leave: Sequence[str] = ()) -> None:
-        """Bring a folder's files here, except those that match a pattern of `leave`."""
+        """Download a folder's files, except those that match a pattern of `leave`."""
         repo = self._repo(folder)
         with self.hub.speaking(repo) as api:
             api.snapshot_download(
@@ -83,7 +84,7 @@ class JobPlace:
             )
 
     def find(self, run_id: str) -> str | None:
-        """Name the job of a run that waits or runs, if there is one."""
+        """Return the name of a run's waiting or running job, or None."""
         with self.hub.speaking(run_id) as api:
             listed = api.list_jobs(labels={RUN: run_id}, namespace=self.namespace)
             return next((job.id for job in listed if job.status.stage not in _OVER), None)
@@ -102,21 +103,21 @@ class JobPlace:
                 secrets={"HF_TOKEN": str(api.token)},
                 flavor=self.config.jobs_flavor,
                 timeout=self.config.jobs_timeout_s,
-                labels={RUN: run_id, WANTED: "run"},
+                labels={RUN: run_id, DESIRED_STATE: "run"},
                 namespace=self.namespace,
             )
         return job.id
 
-    def look(self, job: str) -> Seen:
-        """Say where a job stands."""
+    def status(self, job: str) -> JobStatus:
+        """Return the status of a job."""
         with self.hub.speaking(job) as api:
             info = api.inspect_job(job_id=job, namespace=self.namespace)
         stage = str(getattr(info.status.stage, "value", info.status.stage))
-        return Seen(
+        return JobStatus(
             over=stage in _OVER,
-            ended_by_hand=stage == "CANCELED",
+            cancelled=stage == "CANCELED",
             message=info.status.message or "",
-            wanted=(info.labels or {}).get(WANTED, "run"),
+            desired_state=(info.labels or {}).get(DESIRED_STATE, "run"),
         )
 
     def lines(self, job: str) -> Iterator[str]:
@@ -124,15 +125,15 @@ class JobPlace:
         with self.hub.speaking(job) as api:
             yield from api.fetch_job_logs(job_id=job, namespace=self.namespace, follow=True)
 
-    def ask(self, job: str, wanted: str) -> None:
-        """Write on a job what is wanted of it."""
+    def set_desired_state(self, job: str, desired_state: str) -> None:
+        """Write the desired state on a job: run, pause or cancel."""
         with self.hub.speaking(job) as api:
             info = api.inspect_job(job_id=job, namespace=self.namespace)
-            labels = {**(info.labels or {}), WANTED: wanted}
+            labels = {**(info.labels or {}), DESIRED_STATE: desired_state}
             api.update_job_labels(job_id=job, labels=labels, namespace=self.namespace)
 
     def end(self, job: str) -> None:
-        """End a job at once."""
+        """Cancel a job at once."""
         with self.hub.speaking(job) as api:
             api.cancel_job(job_id=job, namespace=self.namespace)
 
@@ -140,5 +141,5 @@ class JobPlace:
         kind = "dataset" if folder.startswith("corpus-") else "model"
         repo = Repo(f"{self.namespace}/{folder}", kind)
         if "/" in folder:
-            raise HubError(f"{folder!r} is no folder here", hint="use a plain name")
+            raise HubError(f"{folder!r} is not a folder name", hint="use a plain name")
         return repo

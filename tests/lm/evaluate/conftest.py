@@ -13,7 +13,7 @@ import torch
 from triptych.config import load_config
 from triptych.config.data import DataConfig
 from triptych.lm.data.build import build_corpus
-from triptych.lm.train.follow import follow
+from triptych.lm.train.loop import run_to_end
 from triptych.lm.train.trainer import Trainer
 
 
@@ -55,7 +55,7 @@ def run(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "train.precision=float32",
     ]
     folder = tmp_path_factory.mktemp("runs") / "small"
-    assert follow(Trainer(load_config(None, settings), folder)) == "finished"
+    assert run_to_end(Trainer(load_config(None, settings), folder)) == "finished"
     return folder
 
 

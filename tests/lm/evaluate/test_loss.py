@@ -91,9 +91,9 @@ def test_a_model_that_knows_nothing_needs_the_bits_of_its_vocabulary(checkpoint:
 def test_the_corpus_and_the_end_of_training_score_the_same(
     run: Path, checkpoint: Path, corpus: Path
 ) -> None:
-    from triptych.lm.evaluate.journey import read_journey
+    from triptych.lm.evaluate.run_history import read_run_history
 
-    at_the_end = read_journey(run).evals[-1]
+    at_the_end = read_run_history(run).evals[-1]
     again = evaluate_corpus(checkpoint, corpus, EvaluateConfig(context_length=64)).measurement
     assert again.loss == pytest.approx(at_the_end["val/loss"], abs=1e-5)
     assert again.bpb == pytest.approx(at_the_end["val/bpb"], abs=1e-5)

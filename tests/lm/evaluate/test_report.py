@@ -14,8 +14,8 @@ from triptych.cli.main import main
 from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
 from triptych.lm.evaluate.comparison import read_text
-from triptych.lm.evaluate.journey import read_events, read_journey
 from triptych.lm.evaluate.report import write_report
+from triptych.lm.evaluate.run_history import read_events, read_run_history
 from triptych.lm.evaluate.yardsticks import measure_yardsticks, text_bytes
 from triptych.lm.model.tokenizer import Tokenizer
 
@@ -24,9 +24,9 @@ PNG = b"\x89PNG\r\n\x1a\n"
 
 def test_a_finished_run_has_a_report_of_its_own_figures(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
-    journey = read_journey(run)
-    assert report["val/bpb"] == journey.evals[-1]["val/bpb"]
-    assert report["tokens_seen"] == journey.steps[-1]["tokens_seen"]
+    history = read_run_history(run)
+    assert report["val/bpb"] == history.evals[-1]["val/bpb"]
+    assert report["tokens_seen"] == history.steps[-1]["tokens_seen"]
     text = (run / "report.md").read_text()
     assert f"{report['val/bpb']:.3f}" in text
     assert f"{report['yardsticks']['xz_bpb']:.3f}" in text

@@ -17,7 +17,7 @@ import psutil
 from triptych.config.runs import RunsConfig
 from triptych.durable import sha256_file
 from triptych.errors import RunError
-from triptych.lm.evaluate.journey import read_events
+from triptych.lm.evaluate.run_history import read_events
 from triptych.lm.runs import control
 from triptych.lm.runs.states import LIVE, RESUMABLE
 from triptych.lm.runs.store import Run, RunStore

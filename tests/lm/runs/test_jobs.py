@@ -15,9 +15,9 @@ import pytest
 
 from triptych.config.runs import RunsConfig
 from triptych.hub.client import Hub
-from triptych.hub.jobs import JobPlace
+from triptych.hub.jobs import HubJobs
 from triptych.lm.runs import control
-from triptych.lm.runs.elsewhere import Job
+from triptych.lm.runs.remote.protocol import Job
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import RunSupervisor
 from triptych.processes import free_port
@@ -120,8 +120,8 @@ def test_a_run_in_a_job_is_watched_stopped_killed_and_ends_as_one_here(
         assert store.get(away).state == "stopping"
         until(supervisor, lambda: store.get(away).state == "paused")
         rested = store.get(away)
-        assert Job.of(rested.path) == Job(first.name, over=True), "another courier found its job"
-        assert JobPlace(Hub(), RunsConfig()).look(first.name).over
+        assert Job.of(rested.path) == Job(first.name, over=True), "another controller found its job"
+        assert HubJobs(Hub(), RunsConfig()).status(first.name).over
         # Not asked before: `hf` reads until five seconds are silent, and this job never is.
         assert "event " in hf("jobs", "logs", first.name, "--tail", "50")
         assert rested.newest_checkpoint == f"step-{rested.step:08d}", "it was saved and is home"
@@ -146,12 +146,12 @@ def test_a_storm_over_jobs_and_their_hub_changes_nothing(
     steps, settings = 1200, ("train.checkpoint_every=50", "train.dropout=0.1")
     expected = calm(steps, *settings)
     run_id = store.create(request_for(steps, *settings, backend="jobs")).run_id
-    place = JobPlace(Hub(), RunsConfig())
+    jobs = HubJobs(Hub(), RunsConfig())
 
     def end_job(run: Run) -> None:
         job = Job.of(run.path)
         if job is not None and not job.over:
-            place.end(job.name)
+            jobs.end(job.name)
 
     acts = {"job": end_job, "hub": lambda run: hub.restart()}
     config = RunsConfig(resume_interrupted=False, grace_s=20.0)
@@ -164,7 +164,7 @@ def test_a_storm_over_jobs_and_their_hub_changes_nothing(
     found = {
         **storm.found(),
         "steps": steps,
-        "couriers started": int(store.get(run_id).worker["ticket"]),
+        "controllers started": int(store.get(run_id).worker["ticket"]),
         "numbered events, equal in every value": len(said(expected)),
         "differing bytes of weights and optimizer": 0,
     }

@@ -16,8 +16,8 @@ import pytest
 from triptych.config.runs import RunsConfig
 from triptych.errors import RunError, StorageError
 from triptych.lm.runs import control
-from triptych.lm.runs.elsewhere import Job
 from triptych.lm.runs.metrics import downsample
+from triptych.lm.runs.remote.protocol import Job
 from triptych.lm.runs.rights import check_quota
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore, write_worker
@@ -90,17 +90,17 @@ def test_a_paused_and_a_killed_run_end_bit_identical_to_an_undisturbed_one(
     assert kept(store.get(calm.run_id)) == kept(store.get(stormy.run_id))
 
 
-def test_a_courier_that_comes_to_stop_a_job_is_not_stopped_itself_while_it_starts(
+def test_a_controller_that_comes_to_stop_a_job_is_not_stopped_itself_while_it_starts(
     store: RunStore, request_for, tmp_path: Path
 ) -> None:
     run = store.create(request_for(5, backend="jobs"))
-    Job("a-job").write(run.path)  # whoever looked after it is gone
+    Job("a-job").write(run.path)  # its controller is gone
     control.cancel(store, run.run_id)
     assert store.get(run.run_id).state == "stopping"
     begun, ended = tmp_path / "begun", tmp_path / "ended"
     program = f"""
 import time, pathlib
-time.sleep(0.5)  # no signal is heard yet, as while modules are loaded
+time.sleep(0.5)  # no signal is handled yet, as while modules are loaded
 pathlib.Path({str(begun)!r}).touch()
 while not pathlib.Path({str(ended)!r}).exists(): time.sleep(0.05)
 """

@@ -121,7 +121,7 @@ def test_an_estimate_and_a_repetition_agree_with_the_run(
     store: RunStore, request_for, tmp_path: Path
 ) -> None:
     from triptych.lm.runs.estimate import estimate
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
     from triptych.lm.train.trainer import Trainer
 
     config = read_config(request_for(6, "train.sample_every=3").config)
@@ -129,12 +129,12 @@ def test_an_estimate_and_a_repetition_agree_with_the_run(
     assert (found.steps, found.tokens) == (6, 6 * 64)
     assert found.seconds > 0 and found.memory_bytes > 1e6 and found.disk_bytes > 1e5
     run = store.create(request_for(6, "train.sample_every=3"))
-    assert follow(Trainer(config, run.path)) == "finished"
+    assert run_to_end(Trainer(config, run.path)) == "finished"
 
     file = tmp_path / "again.toml"
     file.write_text(config_toml(store.get(run.run_id)))
     again = load_config(file, [f"train.data={config.train.data}"])
-    assert follow(Trainer(again, tmp_path / "again")) == "finished"
+    assert run_to_end(Trainer(again, tmp_path / "again")) == "finished"
     weights = [
         sha256_file(folder / "checkpoints" / "step-00000006" / "model.safetensors")
         for folder in (run.path, tmp_path / "again")

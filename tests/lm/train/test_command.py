@@ -9,7 +9,7 @@ import pytest
 
 from triptych.cli.main import main
 from triptych.config import load_config
-from triptych.lm.evaluate.journey import read_journey
+from triptych.lm.evaluate.run_history import read_run_history
 
 from .conftest import SMALL
 
@@ -24,7 +24,7 @@ def test_training_leaves_a_run_and_says_where(
     assert "12 steps of 8 x 32 tokens" in err and "finished at step 12" in err
     assert (run / "report.md").is_file()
     assert main(["train", "--resume", str(run), "--quiet"]) == 0
-    assert read_journey(run).record["state"] == "finished"
+    assert read_run_history(run).record["state"] == "finished"
 
 
 def test_without_a_place_the_run_goes_under_the_home(

@@ -14,7 +14,7 @@ import pytest
 
 from triptych.config import Config
 from triptych.config.loader import to_dict
-from triptych.lm.evaluate.journey import read_journey
+from triptych.lm.evaluate.run_history import read_run_history
 from triptych.lm.train.trainer import Trainer
 
 from .conftest import record
@@ -26,7 +26,7 @@ import sys
 from pathlib import Path
 from pydantic import TypeAdapter
 from triptych.config import Config
-from triptych.lm.train.follow import follow
+from triptych.lm.train.loop import run_to_end
 from triptych.lm.train.trainer import Trainer
 
 run, stop_after = Path(sys.argv[1]), int(sys.argv[3])
@@ -38,9 +38,9 @@ def stop(event):
     if event.type == "step" and event.step == stop_after:
         trainer.request_stop()
 
-follow(trainer, [stop])
-if trainer.world.leads:
-    print(type(next(trainer.learner.model.parameters())).__name__)
+run_to_end(trainer, [stop])
+if trainer.world.is_main:
+    print(type(next(trainer.train_step.model.parameters())).__name__)
 """
 
 
@@ -74,7 +74,7 @@ def run_script(
 
 
 def train_losses(run: Path) -> list[float]:
-    return [event["train/loss"] for event in read_journey(run).steps]
+    return [event["train/loss"] for event in read_run_history(run).steps]
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
@@ -89,7 +89,7 @@ def test_two_processes_learn_what_one_learns_and_one_goes_on(
     one, two = train_losses(tmp_path / "one"), train_losses(tmp_path / "two")
     assert two == pytest.approx(one, rel=2e-4)
     bpbs = [
-        [event["val/bpb"] for event in read_journey(tmp_path / name).evals]
+        [event["val/bpb"] for event in read_run_history(tmp_path / name).evals]
         for name in ("one", "two")
     ]
     assert bpbs[1] == pytest.approx(bpbs[0], rel=1e-3)
@@ -124,7 +124,7 @@ config = TypeAdapter(Config).validate_json(Path(sys.argv[2]).read_text())
 trainer = Trainer(config, out / "run")
 events = trainer.events()
 next(events)
-rank, read = trainer.world.rank, trainer.learner._micro_batches
+rank, read = trainer.world.rank, trainer.train_step._micro_batches
 rows = [torch.cat([inputs for inputs, _ in read(step)]).numpy() for step in range(steps)]
 np.save(out / f"{trainer.world.size}-{rank}.npy", np.stack(rows))
 events.close()

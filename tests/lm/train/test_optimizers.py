@@ -10,27 +10,35 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from triptych.config.train import TrainConfig
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train.optimizers import (
     Muon,
     OptimizerSet,
-    Rates,
     build_optimizers,
     orthogonalise,
 )
+from triptych.lm.train.recipe import HardwareChoice, derive
 from triptych.lm.train.schedules import lr_share, momentum_at
 
-RATES = Rates(
-    optimizer="muon",
+TRAIN = TrainConfig(momentum=0.95, beta1=0.9, beta2=0.95)
+MEASURED = HardwareChoice(
+    device="cpu",
+    machine="any",
+    threads=1,
+    precision="float32",
+    compile=False,
+    machine_flops=1e9,
+    tok_per_s=1000.0,
+)
+RECIPE = replace(
+    derive(TRAIN, ModelConfig.of_size("nano", vocab_size=64), MEASURED, train_tokens=100_000),
     learning_rate=0.02,
     embedding_lr=0.01,
     head_lr=0.004,
     gain_lr=0.03,
     weight_decay=0.1,
-    momentum=0.95,
-    beta1=0.9,
-    beta2=0.95,
 )
 
 
@@ -63,9 +71,8 @@ def test_every_parameter_has_exactly_one_optimizer() -> None:
     for tied in (True, False):
         for optimizer in ("muon", "adamw", "adam", "sgd"):
             model = small(tie_word_embeddings=tied)
-            built = build_optimizers(
-                model, replace(RATES, optimizer=optimizer), dtype=torch.float32
-            )
+            train = replace(TRAIN, optimizer=optimizer)
+            built = build_optimizers(model, train, RECIPE, dtype=torch.float32)
             held = [
                 parameter
                 for part in built.optimizers
@@ -77,7 +84,7 @@ def test_every_parameter_has_exactly_one_optimizer() -> None:
 
 def test_muon_takes_matrices_and_adam_the_rest_at_their_own_rates() -> None:
     model = small(tie_word_embeddings=False)
-    muon, rest = build_optimizers(model, RATES, dtype=torch.float32).optimizers
+    muon, rest = build_optimizers(model, TRAIN, RECIPE, dtype=torch.float32).optimizers
     assert isinstance(muon, Muon)
     assert all(p.ndim == 2 for p in muon.param_groups[0]["params"])
     assert [group["lr"] for group in rest.param_groups] == [0.01, 0.004, 0.03]
@@ -106,9 +113,11 @@ def step(model: Transformer, optimizers: OptimizerSet) -> None:
 
 def test_state_survives_as_named_tensors() -> None:
     for optimizer in ("muon", "adamw", "sgd"):
-        rates = replace(RATES, optimizer=optimizer)
+        train = replace(TRAIN, optimizer=optimizer)
         first, second = small(), small()
-        ours, theirs = (build_optimizers(m, rates, dtype=torch.float32) for m in (first, second))
+        ours, theirs = (
+            build_optimizers(m, train, RECIPE, dtype=torch.float32) for m in (first, second)
+        )
         step(first, ours)
         second.load_state_dict(first.state_dict())
         theirs.load_state_tensors({k: v.clone() for k, v in ours.state_tensors().items()})

@@ -9,9 +9,9 @@ import pytest
 from triptych.config.train import TrainConfig
 from triptych.errors import ConfigError, RunError
 from triptych.lm.model.config import SIZES, ModelConfig
-from triptych.lm.train.recipe import Choice, Recipe, derive, flops_per_token
+from triptych.lm.train.recipe import HardwareChoice, Recipe, derive, flops_per_token
 
-CHOICE = Choice(
+CHOICE = HardwareChoice(
     device="cpu",
     machine="",
     threads=2,

@@ -17,7 +17,7 @@ import pytest
 
 from triptych.config import Config
 from triptych.config.loader import to_dict
-from triptych.lm.evaluate.journey import read_journey
+from triptych.lm.evaluate.run_history import read_run_history
 from triptych.lm.train import checkpoints
 from triptych.lm.train.events import Log, State
 from triptych.lm.train.trainer import Trainer
@@ -38,7 +38,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(
     record(Trainer(config, tmp_path / "straight"))
     stopped = record(Trainer(config, tmp_path / "resumed"), stop_after)
     assert stopped[-1].type == "state"
-    assert read_journey(tmp_path / "resumed").record["state"] == "stopped"
+    assert read_run_history(tmp_path / "resumed").record["state"] == "stopped"
     record(Trainer.resume(tmp_path / "resumed"))
     assert losses(tmp_path / "resumed") == losses(tmp_path / "straight")
     assert list(weights_of(tmp_path / "resumed")) == list(weights_of(tmp_path / "straight"))
@@ -104,7 +104,7 @@ def test_a_continued_model_killed_before_its_first_checkpoint_keeps_its_start(
     settings: Settings, tmp_path: Path
 ) -> None:
     record(Trainer(settings("train.steps=20"), tmp_path / "parent"))
-    start = checkpoints.pointed(tmp_path / "parent/checkpoints", "latest")
+    start = checkpoints.read_pointer(tmp_path / "parent/checkpoints", "latest")
     config = settings(f"train.init_from={start}", "train.checkpoint_every=0")
     record(Trainer(config, tmp_path / "straight"))
     killed = Trainer(config, tmp_path / "killed").events()
@@ -130,12 +130,12 @@ import json, sys
 from pathlib import Path
 from pydantic import TypeAdapter
 from triptych.config import Config
-from triptych.lm.train.follow import follow
+from triptych.lm.train.loop import run_to_end
 from triptych.lm.train.trainer import Trainer
 
 run, config = Path(sys.argv[1]), TypeAdapter(Config).validate_json(sys.argv[2])
 begun = (run / "config.json").exists()
-print(follow(Trainer.resume(run) if begun else Trainer(config, run)))
+print(run_to_end(Trainer.resume(run) if begun else Trainer(config, run)))
 """
 
 
@@ -212,7 +212,7 @@ def test_sigterm_finishes_the_step_saves_and_ends_well(settings: Settings, tmp_p
     assert (process.returncode, out.strip()) == (0, "stopped")
     found, skipped = checkpoints.newest(run / "checkpoints")
     assert found is not None and not skipped
-    assert found.state["step"] == read_journey(run).steps[-1]["step"]
+    assert found.state["step"] == read_run_history(run).steps[-1]["step"]
 
 
 @pytest.mark.prove

@@ -12,7 +12,7 @@ import torch
 
 from triptych.config import Config
 from triptych.errors import ConfigError, DataError, RunError, StorageError, TrainingError
-from triptych.lm.evaluate.journey import read_journey
+from triptych.lm.evaluate.run_history import read_run_history
 from triptych.lm.model.checkpoint import load_model, load_tokenizer, save_model
 from triptych.lm.train import checkpoints
 from triptych.lm.train import trainer as trainer_module
@@ -53,16 +53,16 @@ def test_events_come_in_order_and_are_numbered_without_gaps(
 def test_the_run_folder_is_complete(settings: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
     record(Trainer(settings(), run, parent="somewhere"))
-    journey = read_journey(run)
-    assert journey.record["state"] == "finished"
-    assert journey.record["parent"] == "somewhere"
-    assert journey.config["recipe"]["steps"] == 12
-    assert len(journey.steps) == 12
+    history = read_run_history(run)
+    assert history.record["state"] == "finished"
+    assert history.record["parent"] == "somewhere"
+    assert history.config["recipe"]["steps"] == 12
+    assert len(history.steps) == 12
     assert {"train/loss", "train/lr", "train/grad_norm", "train/tok_per_s", "train/mfu"} <= set(
-        journey.steps[0]
+        history.steps[0]
     )
-    assert {"tokens_seen", "memory_bytes", "eta_s", "seq", "time_s"} <= set(journey.steps[0])
-    assert journey.steps[-1]["tokens_seen"] == 12 * 256
+    assert {"tokens_seen", "memory_bytes", "eta_s", "seq", "time_s"} <= set(history.steps[0])
+    assert history.steps[-1]["tokens_seen"] == 12 * 256
     assert (run / "checkpoints/latest").read_text() == "step-00000012\n"
     assert (run / "checkpoints/best").is_file()
 
@@ -94,7 +94,7 @@ def test_every_optimizer_and_every_schedule_learns(
 def test_accumulation_does_not_change_what_is_learned(settings: Settings, tmp_path: Path) -> None:
     for size in (8, 2):
         record(Trainer(settings(f"train.micro_batch={size}"), tmp_path / str(size)))
-    eight, two = (read_journey(tmp_path / name).steps for name in ("8", "2"))
+    eight, two = (read_run_history(tmp_path / name).steps for name in ("8", "2"))
     for a, b in zip(eight, two, strict=True):
         assert a["train/loss"] == pytest.approx(b["train/loss"], rel=1e-4)
 
@@ -111,9 +111,9 @@ def test_averaged_weights_are_what_is_saved_and_evaluated(
 ) -> None:
     trainer = Trainer(settings("train.ema_decay=0.9"), tmp_path / "run")
     record(trainer)
-    saved = load_model(checkpoints.pointed(tmp_path / "run/checkpoints", "latest") or tmp_path)
-    trained = trainer.learner.model.lm_head.weight
-    assert torch.equal(saved.lm_head.weight, trainer.learner.judged.lm_head.weight)
+    saved = load_model(checkpoints.read_pointer(tmp_path / "run/checkpoints", "latest") or tmp_path)
+    trained = trainer.train_step.model.lm_head.weight
+    assert torch.equal(saved.lm_head.weight, trainer.train_step.eval_model.lm_head.weight)
     assert not torch.equal(saved.lm_head.weight, trained)
 
 
@@ -129,17 +129,17 @@ def test_early_stopping_ends_the_run_and_keeps_the_best(settings: Settings, tmp_
     seen = record(Trainer(config, run))
     ended_at = of(seen, State)[-1].step  # type: ignore[attr-defined]
     assert ended_at < 40
-    assert read_journey(run).record["state"] == "finished"
-    assert (run / "checkpoints/latest").read_text().strip() == checkpoints.name_of(ended_at)
+    assert read_run_history(run).record["state"] == "finished"
+    assert (run / "checkpoints/latest").read_text().strip() == checkpoints.checkpoint_name(ended_at)
     record(Trainer.resume(run))
-    assert read_journey(run).steps[-1]["step"] == ended_at
+    assert read_run_history(run).steps[-1]["step"] == ended_at
 
 
 def test_the_last_the_best_and_the_milestones_are_kept(settings: Settings, tmp_path: Path) -> None:
     run = tmp_path / "run"
     config = settings("train.milestones=[3]", "train.keep_last=1", "train.checkpoint_every=2")
     record(Trainer(config, run))
-    best = checkpoints.pointed(run / "checkpoints", "best")
+    best = checkpoints.read_pointer(run / "checkpoints", "best")
     assert best is not None
     kept = {folder.name for folder in (run / "checkpoints").glob("step-*")}
     assert kept == {"step-00000003", "step-00000012", best.name}
@@ -150,17 +150,17 @@ def test_the_best_is_judged_on_the_same_tokens_every_time(
 ) -> None:
     trainer = Trainer(settings(), tmp_path / "run")
     record(trainer)
-    journey = read_journey(tmp_path / "run")
-    last = journey.evals[-1]
+    history = read_run_history(tmp_path / "run")
+    last = history.evals[-1]
     assert last["whole_split"]
-    assert last["val/tokens"] > journey.evals[0]["val/tokens"] == 256
-    assert trainer._best == trainer._score(256).loss < journey.evals[0]["val/loss"]
+    assert last["val/tokens"] > history.evals[0]["val/tokens"] == 256
+    assert trainer._best == trainer._score(256).loss < history.evals[0]["val/loss"]
     assert trainer._best != last["val/loss"], "another measure: the whole split"
 
 
 def test_a_checkpoint_is_a_start_for_another_run(settings: Settings, tmp_path: Path) -> None:
     record(Trainer(settings("train.steps=40"), tmp_path / "first"))
-    start = checkpoints.pointed(tmp_path / "first/checkpoints", "latest")
+    start = checkpoints.read_pointer(tmp_path / "first/checkpoints", "latest")
     asked: list[str] = []
 
     def resolve(reference: str) -> Path:
@@ -170,10 +170,10 @@ def test_a_checkpoint_is_a_start_for_another_run(settings: Settings, tmp_path: P
     config = settings("train.init_from=owner/model")
     seen = record(Trainer(config, tmp_path / "second", resolve=resolve))
     assert asked == ["owner/model"]
-    first_loss = read_journey(tmp_path / "first").evals[-1]["val/loss"]
+    first_loss = read_run_history(tmp_path / "first").evals[-1]["val/loss"]
     at_start = next(event.loss for event in seen if isinstance(event, Eval))
     assert at_start == pytest.approx(first_loss, rel=0.05)
-    assert read_journey(tmp_path / "second").record["parent"] == "owner/model"
+    assert read_run_history(tmp_path / "second").record["parent"] == "owner/model"
 
 
 def test_a_checkpoint_of_another_tokenizer_is_refused(
@@ -196,7 +196,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice(
         for event in trainer.events():
             if isinstance(event, Checkpoint):
                 with torch.no_grad():
-                    trainer.learner.model.lm_head.weight.fill_(float("inf"))
+                    trainer.train_step.model.lm_head.weight.fill_(float("inf"))
     assert "learning rate" in caught.value.hint
     found, skipped = checkpoints.newest(run / "checkpoints")
     assert found is not None and found.state["step"] == 4 and not skipped
@@ -279,7 +279,7 @@ def test_a_saved_checkpoint_reads_and_writes_as_a_model_folder(
     settings: Settings, tmp_path: Path
 ) -> None:
     record(Trainer(settings(), tmp_path / "run"))
-    folder = checkpoints.pointed(tmp_path / "run/checkpoints", "latest")
+    folder = checkpoints.read_pointer(tmp_path / "run/checkpoints", "latest")
     assert folder is not None
     save_model(tmp_path / "copy", load_model(folder), load_tokenizer(folder))
     assert (tmp_path / "copy/model.safetensors").is_file()

@@ -29,7 +29,7 @@ SETTINGS = (
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a model for four checkpoints on the help topics of Python."""
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
     from triptych.lm.train.trainer import Trainer
 
     home = tmp_path_factory.mktemp("home")
@@ -39,7 +39,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (text / f"{name}.txt").write_text(topic)
     build_corpus([str(text)], home / "data", load_config(None, ["data.vocab_size=512"]).data)
     config = load_config(None, [*SETTINGS, f"train.data={home / 'data'}"])
-    follow(Trainer(config, home / "runs" / "topics"))
+    run_to_end(Trainer(config, home / "runs" / "topics"))
     return home / "runs" / "topics"
 
 

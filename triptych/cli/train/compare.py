@@ -28,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     from triptych.config import load_config
     from triptych.lm.evaluate.charts import draw_comparison
     from triptych.lm.evaluate.comparison import evaluate_text, read_text, table
-    from triptych.lm.evaluate.journey import journey_of
+    from triptych.lm.evaluate.run_history import run_history_of
 
     config = load_config().evaluate
     text = read_text(args.text)
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(table(evaluations))
     draw_comparison(
-        [(e.name, journey_of(e.folder)) for e in evaluations],
+        [(e.name, run_history_of(e.folder)) for e in evaluations],
         {e.name: e.measurement.bpb for e in evaluations},
         args.out,
     )

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.config import Config
-    from triptych.hub.jobs import JobPlace
+    from triptych.hub.jobs import HubJobs
     from triptych.lm.runs.store import Run, RunStore
 
 
@@ -79,8 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where = work.add_mutually_exclusive_group(required=True)
     where.add_argument("folder", type=Path, nargs="?")
     where.add_argument("--sent", metavar="RUN", help="inside a job: the run that was sent to it")
-    carry = verbs.add_parser("carry", help="look after a run that trains in a job on the hub")
-    carry.add_argument("folder", type=Path)
+    control = verbs.add_parser("control-job", help="control a run that trains in a job on the hub")
+    control.add_argument("folder", type=Path)
     join = verbs.add_parser("join", help="be one more machine of a run that torchrun spreads")
     join.add_argument("run_id")
 
@@ -120,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
         "compare": _compare,
         "supervise": _supervise,
         "work": _work,
-        "carry": _carry,
+        "control-job": _control_job,
         "join": _join,
     }
     return actions.get(args.verb, _control)(args)
@@ -374,28 +374,28 @@ def _work(args: argparse.Namespace) -> int:
 
     if args.folder:
         return work(args.folder, resolve)
-    from triptych.lm.runs.outpost import train_here
+    from triptych.lm.runs.remote.entrypoint import train_in_job
 
     job = environment.get("JOB_ID")
     if not job:
         raise UsageError(
             "--sent belongs inside a job of the hub", hint="triptych runs start --on jobs"
         )
-    return train_here(_place(), args.sent, job, environment.home(), resolve)
+    return train_in_job(_jobs(), args.sent, job, environment.home(), resolve)
 
 
-def _carry(args: argparse.Namespace) -> int:
-    from triptych.lm.runs.courier import carry
+def _control_job(args: argparse.Namespace) -> int:
+    from triptych.lm.runs.remote.controller import control_job
 
-    return carry(args.folder, _place())
+    return control_job(args.folder, _jobs())
 
 
-def _place() -> JobPlace:
+def _jobs() -> HubJobs:
     from triptych.config import load_config
     from triptych.hub.client import Hub
-    from triptych.hub.jobs import JobPlace
+    from triptych.hub.jobs import HubJobs
 
-    return JobPlace(Hub(), load_config().runs)
+    return HubJobs(Hub(), load_config().runs)
 
 
 def _join(args: argparse.Namespace) -> int:

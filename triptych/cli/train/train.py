@@ -33,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, or go on training, until the end or until asked to stop."""
     from triptych.lm.train.console import Console
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
 
     trainer = _resumed(args) if args.resume else _begun(args)
     readers = [] if args.quiet else [Console()]
-    ended = follow(trainer, readers)
-    if trainer.world.leads:
+    ended = run_to_end(trainer, readers)
+    if trainer.world.is_main:
         print(trainer.folder.path)
         _say_what_next(ended, trainer.folder.path)
     return 0

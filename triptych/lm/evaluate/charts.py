@@ -1,4 +1,4 @@
-"""Charts of training journeys, as PNG files.
+"""Charts of training histories, as PNG files.
 
 Colours keep their order everywhere and differ in lightness too, so that they survive a printer
 and colour blindness.
@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from triptych.durable import write_atomic
-from triptych.lm.evaluate.journey import Journey
+from triptych.lm.evaluate.run_history import RunHistory
 
 COLOURS = ("#1f4e79", "#c55a11", "#548235", "#7f3f98", "#b8860b", "#5f6a72")
 
 
-def draw_journey(journey: Journey, yardsticks: Mapping[str, float], path: Path) -> None:
+def draw_run(history: RunHistory, yardsticks: Mapping[str, float], path: Path) -> None:
     """Draw loss and bits per byte of one run over the tokens it has seen."""
     figure, (left, right) = _figure(2)
-    tokens = [event["tokens_seen"] / 1e6 for event in journey.steps]
-    losses = [event["train/loss"] for event in journey.steps]
+    tokens = [event["tokens_seen"] / 1e6 for event in history.steps]
+    losses = [event["train/loss"] for event in history.steps]
     left.plot(tokens, losses, color=COLOURS[5], alpha=0.3, linewidth=0.8)
     left.plot(tokens, _smooth(losses), color=COLOURS[0], label="train")
-    evals = journey.evals
+    evals = history.evals
     at = [event["tokens_seen"] / 1e6 for event in evals]
     left.plot(at, [e["val/loss"] for e in evals], "o-", color=COLOURS[1], ms=4, label="validation")
     left.set_ylabel("nats per token")
@@ -44,18 +44,18 @@ def draw_journey(journey: Journey, yardsticks: Mapping[str, float], path: Path) 
         )
     right.set_ylabel("bits per byte, validation")
     right.set_ylim(bottom=0)
-    _save(figure, (left, right), journey.name, path)
+    _save(figure, (left, right), history.name, path)
 
 
 def draw_comparison(
-    journeys: Sequence[tuple[str, Journey | None]], scores: Mapping[str, float], path: Path
+    histories: Sequence[tuple[str, RunHistory | None]], scores: Mapping[str, float], path: Path
 ) -> None:
     """Draw how several checkpoints came to be, and what each scores on the same text."""
     figure, (left, right) = _figure(2)
-    for (name, journey), colour in zip(journeys, _colours(), strict=False):
-        if journey:
-            at = [event["tokens_seen"] / 1e6 for event in journey.evals]
-            bpbs = [event["val/bpb"] for event in journey.evals]
+    for (name, history), colour in zip(histories, _colours(), strict=False):
+        if history:
+            at = [event["tokens_seen"] / 1e6 for event in history.evals]
+            bpbs = [event["val/bpb"] for event in history.evals]
             left.plot(at, bpbs, "o-", color=colour, ms=4, label=name)
     left.set_ylabel("bits per byte, own validation")
     if left.lines:

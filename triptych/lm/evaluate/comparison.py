@@ -14,8 +14,8 @@ import torch
 from triptych.config.evaluate import EvaluateConfig
 from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
-from triptych.lm.evaluate.journey import journey_of
 from triptych.lm.evaluate.loss import Measurement, measure
+from triptych.lm.evaluate.run_history import run_history_of
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
@@ -162,8 +162,8 @@ def table(evaluations: Sequence[Evaluation]) -> str:
 
 
 def _name(folder: Path) -> str:
-    journey = journey_of(folder)
-    return f"{journey.name}/{folder.name}" if journey else folder.name
+    history = run_history_of(folder)
+    return f"{history.name}/{folder.name}" if history else folder.name
 
 
 def _tokens_seen(folder: Path) -> int | None:

@@ -14,8 +14,8 @@ from typing import Any
 from triptych.durable import write_atomic
 from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
-from triptych.lm.evaluate.charts import draw_journey
-from triptych.lm.evaluate.journey import Journey, read_journey
+from triptych.lm.evaluate.charts import draw_run
+from triptych.lm.evaluate.run_history import RunHistory, read_run_history
 from triptych.lm.evaluate.yardsticks import Yardsticks, measure_yardsticks
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.tokenizer import Tokenizer
@@ -29,46 +29,46 @@ def write_report(run_dir: Path) -> dict[str, Any]:
     Returns: the contents of report.json.
     Raises: EvaluationError where the run has not been evaluated yet.
     """
-    journey = read_journey(run_dir)
-    if not journey.evals or not journey.steps:
+    history = read_run_history(run_dir)
+    if not history.evals or not history.steps:
         raise EvaluationError(
             f"{run_dir} has no evaluation to report yet", hint="let it train on, then ask again"
         )
-    data = Path(journey.config["config"]["train"]["data"])
+    data = Path(history.config["config"]["train"]["data"])
     tokenizer = Tokenizer.load(data / "tokenizer")
     train, val = (TokenShards(data, split, verify=False) for split in ("train", "val"))
-    report = _facts(journey, measure_yardsticks(train, val, tokenizer), train.manifest)
+    report = _facts(history, measure_yardsticks(train, val, tokenizer), train.manifest)
     write_atomic(run_dir / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    draw_journey(journey, _yardstick_names(report), run_dir / "loss.png")
+    draw_run(history, _yardstick_names(report), run_dir / "loss.png")
     write_atomic(run_dir / "report.md", render(report))
     return report
 
 
-def _facts(journey: Journey, yardsticks: Yardsticks, manifest: dict[str, Any]) -> dict[str, Any]:
-    first, last = journey.evals[0], journey.evals[-1]
-    best = min(journey.evals, key=lambda event: event["val/loss"])
-    steps = journey.steps
+def _facts(history: RunHistory, yardsticks: Yardsticks, manifest: dict[str, Any]) -> dict[str, Any]:
+    first, last = history.evals[0], history.evals[-1]
+    best = min(history.evals, key=lambda event: event["val/loss"])
+    steps = history.steps
     seconds = [e["train/tok_per_s"] for e in steps if e["train/tok_per_s"] > 0]
-    model = ModelConfig.from_hf_dict(journey.config["model"])
+    model = ModelConfig.from_hf_dict(history.config["model"])
     speed = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
     mfu = sorted(e["train/mfu"] for e in steps)[len(steps) // 2]
     return {
         "format_version": FORMAT_VERSION,
-        "run_id": journey.name,
-        "state": journey.record["state"],
-        "created_at": journey.record["created_at"],
-        "code_version": journey.record["code_version"],
-        "model": journey.config["model"],
+        "run_id": history.name,
+        "state": history.record["state"],
+        "created_at": history.record["created_at"],
+        "code_version": history.record["code_version"],
+        "model": history.config["model"],
         "parameters": model.num_parameters,
-        "parent": journey.record["parent"],
+        "parent": history.record["parent"],
         "data": {
-            "fingerprint": journey.config["data_fingerprint"],
+            "fingerprint": history.config["data_fingerprint"],
             "sources": manifest.get("sources"),
             "licences": manifest.get("licences"),
         },
-        "recipe": journey.config["recipe"],
-        "optimizer": journey.config["config"]["train"]["optimizer"],
-        "schedule": journey.config["config"]["train"]["schedule"],
+        "recipe": history.config["recipe"],
+        "optimizer": history.config["config"]["train"]["optimizer"],
+        "schedule": history.config["config"]["train"]["schedule"],
         "step": steps[-1]["step"],
         "tokens_seen": steps[-1]["tokens_seen"],
         "training_s": round(steps[-1]["tokens_seen"] / speed, 1) if speed else None,
@@ -82,8 +82,8 @@ def _facts(journey: Journey, yardsticks: Yardsticks, manifest: dict[str, Any]) -
         "yardsticks": {**asdict(yardsticks), "before_training_bpb": first["val/bpb"]},
         "samples": [
             {"prompt": e["prompt"], "text": e["text"]}
-            for e in journey.samples
-            if e["step"] == journey.samples[-1]["step"]
+            for e in history.samples
+            if e["step"] == history.samples[-1]["step"]
         ],
     }
 

@@ -15,23 +15,23 @@ from pydantic import TypeAdapter
 from triptych.config import Config
 from triptych.durable import FolderLock
 from triptych.errors import ConfigError, RunError
-from triptych.lm.runs.states import ALLOWED, ENDED, LIVE, Wish
-from triptych.lm.runs.store import Request, Run, RunStore, shaping, wish, write_control
+from triptych.lm.runs.states import ALLOWED, ENDED, LIVE, DesiredState
+from triptych.lm.runs.store import Request, Run, RunStore, desired_state, shaping, write_control
 
 
 def pause(store: RunStore, run_id: str, *, by: str = "local") -> Run:
     """Ask a run to finish its step, save and rest; `resume` goes on from there."""
-    return _wish(store, run_id, "pause", by)
+    return _set_desired_state(store, run_id, "pause", by)
 
 
 def resume(store: RunStore, run_id: str, *, by: str = "local") -> Run:
     """Queue a paused or interrupted run again; it goes on to the bit where it was."""
-    return _wish(store, run_id, "run", by)
+    return _set_desired_state(store, run_id, "run", by)
 
 
 def cancel(store: RunStore, run_id: str, *, by: str = "local") -> Run:
     """End a run for good; its checkpoints stay and can be branched."""
-    return _wish(store, run_id, "cancel", by)
+    return _set_desired_state(store, run_id, "cancel", by)
 
 
 def branch(
@@ -134,7 +134,7 @@ def _config_of(run: Run) -> Mapping[str, Any]:
     return saved
 
 
-def _wish(store: RunStore, run_id: str, wanted: Wish, by: str) -> Run:
+def _set_desired_state(store: RunStore, run_id: str, wanted: DesiredState, by: str) -> Run:
     path = store.path(run_id)
     with FolderLock(path / ".control.lock").wait():
         run = store.get(run_id)
@@ -152,7 +152,7 @@ def _wish(store: RunStore, run_id: str, wanted: Wish, by: str) -> Run:
                 hint="stop it where it was started (Ctrl-C saves)",
             )
         ticket = int(run.control.get("ticket", 1)) + (1 if wanted == "run" else 0)
-        write_control(path, wish(wanted, ticket, by))
+        write_control(path, desired_state(wanted, ticket, by))
     return store.get(run_id)
 
 

@@ -47,16 +47,16 @@ def estimate(config: Config, resolve: Callable[[str], Path] = Path, *, tries: in
     """
     from triptych.lm.train import probe
     from triptych.lm.train.distribution import World
-    from triptych.lm.train.learner import Learner
     from triptych.lm.train.setup import prepare
+    from triptych.lm.train.train_step import TrainStep
 
     setup = prepare(config, resolve, World())
     recipe, train = setup.recipe, setup.config.train
     parameters = sum(weight.numel() for weight in setup.model.parameters())
-    learner = Learner(setup.model, setup.corpus.train, train, recipe, World())
-    learner.step(0)
-    step_s = min(probe.seconds(lambda: learner.step(1), recipe.device) for _ in range(tries))
-    held = [*setup.model.parameters(), *learner.state_tensors().values()]
+    train_step = TrainStep(setup.model, setup.corpus.train, train, recipe, World())
+    train_step.step(0)
+    step_s = min(probe.seconds(lambda: train_step.step(1), recipe.device) for _ in range(tries))
+    held = [*setup.model.parameters(), *train_step.state_tensors().values()]
     checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
     kept = train.keep_last + 1 + len(train.milestones)
     saved = recipe.steps // recipe.checkpoint_every if recipe.checkpoint_every else 1

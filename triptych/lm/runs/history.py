@@ -1,7 +1,7 @@
 """What a run has said so far, for whoever looks at it again and again: each event is read once.
 
 Left out: choosing points to draw (`metrics`), and the whole journey of a run that has ended
-(`lm/evaluate/journey`).
+(`lm/evaluate/run_history`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
-from triptych.lm.evaluate.journey import NUMBERED
+from triptych.lm.evaluate.run_history import NUMBERED
 
 LATEST_STEPS = 20
 Point = tuple[int, float]

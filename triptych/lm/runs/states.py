@@ -36,7 +36,7 @@ RunState = Literal[
     "cancelled",
     "interrupted",
 ]
-Wish = Literal["run", "pause", "cancel"]
+DesiredState = Literal["run", "pause", "cancel"]
 
 STATES: tuple[RunState, ...] = get_args(RunState)
 LIVE: frozenset[RunState] = frozenset({"starting", "running", "stopping"})
@@ -44,7 +44,7 @@ ENDED: frozenset[RunState] = frozenset({"succeeded", "failed", "cancelled"})
 RESUMABLE: frozenset[RunState] = frozenset({"paused", "interrupted"})
 
 # what may be wished for in which state
-ALLOWED: Mapping[Wish, frozenset[RunState]] = {
+ALLOWED: Mapping[DesiredState, frozenset[RunState]] = {
     "run": RESUMABLE,
     "pause": frozenset({"queued", "starting", "running"}),
     "cancel": frozenset({"queued", "starting", "running", "stopping", "paused", "interrupted"}),
@@ -62,7 +62,7 @@ def derive(
     whether the worker's process runs, `job_open` whether a job elsewhere may still train. A run
     without `control` was started by `triptych train`.
     """
-    wanted: Wish = control["wanted"] if control else "run"
+    wanted: DesiredState = control["wanted"] if control else "run"
     trainer = record.get("state") if record else None
     if alive:
         if wanted != "run":

@@ -26,8 +26,8 @@ from triptych.config import Config
 from triptych.config.loader import to_dict
 from triptych.durable import FolderLock, atomic_folder, write_atomic
 from triptych.errors import RunError
-from triptych.lm.runs.elsewhere import Job
-from triptych.lm.runs.states import ENDED, LIVE, RunState, derive
+from triptych.lm.runs.remote.protocol import Job
+from triptych.lm.runs.states import ENDED, LIVE, DesiredState, RunState, derive
 from triptych.lm.train.folder import new_run_id
 from triptych.processes import Child
 
@@ -130,7 +130,7 @@ class RunStore:
                 run_id = new_run_id(name)
             with atomic_folder(self.root / run_id) as folder:
                 _write(folder / "request.json", {**asdict(request), "created_s": time.time()})
-                _write(folder / "control.json", wish("run", 1, request.user))
+                _write(folder / "control.json", desired_state("run", 1, request.user))
                 _write(folder / "notes.json", {"name": request.name, "notes": "", "tags": []})
         return self.get(run_id)
 
@@ -196,8 +196,8 @@ class RunStore:
             yield run
 
 
-def wish(wanted: str, ticket: int, by: str) -> dict[str, Any]:
-    """Write down what is wanted now."""
+def desired_state(wanted: DesiredState, ticket: int, by: str) -> dict[str, Any]:
+    """Return the contents of `control.json`: the desired state, its ticket, and who set it."""
     return {"wanted": wanted, "ticket": ticket, "by": by, "time_s": time.time()}
 
 

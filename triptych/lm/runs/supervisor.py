@@ -26,7 +26,7 @@ from triptych.lm.train.folder import RunFolder
 from triptych.processes import Child, Command, start
 
 TICK_S = 0.3
-ELSEWHERE = "jobs"
+REMOTE = "jobs"
 # A wall clock that gained or lost this much against the steady one was set by somebody.
 _CLOCK_SET_S = 60.0
 _STORAGE_PAUSE_S = 5.0
@@ -61,14 +61,14 @@ def node_command(path: Path, config: RunsConfig, ticket: int) -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run", *spread, *program]
 
 
-def courier(run: Run, device: str) -> Sequence[str]:
-    """Train in a job on the hub; the process here only looks after it."""
-    return [sys.executable, "-m", "triptych", "runs", "carry", str(run.path)]
+def remote_controller(run: Run, device: str) -> Sequence[str]:
+    """Return the command of the process that controls a run in a job on the hub."""
+    return [sys.executable, "-m", "triptych", "runs", "control-job", str(run.path)]
 
 
 def launchers_of(config: RunsConfig) -> dict[str, Launcher]:
     """Name the back ends a run can ask for."""
-    return {"local": local_worker, "torchrun": torchrun(config), ELSEWHERE: courier}
+    return {"local": local_worker, "torchrun": torchrun(config), REMOTE: remote_controller}
 
 
 class RunSupervisor:
@@ -150,7 +150,7 @@ class RunSupervisor:
     def _start_queued(self, runs: Sequence[Run]) -> None:
         running = Counter(run.user for run in runs if run.state in LIVE)
         queued = [run for run in runs if run.state == "queued"]
-        away = [run for run in queued if _is_elsewhere(run)]
+        away = [run for run in queued if _is_remote(run)]
         slots = [f"job:{number}" for number in range(self.config.jobs_at_once)]
         self._fill(self.config.devices, [r for r in queued if r not in away], runs, running)
         self._fill(slots, away, runs, running)
@@ -258,5 +258,5 @@ def is_stalled(run: Run, stalled_s: float) -> bool:
     return time.time() - events.stat().st_mtime > stalled_s
 
 
-def _is_elsewhere(run: Run) -> bool:
-    return bool(run.request.get("backend") == ELSEWHERE)
+def _is_remote(run: Run) -> bool:
+    return bool(run.request.get("backend") == REMOTE)

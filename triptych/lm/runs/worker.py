@@ -35,7 +35,7 @@ def work(path: Path, resolve: Callable[[str], Path], readers: Readers = lambda t
         ended = _train(folder, resolve, readers)
     except TriptychError as error:
         if error.code != "in_use":  # another worker is at it, and its run is well
-            note(folder, error, begun=begun)
+            record_error(folder, error, begun=begun)
         _say(str(error))
         return error.exit_code
     except Exception as error:  # boundary: run worker
@@ -56,7 +56,7 @@ def _say(text: str) -> None:
 
 def _train(folder: RunFolder, resolve: Callable[[str], Path], readers: Readers) -> str:
     from triptych.lm.train.console import Console
-    from triptych.lm.train.follow import follow
+    from triptych.lm.train.loop import run_to_end
     from triptych.lm.train.trainer import Trainer
 
     if folder.config.exists():
@@ -69,7 +69,7 @@ def _train(folder: RunFolder, resolve: Callable[[str], Path], readers: Readers) 
             resolve=resolve,
             parent=request.get("parent"),
         )
-    return follow(trainer, [Console(), *readers(trainer)])
+    return run_to_end(trainer, [Console(), *readers(trainer)])
 
 
 def _request(folder: RunFolder) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def _request(folder: RunFolder) -> dict[str, Any]:
     return request
 
 
-def note(folder: RunFolder, error: TriptychError, *, begun: bool) -> None:
+def record_error(folder: RunFolder, error: TriptychError, *, begun: bool) -> None:
     """Say why the run is over; it rests instead where nothing but the machine is in its way."""
     failed = folder.record.exists() and folder.read_record().get("state") == "failed"
     rests = error.code == "disk_full" or (begun and not failed)

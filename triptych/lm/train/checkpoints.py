@@ -44,7 +44,7 @@ class Found:
         return load_tensors(self.folder / TENSORS)
 
 
-def name_of(step: int) -> str:
+def checkpoint_name(step: int) -> str:
     """Name the checkpoint folder of a step."""
     return f"step-{step:08d}"
 
@@ -94,12 +94,12 @@ def newest(checkpoints: Path) -> tuple[Found | None, list[str]]:
     return None, skipped
 
 
-def point(checkpoints: Path, pointer: str, name: str) -> None:
+def write_pointer(checkpoints: Path, pointer: str, name: str) -> None:
     """Let `latest` or `best` name a checkpoint."""
     write_atomic(checkpoints / pointer, name + "\n")
 
 
-def pointed(checkpoints: Path, pointer: str) -> Path | None:
+def read_pointer(checkpoints: Path, pointer: str) -> Path | None:
     """Follow `latest` or `best`; None where it names nothing that exists."""
     file = checkpoints / pointer
     if not file.is_file():
@@ -108,12 +108,14 @@ def pointed(checkpoints: Path, pointer: str) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def thin_out(checkpoints: Path, *, keep_last: int, milestones: Sequence[int]) -> None:
+def prune(checkpoints: Path, *, keep_last: int, milestones: Sequence[int]) -> None:
     """Delete old checkpoints, except the newest, the best, the latest and the milestones."""
     folders = sorted(_steps(checkpoints))
-    kept = {folder.name for folder in folders[-keep_last:]} | {name_of(s) for s in milestones}
+    kept = {folder.name for folder in folders[-keep_last:]} | {
+        checkpoint_name(s) for s in milestones
+    }
     for pointer in ("latest", "best"):
-        target = pointed(checkpoints, pointer)
+        target = read_pointer(checkpoints, pointer)
         if target:
             kept.add(target.name)
     for folder in folders:

@@ -1,8 +1,9 @@
-"""Several processes training one model: who is who, how the model is spread, what is agreed.
+"""Several processes training one model: ranks, how the model is parallelized, collectives.
 
-Started by `torchrun`; alone, every call here is free. Two ways to spread: `ddp` (every process
-holds the model, gradients are averaged) and `fsdp` (FSDP2: every process holds a shard of each
-parameter). Left out: who reads which rows of a batch (`learner`).
+The processes are started by `torchrun`; a single process pays nothing for any call here. Two
+kinds of parallelism: `ddp` (each process holds the whole model, gradients are averaged) and
+`fsdp` (FSDP2: each process holds a shard of each parameter). Left out: which rows of a batch a
+process reads (`train_step`).
 """
 
 from __future__ import annotations
@@ -21,41 +22,47 @@ from triptych.lm.model.transformer import Transformer
 
 T = TypeVar("T")
 LossFunction = Callable[[Tensor, Tensor], Tensor]
+# One evaluation of the whole split, or one checkpoint, runs on rank 0 while the others wait in a
+# collective; the default of 10 minutes would end a healthy run.
+_TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among those that train together."""
+    """The rank of this process and the number of processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def leads(self) -> bool:
-        """Tell whether this process writes the files and speaks."""
+    def is_main(self) -> bool:
+        """Return whether this is rank 0, the only one that writes files and prints."""
         return self.rank == 0
 
-    def sum(self, values: Tensor) -> Tensor:
-        """Add up a tensor over all processes, in place."""
+    def all_reduce(self, values: Tensor) -> Tensor:
+        """Sum a tensor over all processes, in place.
+
+        Shape: any, the same on every process.
+        """
         if self.size > 1:
             dist.all_reduce(values)
         return values
 
-    def wait(self) -> None:
-        """Wait until every process is here."""
+    def barrier(self) -> None:
+        """Wait until every process has reached this call."""
         if self.size > 1:
             dist.barrier()
 
-    def tell(self, message: T) -> T:
-        """Hear what the leading process says."""
-        said = [message]
+    def broadcast(self, value: T) -> T:
+        """Return rank 0's value on every process; it must be picklable."""
+        values = [value]
         if self.size > 1:
-            dist.broadcast_object_list(said, src=0)
-        return said[0]
+            dist.broadcast_object_list(values, src=0)
+        return values[0]
 
 
 def join(device: str) -> World:
-    """Join the processes that torchrun started, or stand alone."""
+    """Join the process group that torchrun started; without torchrun, return a world of one."""
     size = int(environment.get("WORLD_SIZE") or 1)
     if size == 1:
         return World()
@@ -63,18 +70,18 @@ def join(device: str) -> World:
         backend = "nccl" if device.startswith("cuda") else "gloo"
         if device.startswith("cuda"):
             torch.cuda.set_device(int(environment.get("LOCAL_RANK") or 0))
-        dist.init_process_group(backend, timeout=timedelta(hours=12))
+        dist.init_process_group(backend, timeout=_TIMEOUT)
     return World(rank=dist.get_rank(), size=size)
 
 
 def leave() -> None:
-    """Part from the other processes."""
+    """Destroy the process group, if there is one."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 
 
 class _Loss(nn.Module):
-    """Make the loss the forward pass, which is what data parallelism and compilation wrap."""
+    """Make the loss the forward pass, which is what DDP and torch.compile wrap."""
 
     def __init__(self, model: Transformer) -> None:
         super().__init__()
@@ -84,27 +91,32 @@ class _Loss(nn.Module):
         return self.inner.loss(ids_BT, targets_BT)
 
 
-def spread(
+def parallelize(
     model: Transformer, world: World, parallel: str, *, compiled: bool
 ) -> tuple[LossFunction, Callable[[bool], None]]:
-    """Spread a model over the processes.
+    """Prepare a model for training on all processes; with `fsdp`, its parameters become shards.
 
-    Returns: the loss function, and a switch that says whether the next backward pass ends a
-        batch and so exchanges gradients.
+    Returns: the loss function of (ids_BT, targets_BT), and `set_grad_sync`: call it with False
+        before each backward pass of an accumulated batch except the last.
     """
 
-    def always(last: bool) -> None:
+    def always_synced(last: bool) -> None:
         pass
 
     if world.size == 1:
-        return torch.compile(model.loss) if compiled else model.loss, always
+        return torch.compile(model.loss) if compiled else model.loss, always_synced
     if parallel == "fsdp":
-        # A fourth of a run's starting time, and only this needs it.
+        # Importing FSDP takes a fourth of a run's starting time, so only fsdp pays for it.
         from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 
+        # One group per block: its parameters are gathered just before the block runs and freed
+        # after it, so at most one block is whole at a time. What is left (embedding, head, last
+        # norm) is the root group; it is needed again at the very start of the backward pass, so
+        # freeing it after the forward pass would only gather it twice.
         for block in model.model.layers:
             fully_shard(block)
         fully_shard(model, reshard_after_forward=False)
+        # Gathering hooks run on `forward` alone; training calls `loss`.
         register_fsdp_forward_method(model, "loss")
         assert isinstance(model, FSDPModule)
         return model.loss, model.set_requires_gradient_sync
@@ -115,40 +127,53 @@ def spread(
         torch.compile(inner) if compiled else inner, gradient_as_bucket_view=True
     )
 
-    def switch(last: bool) -> None:
+    def set_grad_sync(last: bool) -> None:
         wrapped.require_backward_grad_sync = last
 
-    return wrapped, switch
+    return wrapped, set_grad_sync
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Tell whether every process holds a part of this tensor only."""
+    """Return whether each process holds only a part of this tensor (a DTensor)."""
     return hasattr(tensor, "full_tensor")
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor; every process must call it. Others are returned as they are."""
+def full_tensor(tensor: Tensor) -> Tensor:
+    """Gather a sharded tensor; return any other as it is.
+
+    A collective: every process must call it, in the same order, also those that drop the result.
+
+    Shape: the shape of the whole tensor.
+    """
     if not is_sharded(tensor):
         return tensor
     gathered: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
     return gathered
 
 
-def sharded_like(value: Tensor, other: Tensor) -> Tensor:
-    """Keep this process's part of a whole tensor, cut as another one is; no words are exchanged."""
+def shard_like(value: Tensor, other: Tensor) -> Tensor:
+    """Keep this process's part of a whole tensor, sharded as another one is; sends nothing.
+
+    Shape: `value` has the whole shape of `other`.
+    """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
     assert isinstance(other, DTensor)
+    # Every process has the whole value already (from a checkpoint, or computed from gathered
+    # moments), so rank 0 need not send it: src_data_rank=None cuts locally.
     return distribute_tensor(value, other.device_mesh, other.placements, src_data_rank=None)
 
 
-def placed_like(parameter: Tensor) -> Callable[[Tensor], Tensor]:
-    """Give a function that copies a whole tensor to where a parameter lies, sharded as it is."""
+def place_like(parameter: Tensor) -> Callable[[Tensor], Tensor]:
+    """Return a function that copies a whole tensor to a parameter's device, sharded as it is.
+
+    Shape: a tensor of another shape than the parameter (a step counter) is only copied.
+    """
 
     def place(value: Tensor) -> Tensor:
-        if value.shape != parameter.shape:  # a step counter
+        if value.shape != parameter.shape:
             return value.clone()
         value = value.to(parameter.device)
-        return sharded_like(value, parameter) if is_sharded(parameter) else value.clone()
+        return shard_like(value, parameter) if is_sharded(parameter) else value.clone()
 
     return place

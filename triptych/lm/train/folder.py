@@ -4,7 +4,7 @@
 
     config.json    the resolved config and recipe; written once, then only read
     run.json       the record: what it learns from, on which machine, in which state
-    events.jsonl   every event, appended; `lm/evaluate/journey.py` gives the clean history
+    events.jsonl   every event, appended; `lm/evaluate/run_history.py` gives the clean history
     checkpoints/   step folders, and the pointer files `latest` and `best`
     run.lock       held by the one live process that may write here
 

@@ -1,24 +1,31 @@
 """Optimizers: Muon beside AdamW groups, and torch's AdamW, Adam and SGD, behind one small set.
 
 `build_optimizers` sorts parameters into groups; `OptimizerSet` steps them at a share of their
-peak rates and turns their state into named tensors for the checkpoint. Left out: the rates
-(`recipe`) and how they change (`schedules`).
+peak rates and turns their state into named tensors for the checkpoint. Left out: choosing the
+rates (`recipe`) and how they change (`schedules`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from triptych.config.train import TrainConfig
 from triptych.lm.train import distribution
+from triptych.lm.train.recipe import Recipe
 
-# Five steps towards the nearest orthogonal matrix.
+# Coefficients (a, b, c) of five odd polynomials a x + b x^3 + c x^5. Applied one after another to
+# the singular values of a matrix, they move every value in (0, 1] towards 1, so the matrix towards
+# the orthogonal one with the same singular vectors. Each line is the best polynomial for the
+# interval that the line before leaves: the first is steep and lifts tiny values, the last is
+# gentle. They are tuned for values of at most 1 and diverge above: hence the division by 1.02
+# times the norm (the Frobenius norm bounds the largest singular value, 2 % cover rounding in
+# bfloat16).
 # Source: Polar Express, Amsel et al. 2025 (arXiv 2505.16932), with a 2 % safety margin.
 _POLAR_EXPRESS = (
     (8.156554524902461, -22.48329292557795, 15.878769915207462),
@@ -32,15 +39,17 @@ _POLAR_EXPRESS = (
 def orthogonalise(matrices_NRC: Tensor, dtype: torch.dtype) -> Tensor:
     """Replace each matrix by (nearly) the orthogonal matrix with the same singular vectors.
 
-    Shape: N matrices of R rows and C columns, kept.
+    Shape: (N, R, C), N matrices of R rows and C columns; returned in the same shape.
     Source: Muon, Keller Jordan 2024; the polynomial is Polar Express.
     """
     x = matrices_NRC.to(dtype)
     tall = x.size(-2) > x.size(-1)
-    if tall:
+    if tall:  # the Gram matrix below is R x R: transposed, it has the shorter side
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) * 1.02 + 1e-6)
     for a, b, c in _POLAR_EXPRESS:
+        # a x + (b G + c G G) x with G = x x^T is the polynomial above on the singular values;
+        # products with R x R matrices avoid any decomposition. Each baddbmm adds and multiplies.
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return x.mT if tall else x
@@ -51,8 +60,8 @@ class Muon(torch.optim.Optimizer):
 
     Every singular direction of a matrix moves equally far, so one rate fits all of them; a tall
     matrix takes the step of a square one scaled by the root of its aspect ratio. Weight decay
-    acts only where it agrees with the step ("cautious"). Matrices of one shape are treated
-    together; under data parallelism each process orthogonalises its share of them.
+    is "cautious": see `_cautious_step`. Matrices of one shape are stacked and processed as one
+    batch; under data parallelism each process orthogonalises its share of the batch.
 
     Source: Keller Jordan 2024; cautious decay from Chen et al. 2025 (arXiv 2510.12402).
     """
@@ -71,7 +80,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """Take one step along the gradients."""
+        """Take one optimizer step from the gradients."""
         assert closure is None
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
@@ -93,17 +102,21 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(parameter)
             moments.append(state["momentum"])
         torch._foreach_lerp_(moments, gradients, 1.0 - momentum)
-        # Nesterov: look one step ahead along the momentum.
+        # Nesterov momentum: the gradient blended once more with the moment it has just updated.
         return list(torch._foreach_lerp(gradients, moments, momentum))
 
     def _orthogonal(self, moments: Sequence[Tensor]) -> Sequence[Tensor]:
         if distribution.is_sharded(moments[0]):
-            gathered = torch.stack([distribution.whole(moment) for moment in moments])
+            # A shard holds some rows of a matrix, but singular vectors belong to the whole: gather,
+            # let every process do the same work, and keep one's own rows. No exchange afterwards.
+            gathered = torch.stack([distribution.full_tensor(moment) for moment in moments])
             updates = orthogonalise(gathered, self.dtype).float()
-            return [distribution.sharded_like(u, m) for u, m in zip(updates, moments, strict=True)]
+            return [distribution.shard_like(u, m) for u, m in zip(updates, moments, strict=True)]
         stacked = torch.stack(list(moments))
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
             return orthogonalise(stacked, self.dtype).float().unbind()
+        # Every process has the same moments. Each does a part of the matrices, padded with zeros
+        # to equal parts (all_gather wants equal sizes), then all parts are exchanged.
         size, rank = dist.get_world_size(), dist.get_rank()
         share = -(-len(moments) // size)
         padded = torch.zeros(share * size, *stacked.shape[1:], dtype=self.dtype)
@@ -117,29 +130,21 @@ class Muon(torch.optim.Optimizer):
 def _cautious_step(
     parameter: nn.Parameter, update: Tensor, lr: float, scale: float, weight_decay: float
 ) -> None:
+    """Move a parameter along the update, with weight decay only where both point the same way.
+
+    Shape: `update` has the shape of `parameter`.
+    """
     if weight_decay:
+        # The update is subtracted. Where it has the sign of the weight it shrinks the weight
+        # already, and decay helps; elsewhere the gradient wants the weight larger, and decay
+        # would work against it.
         agrees = (update * parameter) > 0
         parameter.sub_(parameter * agrees, alpha=lr * weight_decay)
     parameter.sub_(update, alpha=lr * scale)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Hold the peak learning rates and decay of one run."""
-
-    optimizer: str
-    learning_rate: float
-    embedding_lr: float
-    head_lr: float
-    gain_lr: float
-    weight_decay: float
-    momentum: float
-    beta1: float
-    beta2: float
-
-
 class OptimizerSet:
-    """Step several optimizers as one, and name their state after the parameters."""
+    """Several optimizers stepped as one; their state is named after the parameters."""
 
     def __init__(
         self, optimizers: Sequence[torch.optim.Optimizer], named: Iterable[tuple[str, nn.Parameter]]
@@ -158,12 +163,15 @@ class OptimizerSet:
             optimizer.step()
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop all gradients."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Give the state as `kind/parameter name` -> tensor; the tensors are not copied."""
+        """Return the state as `kind/parameter name` -> tensor; the tensors are not copied.
+
+        Shape: that of the parameter, or () for a step counter.
+        """
         tensors = {}
         for optimizer in self.optimizers:
             for parameter, state in optimizer.state.items():
@@ -173,7 +181,10 @@ class OptimizerSet:
         return tensors
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from tensors that `state_tensors` gave."""
+        """Continue from what `state_tensors` returned.
+
+        Shape: whole tensors; they are sharded here where the parameters are.
+        """
         by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
         for key, value in tensors.items():
             kind, _, name = key.partition("/")
@@ -183,13 +194,16 @@ class OptimizerSet:
                 for parameter in group["params"]:
                     state: dict[str, Any] = optimizer.state[parameter]
                     for kind, value in by_name.get(self._names[parameter], {}).items():
-                        state[kind] = distribution.placed_like(parameter)(value)
+                        state[kind] = distribution.place_like(parameter)(value)
 
 
-def build_optimizers(model: nn.Module, rates: Rates, *, dtype: torch.dtype) -> OptimizerSet:
-    """Sort the parameters into groups and give each its optimizer.
+def build_optimizers(
+    model: nn.Module, train: TrainConfig, recipe: Recipe, *, dtype: torch.dtype
+) -> OptimizerSet:
+    """Sort the parameters into groups and build the optimizers of a run.
 
-    `dtype` is the precision of Muon's matrix products.
+    The settings say which optimizer and its constants, the recipe the peak rates; `dtype` is the
+    precision of Muon's matrix products.
     """
     named = list(model.named_parameters())
     matrices, tables, heads, gains = [], [], [], []
@@ -202,42 +216,42 @@ def build_optimizers(model: nn.Module, rates: Rates, *, dtype: torch.dtype) -> O
             heads.append(parameter)
         else:
             matrices.append(parameter)
-    if rates.optimizer == "muon":
+    if train.optimizer == "muon":
         muon = Muon(
             matrices,
-            lr=rates.learning_rate,
-            momentum=rates.momentum,
-            weight_decay=rates.weight_decay,
+            lr=recipe.learning_rate,
+            momentum=train.momentum,
+            weight_decay=recipe.weight_decay,
             dtype=dtype,
         )
         groups = [
-            {"params": tables, "lr": rates.embedding_lr},
-            {"params": heads, "lr": rates.head_lr},
-            {"params": gains, "lr": rates.gain_lr},
+            {"params": tables, "lr": recipe.embedding_lr},
+            {"params": heads, "lr": recipe.head_lr},
+            {"params": gains, "lr": recipe.gain_lr},
         ]
-        rest = _adam(torch.optim.AdamW, [g for g in groups if g["params"]], rates)
+        rest = _adam(torch.optim.AdamW, [g for g in groups if g["params"]], train, recipe)
         return OptimizerSet([muon, rest], named)
     groups = [
-        {"params": matrices + tables + heads, "weight_decay": rates.weight_decay},
+        {"params": matrices + tables + heads, "weight_decay": recipe.weight_decay},
         {"params": gains, "weight_decay": 0.0},
     ]
-    if rates.optimizer == "sgd":
+    if train.optimizer == "sgd":
         sgd = torch.optim.SGD(
-            groups, lr=rates.learning_rate, momentum=rates.momentum, nesterov=rates.momentum > 0
+            groups, lr=recipe.learning_rate, momentum=train.momentum, nesterov=train.momentum > 0
         )
         return OptimizerSet([sgd], named)
-    kind = torch.optim.AdamW if rates.optimizer == "adamw" else torch.optim.Adam
-    return OptimizerSet([_adam(kind, groups, rates)], named)
+    kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
+    return OptimizerSet([_adam(kind, groups, train, recipe)], named)
 
 
 def _adam(
-    kind: type[torch.optim.Adam], groups: list[dict[str, Any]], rates: Rates
+    kind: type[torch.optim.Adam], groups: list[dict[str, Any]], train: TrainConfig, recipe: Recipe
 ) -> torch.optim.Optimizer:
     sharded = any(distribution.is_sharded(p) for group in groups for p in group["params"])
     return kind(
         groups,
-        lr=rates.learning_rate,
-        betas=(rates.beta1, rates.beta2),
+        lr=recipe.learning_rate,
+        betas=(train.beta1, train.beta2),
         eps=1e-10,
         weight_decay=0.0,
         fused=not sharded,

@@ -99,7 +99,7 @@ class Recipe:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class HardwareChoice:
     """What measuring the machine chose for this model.
 
     Units: `tok_per_s` of whole training steps, at the chosen precision and compilation.
@@ -157,7 +157,7 @@ def horizon_tokens(train: TrainConfig, model: ModelConfig, train_tokens: int) ->
 def derive(
     train: TrainConfig,
     model: ModelConfig,
-    choice: Choice,
+    choice: HardwareChoice,
     *,
     train_tokens: int,
     processes: int = 1,
@@ -222,7 +222,7 @@ def _watch_every(steps: int, batch_tokens: int, step_s: float, eval_tokens: int)
 
 
 def _planned_tokens(
-    train: TrainConfig, model: ModelConfig, choice: Choice, train_tokens: int
+    train: TrainConfig, model: ModelConfig, choice: HardwareChoice, train_tokens: int
 ) -> float:
     if train.budget_s is not None and train.steps is None:
         return train.budget_s * choice.tok_per_s

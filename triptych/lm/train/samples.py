@@ -12,7 +12,7 @@ from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 
 
-def continue_texts(
+def generate_samples(
     model: Transformer,
     tokenizer: Tokenizer,
     prompts: Sequence[str],
@@ -43,7 +43,7 @@ def continue_texts(
         engine.close()
 
 
-def openings(
+def document_prompts(
     val: TokenShards, tokenizer: Tokenizer, *, count: int = 3, tokens: int = 8
 ) -> list[str]:
     """Give the first words of some documents that training never sees."""

@@ -1,7 +1,7 @@
 """From a configuration to everything a run needs: corpus, tokenizer, model and resolved recipe.
 
 A new run measures the machine and derives its recipe; a resumed one reads both from its folder
-and measures nothing. Left out: taking steps (`learner`) and the run itself (`trainer`).
+and measures nothing. Left out: taking steps (`train_step`) and the run itself (`trainer`).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import probe
 from triptych.lm.train.distribution import World
 from triptych.lm.train.folder import RunFolder
-from triptych.lm.train.learner import Learner
-from triptych.lm.train.recipe import Choice, Recipe, context_for, derive, horizon_tokens
+from triptych.lm.train.recipe import HardwareChoice, Recipe, context_for, derive, horizon_tokens
+from triptych.lm.train.train_step import TrainStep
 
 Resolve = Callable[[str], Path]
 # Eager training shorter than this never repays compilation.
@@ -94,7 +94,7 @@ def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
         config=replace(config, train=replace(train, data=corpus.folder)),
         corpus=corpus,
         model=model,
-        recipe=world.tell(recipe),
+        recipe=world.broadcast(recipe),
     )
 
 
@@ -196,16 +196,16 @@ def _recipe(
     if train.budget_s is None or train.steps is not None:
         return recipe
     alone = replace(recipe, batch_size=max(1, recipe.batch_size // world.size))
-    learner = Learner(deepcopy(model), corpus.train, train, alone, World())
-    learner.step(0)
-    step_s = min(probe.seconds(lambda: learner.step(1), recipe.device) for _ in range(6))
+    train_step = TrainStep(deepcopy(model), corpus.train, train, alone, World())
+    train_step.step(0)
+    step_s = min(probe.seconds(lambda: train_step.step(1), recipe.device) for _ in range(6))
     choice = replace(choice, tok_per_s=recipe.batch_tokens / step_s)
     return derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
 
 
 def _choose(
     train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine
-) -> Choice:
+) -> HardwareChoice:
     """Time real forward and backward passes in the formats that could win."""
     device = machine.device
     context = context_for(train, model.config, len(corpus.train))
@@ -218,7 +218,7 @@ def _choose(
     speeds = {name: ids[:, 1:].numel() / _pass_s(model, ids, name, device) for name in formats}
     model.zero_grad(set_to_none=True)
     precision = max(speeds, key=lambda name: speeds[name])
-    choice = Choice(
+    choice = HardwareChoice(
         device=device,
         machine=machine.name,
         threads=machine.threads,

@@ -2,7 +2,7 @@
 
 The order within a step is fixed: step, checkpoint, evaluation, sample. A checkpoint is the
 instant after its step's event, so a resumed run goes on exactly there, with the same numbers.
-Left out: the mathematics (`learner`), the console (`console`) and queues of runs (`lm/runs`).
+Left out: the mathematics (`train_step`), the console (`console`) and queues of runs (`lm/runs`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from triptych.lm.model.checkpoint import save_model
 from triptych.lm.train import checkpoints, distribution, probe
 from triptych.lm.train.events import Checkpoint, Eval, Event, Log, RunState, Sample, State, Step
 from triptych.lm.train.folder import RunFolder, timestamp
-from triptych.lm.train.learner import Learner
-from triptych.lm.train.samples import continue_texts, openings
+from triptych.lm.train.samples import document_prompts, generate_samples
 from triptych.lm.train.setup import Resolve, Setup, prepare, restore, saved_config
+from triptych.lm.train.train_step import TrainStep
 
 
 class Trainer:
@@ -79,9 +79,9 @@ class Trainer:
         try:
             # Everything that can be refused is refused before the folder is touched.
             self.setup = self._set_up()
-            if self.world.leads:
+            if self.world.is_main:
                 lock.acquire()
-            self.learner = self._learner()
+            self.train_step = self._make_train_step()
             yield from self._events()
         finally:
             lock.release()
@@ -124,22 +124,22 @@ class Trainer:
         require_free_space(self.folder.path, 4 * _needed_bytes(setup.model, {}))
         return setup
 
-    def _learner(self) -> Learner:
+    def _make_train_step(self) -> TrainStep:
         setup = self.setup
-        return Learner(
+        return TrainStep(
             setup.model, setup.corpus.train, setup.config.train, setup.recipe, self.world
         )
 
     def _begin(self, setup: Setup) -> None:
         """Write the folder; it is a run from the moment it has a config, which comes last."""
-        if self.world.leads:
+        if self.world.is_main:
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
             self.folder.checkpoints.mkdir(parents=True)
             self._write_record(setup)
         if setup.config.train.init_from:
             # Where it came from may move or change; what it began with is kept.
             self._save(0, scheduled=False)
-        if self.world.leads:
+        if self.world.is_main:
             self.folder.write_config(saved_config(setup))
 
     def _write_record(self, setup: Setup) -> None:
@@ -160,7 +160,7 @@ class Trainer:
         recipe = self.setup.recipe
         self._speed = _Speed(recipe.batch_tokens)
         while step < recipe.steps and not self._patience_spent():
-            result = self.learner.step(step, stop_vote=self._stop)
+            result = self.train_step.step(step, stop_vote=self._stop)
             self._step = step = step + 1
             self._refuse_non_finite(result.loss, result.grad_norm, step)
             self._speed.tick()
@@ -186,7 +186,7 @@ class Trainer:
         """Do what a step's number asks for; a resumed run begins here."""
         recipe = self.setup.recipe
         if scheduled:
-            name = checkpoints.name_of(step)
+            name = checkpoints.checkpoint_name(step)
             yield Checkpoint(**self._next(), step=step, name=name)
         if step == 0 or _due(step, recipe.eval_every, recipe.steps):
             yield self._evaluate(step)
@@ -200,7 +200,7 @@ class Trainer:
         return Step(
             **self._next(),
             step=step,
-            tokens_seen=self.learner.tokens_seen(step),
+            tokens_seen=self.train_step.tokens_seen(step),
             loss=result.loss,
             lr=result.lr,
             grad_norm=result.grad_norm,
@@ -211,9 +211,9 @@ class Trainer:
         )
 
     def _score(self, most_tokens: int | None) -> Measurement:
-        model, recipe = self.learner.refresh_judged(), self.setup.recipe
+        model, recipe = self.train_step.refresh_eval_model(), self.setup.recipe
         result = Measurement(nats=0.0, tokens=1, text_bytes=1, seconds=1.0)
-        if self.world.leads:
+        if self.world.is_main:
             result = measure(
                 model,
                 self.setup.corpus.val.read,
@@ -223,7 +223,7 @@ class Trainer:
                 batch_size=max(1, 8192 // recipe.context_length),
                 max_tokens=most_tokens,
             )
-        return self.world.tell(result)
+        return self.world.broadcast(result)
 
     def _evaluate(self, step: int) -> Eval:
         recipe = self.setup.recipe
@@ -240,7 +240,7 @@ class Trainer:
         return Eval(
             **self._next(),
             step=step,
-            tokens_seen=self.learner.tokens_seen(step),
+            tokens_seen=self.train_step.tokens_seen(step),
             loss=result.loss,
             bpb=result.bpb,
             tokens=result.tokens,
@@ -251,24 +251,24 @@ class Trainer:
         return 0 < self.setup.config.train.early_stopping <= self._evals_since_best
 
     def _keep_best(self, step: int) -> None:
-        places, name = self.folder.checkpoints, checkpoints.name_of(step)
-        if self.world.leads and (places / name).is_dir():
-            checkpoints.point(places, "best", name)
-            self._thin_out()
+        places, name = self.folder.checkpoints, checkpoints.checkpoint_name(step)
+        if self.world.is_main and (places / name).is_dir():
+            checkpoints.write_pointer(places, "best", name)
+            self._prune_checkpoints()
 
-    def _thin_out(self) -> None:
+    def _prune_checkpoints(self) -> None:
         train = self.setup.config.train
-        checkpoints.thin_out(
+        checkpoints.prune(
             self.folder.checkpoints, keep_last=train.keep_last, milestones=train.milestones
         )
 
     def _samples(self, step: int) -> Iterator[Sample]:
         train, corpus = self.setup.config.train, self.setup.corpus
-        model = self.learner.refresh_judged()
-        prompts = train.sample_prompts or openings(corpus.val, corpus.tokenizer)
+        model = self.train_step.refresh_eval_model()
+        prompts = train.sample_prompts or document_prompts(corpus.val, corpus.tokenizer)
         texts = [""] * len(prompts)
-        if self.world.leads:
-            texts = continue_texts(
+        if self.world.is_main:
+            texts = generate_samples(
                 model,
                 corpus.tokenizer,
                 prompts,
@@ -280,16 +280,16 @@ class Trainer:
             yield Sample(**self._next(), step=step, prompt=prompt, text=text)
 
     def _save(self, step: int, scheduled: bool) -> None:
-        model = self.learner.refresh_judged()
-        tensors = self.learner.state_tensors()
-        if self.world.leads:
+        model = self.train_step.refresh_eval_model()
+        tensors = self.train_step.state_tensors()
+        if self.world.is_main:
             places = self.folder.checkpoints
-            name = checkpoints.name_of(step)
+            name = checkpoints.checkpoint_name(step)
             state = {
                 "step": step,
                 "seq": self._seq,
                 "scheduled": scheduled,
-                "tokens_seen": self.learner.tokens_seen(step),
+                "tokens_seen": self.train_step.tokens_seen(step),
                 "best_loss": self._best if math.isfinite(self._best) else None,
                 "evals_since_best": self._evals_since_best,
             }
@@ -300,21 +300,21 @@ class Trainer:
                 state=state,
                 needed_bytes=_needed_bytes(model, tensors),
             )
-            checkpoints.point(places, "latest", name)
-            self._thin_out()
-        self.world.wait()
+            checkpoints.write_pointer(places, "latest", name)
+            self._prune_checkpoints()
+        self.world.barrier()
 
     def _restore_state(self) -> tuple[int, list[str], bool]:
         """Load the newest whole checkpoint, if any."""
         found: checkpoints.Found | None = None
         skipped: list[str] = []
-        if self.world.leads:
+        if self.world.is_main:
             found, skipped = checkpoints.newest(self.folder.checkpoints)
-        found, skipped = self.world.tell((found, skipped))
+        found, skipped = self.world.broadcast((found, skipped))
         if found is None:
             self._refuse_lost_start()
             return 0, skipped, False
-        self.learner.load_state(found.weights(), found.tensors())
+        self.train_step.load_state(found.weights(), found.tensors())
         state = found.state
         self._seq = state["seq"]
         self._best = math.inf if state["best_loss"] is None else state["best_loss"]

@@ -11,14 +11,14 @@ import gradio as gr
 from triptych.config import Config
 from triptych.errors import TriptychError
 from triptych.lm.runs import control
-from triptych.lm.runs.states import ALLOWED, Wish
+from triptych.lm.runs.states import ALLOWED, DesiredState
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels.studio import drawing, ended, follow
 from triptych.panels.studio.ended import own
 from triptych.panels.visitor import who
 
-# What the three buttons wish for, in their order.
-WISHES: tuple[Wish, ...] = ("pause", "run", "cancel")
+# The desired states of the three buttons, in their order.
+DESIRED_STATES: tuple[DesiredState, ...] = ("pause", "run", "cancel")
 
 
 @dataclass
@@ -73,7 +73,7 @@ def keep_watching(
 
     def allow(run_id: str | None, request: gr.Request) -> list[Any]:
         run = own(store, run_id, request)
-        may = [run is not None and run.state in ALLOWED[wish] for wish in WISHES]
+        may = [run is not None and run.state in ALLOWED[state] for state in DESIRED_STATES]
         return [gr.update(interactive=one) for one in may]
 
     def arrive(request: gr.Request) -> tuple[Any, ...]:

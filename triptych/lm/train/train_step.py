@@ -21,7 +21,7 @@ from triptych.lm.model.memory import keep_freed_memory
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import distribution
 from triptych.lm.train.distribution import World
-from triptych.lm.train.optimizers import Rates, build_optimizers
+from triptych.lm.train.optimizers import build_optimizers
 from triptych.lm.train.probe import DTYPES
 from triptych.lm.train.recipe import Recipe
 from triptych.lm.train.schedules import lr_share, momentum_at
@@ -37,7 +37,7 @@ class StepResult:
     stop_votes: int
 
 
-class Learner:
+class TrainStep:
     """Hold a model, its optimizers and its averaged weights, and take steps."""
 
     def __init__(
@@ -61,12 +61,12 @@ class Learner:
         # The weights to evaluate, sample and publish; apart from the trained ones where those
         # are sharded, or averaged.
         apart = recipe.ema_decay > 0 or (world.size > 1 and train.parallel == "fsdp")
-        self.judged = deepcopy(model).eval().requires_grad_(False) if apart else model
-        self._loss, self._exchange = distribution.spread(
+        self.eval_model = deepcopy(model).eval().requires_grad_(False) if apart else model
+        self._loss, self._set_grad_sync = distribution.parallelize(
             model, world, train.parallel, compiled=recipe.compile
         )
         dtype = DTYPES[recipe.precision]
-        self.optimizers = build_optimizers(model, _rates(train, recipe), dtype=dtype)
+        self.optimizers = build_optimizers(model, train, recipe, dtype=dtype)
         self._batches = loader.batches_per_epoch(shards, recipe.batch_size, recipe.context_length)
 
     def step(self, step: int, *, stop_vote: bool = False) -> StepResult:
@@ -77,13 +77,13 @@ class Learner:
         total = torch.zeros(2, dtype=torch.float64)
         for number, (inputs, targets) in enumerate(parts):
             torch.manual_seed(self._seed(step, number))
-            self._exchange(number == len(parts) - 1)
+            self._set_grad_sync(number == len(parts) - 1)
             loss = self._loss(inputs, targets) / len(parts)
             loss.backward()  # type: ignore[no-untyped-call]
             total[0] += loss.detach().double().cpu()
         total[0] /= self._world.size
         total[1] = stop_vote
-        self._world.sum(total)
+        self._world.all_reduce(total)
         grad_norm = self._clip()
         share = self._share(step)
         self.optimizers.step(share, momentum_at(step, self.train.momentum))
@@ -125,7 +125,7 @@ class Learner:
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         limit = self.train.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        return float(distribution.whole(norm))
+        return float(distribution.full_tensor(norm))
 
     def _share(self, step: int) -> float:
         return lr_share(
@@ -142,34 +142,34 @@ class Learner:
         """Move the averaged weights towards the trained ones; early on they follow closely."""
         if self.recipe.ema_decay:
             decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
-            trained = [distribution.whole(p) for p in self.model.parameters()]
-            torch._foreach_lerp_(list(self.judged.parameters()), trained, 1.0 - decay)
+            trained = [distribution.full_tensor(p) for p in self.model.parameters()]
+            torch._foreach_lerp_(list(self.eval_model.parameters()), trained, 1.0 - decay)
 
-    def refresh_judged(self) -> Transformer:
+    def refresh_eval_model(self) -> Transformer:
         """Bring the weights to evaluate up to date; every process must call it."""
-        if self.judged is not self.model and not self.recipe.ema_decay:
-            self._copy(self.model, self.judged)
-        return self.judged
+        if self.eval_model is not self.model and not self.recipe.ema_decay:
+            self._copy(self.model, self.eval_model)
+        return self.eval_model
 
     @torch.no_grad()
     def _copy(self, source: Transformer, target: Transformer) -> None:
         for ours, theirs in zip(source.parameters(), target.parameters(), strict=True):
-            theirs.copy_(distribution.whole(ours))
+            theirs.copy_(distribution.full_tensor(ours))
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Give all that going on needs beside the judged weights; every process must call it."""
         tensors = dict(self.optimizers.state_tensors())
         if self.recipe.ema_decay:
             tensors |= {f"trained/{name}": p.detach() for name, p in self.model.named_parameters()}
-        return {name: distribution.whole(tensor).cpu() for name, tensor in tensors.items()}
+        return {name: distribution.full_tensor(tensor).cpu() for name, tensor in tensors.items()}
 
     @torch.no_grad()
     def load_state(self, weights: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint's weights and the tensors that `state_tensors` gave."""
         trained = {k.removeprefix("trained/"): t for k, t in tensors.items() if "trained/" in k}
         load_parameters(self.model, trained or weights)
-        if self.judged is not self.model:
-            load_parameters(self.judged, weights)
+        if self.eval_model is not self.model:
+            load_parameters(self.eval_model, weights)
         rest = {k: t for k, t in tensors.items() if not k.startswith("trained/")}
         self.optimizers.load_state_tensors(rest)
 
@@ -178,18 +178,4 @@ class Learner:
 def load_parameters(model: Transformer, weights: dict[str, Tensor]) -> None:
     """Copy whole tensors into a model's parameters, sharded or not."""
     for name, parameter in model.named_parameters():
-        parameter.copy_(distribution.placed_like(parameter)(weights[name]))
-
-
-def _rates(train: TrainConfig, recipe: Recipe) -> Rates:
-    return Rates(
-        optimizer=train.optimizer,
-        learning_rate=recipe.learning_rate,
-        embedding_lr=recipe.embedding_lr,
-        head_lr=recipe.head_lr,
-        gain_lr=recipe.gain_lr,
-        weight_decay=recipe.weight_decay,
-        momentum=train.momentum,
-        beta1=train.beta1,
-        beta2=train.beta2,
-    )
+        parameter.copy_(distribution.place_like(parameter)(weights[name]))

@@ -15,7 +15,7 @@ from triptych.lm.train.trainer import Trainer, stop_on_signals
 Reader = Callable[[Event], None]
 
 
-def follow(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
+def run_to_end(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
     """Run to the end; give the state in which the run ended.
 
     Raises: what `Trainer.events` raises; the event that says so is logged before.
@@ -25,7 +25,7 @@ def follow(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
     try:
         with stop_on_signals(trainer):
             for event in trainer.events():
-                if trainer.world.leads:
+                if trainer.world.is_main:
                     log = log or EventLog(trainer.folder)
                     log(event)
                     for reader in readers:
@@ -35,6 +35,6 @@ def follow(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
     finally:
         if log:
             log.close()
-    if state == "finished" and trainer.world.leads:
+    if state == "finished" and trainer.world.is_main:
         write_report(trainer.folder.path)
     return state

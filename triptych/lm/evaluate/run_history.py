@@ -1,4 +1,4 @@
-"""The journey of a run, read back from its folder: what it was, every step, every evaluation.
+"""The history of a run, read back from its folder: what it was, every step, every evaluation.
 
 Reports, comparisons and pages draw from here, so that nothing they show is typed by hand.
 Left out: writing these files (`lm/train`).
@@ -19,7 +19,7 @@ NUMBERED = frozenset({"step", "eval", "sample", "checkpoint"})
 
 
 @dataclass(frozen=True)
-class Journey:
+class RunHistory:
     """All that a run folder tells."""
 
     folder: Path
@@ -50,7 +50,7 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
         yield event
 
 
-def read_journey(run_dir: Path) -> Journey:
+def read_run_history(run_dir: Path) -> RunHistory:
     """Read a run folder.
 
     Raises: EvaluationError where it is none.
@@ -69,12 +69,12 @@ def read_journey(run_dir: Path) -> Journey:
     for event in read_events(run_dir / "events.jsonl"):
         if event["type"] in by_type:
             by_type[event["type"]].append(event)
-    return Journey(run_dir, record, config, by_type["step"], by_type["eval"], by_type["sample"])
+    return RunHistory(run_dir, record, config, by_type["step"], by_type["eval"], by_type["sample"])
 
 
-def journey_of(checkpoint: Path) -> Journey | None:
-    """Read the journey of the run a checkpoint lies in; None for a checkpoint on its own."""
+def run_history_of(checkpoint: Path) -> RunHistory | None:
+    """Read the history of the run a checkpoint lies in; None for a checkpoint on its own."""
     run_dir = checkpoint.resolve().parent.parent
     if checkpoint.resolve().parent.name == "checkpoints" and (run_dir / "run.json").is_file():
-        return read_journey(run_dir)
+        return read_run_history(run_dir)
     return None
