@@ -7,7 +7,7 @@ are stored.
 
 from __future__ import annotations
 
-from triptych.secrets.credentials import FirstAdmin, refuse_guessable
+from triptych.secrets.credentials import FirstAdmin, hint_of, refuse_guessable
 from triptych.secrets.vault import Vault
 
-__all__ = ["FirstAdmin", "Vault", "refuse_guessable"]
+__all__ = ["FirstAdmin", "Vault", "hint_of", "refuse_guessable"]

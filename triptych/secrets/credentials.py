@@ -12,6 +12,8 @@ from triptych.errors import UsageError
 
 FEWEST_CHARACTERS = 24
 FEWEST_DIFFERENT = 12
+#: A shorter secret shows nothing of itself.
+_SHOWS_ITS_END = 20
 
 
 def refuse_guessable(credential: str, *, what: str, remedy: str) -> None:
@@ -29,6 +31,11 @@ def refuse_guessable(credential: str, *, what: str, remedy: str) -> None:
         hint=f"use at least {FEWEST_CHARACTERS} random characters, or {remedy}",
         code="guessable",
     )
+
+
+def hint_of(value: str) -> str:
+    """Return the part of a secret that pages may show: its last four characters when it is long."""
+    return f"…{value[-4:]}" if len(value) >= _SHOWS_ITS_END else "…"
 
 
 @dataclass(frozen=True)

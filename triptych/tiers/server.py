@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
-from triptych.durable import write_atomic
 from triptych.errors import StorageError, UsageError
+from triptych.secrets import FirstAdmin
 
 if TYPE_CHECKING:
     import uvicorn
@@ -88,9 +88,8 @@ async def _prepare(config: GatewayConfig) -> None:
     try:
         await migrations.upgrade(database)
         if not await accounts.has_admin(database):
-            # The file first: a crash in between leaves an unused file, never a lost key.
-            key = _chosen_key(config, path) or new_key()
-            write_atomic(path, key + "\n", private=True)
+            first = FirstAdmin("admin key", KEY_VARIABLE, path, new_key)
+            key = first.write(first.chosen(empty_allowed=config.host in _LOOPBACK))
             await accounts.create_key(
                 database, name="first admin", role="admin", key=key, actor="first start"
             )
@@ -100,25 +99,6 @@ async def _prepare(config: GatewayConfig) -> None:
         logger.warning("the database is away: %s", error)
     finally:
         await database.close()
-
-
-def _chosen_key(config: GatewayConfig, path: Path) -> str:
-    """Return the first admin key as the operator chose it, in the environment or the file.
-
-    Raises: UsageError for one that could be guessed, and for an empty file beyond loopback.
-    """
-    from triptych.tiers.rules.accounts import refuse_guessable
-
-    given = environment.secret(KEY_VARIABLE)
-    if given:
-        key = given.reveal()
-    elif path.exists():
-        key = path.read_text(encoding="utf-8").strip()
-    else:
-        return ""
-    if key or config.host not in _LOOPBACK:
-        refuse_guessable(key)
-    return key
 
 
 def options(app: Any, **changes: Any) -> uvicorn.Config:

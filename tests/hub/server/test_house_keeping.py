@@ -18,7 +18,6 @@ from triptych.hub.server.repositories.lifecycle import create
 from triptych.hub.server.storage.hub import Hub, ensure_admin
 from triptych.hub.server.storage.identity.accounts import find_account
 from triptych.hub.server.storage.identity.tokens import authenticate, revoke_token
-from triptych.hub.server.vault import Vault
 
 
 @pytest.fixture
@@ -139,26 +138,21 @@ def test_secrets_are_sealed_and_bound_to_their_place(root: Path) -> None:
     hub.close()
 
 
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    key = tmp_path / "secret.key"
-    Vault(key)
-    assert key.stat().st_mode & 0o777 == 0o600
-    key.chmod(0o644)
+def test_a_hub_whose_key_others_can_read_does_not_open(root: Path) -> None:
+    opened(root).close()
+    (root / "secret.key").chmod(0o644)
     with pytest.raises(StorageError, match="read by others"):
-        Vault(key)
-    key.chmod(0o600)
-    key.write_text("dG9vIHNob3J0")
-    with pytest.raises(StorageError, match="32 bytes"):
-        Vault(key)
+        Hub(HubConfig(root=str(root)))
 
 
-def test_the_key_may_come_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_key_of_a_hub_may_come_from_the_environment(
+    root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TRIPTYCH_HUB_KEY", base64.b64encode(os.urandom(32)).decode())
-    sealed = Vault(tmp_path / "absent.key").seal("x", "here")
-    assert not (tmp_path / "absent.key").exists()
-    assert Vault(tmp_path / "absent.key").open(sealed, "here") == "x"
+    hub = opened(root)
+    assert not (root / "secret.key").exists()
+    assert hub.vault.open("here", hub.vault.seal("here", "x")) == "x"
+    hub.close()
 
 
 def test_a_folder_of_another_version_is_left_alone(root: Path) -> None:

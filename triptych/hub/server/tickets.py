@@ -14,7 +14,7 @@ import time
 from dataclasses import asdict, dataclass
 
 from triptych.errors import HubRefused
-from triptych.hub.server.vault import Vault
+from triptych.secrets import Vault
 
 _SIGNATURE_BYTES = 32
 

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field, SecretStr
 
 from triptych.errors import InvalidQuery
+from triptych.secrets import hint_of
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
-from triptych.tiers.secrets import hint_of
 from triptych.tiers.store import secrets as store
 
 routes = Routes()

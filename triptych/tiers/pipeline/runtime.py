@@ -17,6 +17,7 @@ from typing import Any
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import StorageError, TriptychError
+from triptych.secrets import Vault
 from triptych.tiers.pipeline.background import BackgroundTasks
 from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.pipeline.dispatch import Dispatcher
@@ -36,13 +37,14 @@ from triptych.tiers.rules.limits import Limiter
 from triptych.tiers.rules.pricing import Cost, PriceList
 from triptych.tiers.rules.query import Trace
 from triptych.tiers.rules.selector import Classifier, Route, Selector
-from triptych.tiers.secrets import Vault
 from triptych.tiers.store import migrations, settings
 from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
 
 logger = logging.getLogger("triptych.gateway")
+
+KEY_VARIABLE = "TRIPTYCH_SECRETS_KEY"
 
 
 class Runtime:
@@ -84,7 +86,7 @@ class Runtime:
         )
         self.dispatcher = Dispatcher(config, _no_call)
         self.factory = Factory(config)
-        self.vault = Vault(self.home)
+        self.vault = Vault(self.home / "gateway" / "secrets-key", KEY_VARIABLE)
         self.background = BackgroundTasks(self.database, self.recorder, config)
         self.ready = False
         self._versions: dict[str, int] = {}

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from triptych.errors import Forbidden, Unauthenticated, UsageError
+from triptych.errors import Forbidden, Unauthenticated
 
 Role = Literal["user", "company_admin", "admin"]
 Kind = Literal["service", "user", "anonymous"]
@@ -22,7 +22,6 @@ KeyScope = Literal["generate", "feedback", "flags", "read", "manage", "content"]
 """What a key may be limited to: ask for answers, give feedback, evaluate flags, look, change. Only
 `content` adds something: kept texts are shown to no key without it."""
 KEY_PREFIX = "tri_"
-_FEWEST_CHARACTERS, _FEWEST_DIFFERENT = 24, 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +93,6 @@ ANONYMOUS = Principal("anonymous", "anonymous", "user", None, {})
 def new_key() -> str:
     """Make a key, to be shown once."""
     return KEY_PREFIX + secrets.token_urlsafe(32)
-
-
-def refuse_guessable(key: str) -> None:
-    """Accept a chosen key only when nobody could guess it.
-
-    Raises: UsageError that says what a good one looks like.
-    """
-    if len(key) < _FEWEST_CHARACTERS or len(set(key)) < _FEWEST_DIFFERENT or " " in key:
-        raise UsageError(
-            "this admin key could be guessed" if key else "the admin key is empty",
-            hint=f"use at least {_FEWEST_CHARACTERS} random characters, or let the gateway make"
-            " one: unset TRIPTYCH_GATEWAY_ADMIN_KEY and delete gateway/admin-key",
-        )
 
 
 def digest(key: str) -> str:

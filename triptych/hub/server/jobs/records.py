@@ -13,7 +13,7 @@ from typing import Any
 from triptych.errors import EntryNotFound
 from triptych.hub.server.database import Database, Row
 from triptych.hub.server.jobs.specification import Specification
-from triptych.hub.server.vault import Vault
+from triptych.secrets import Vault
 from triptych.hub.server.workloads.logs import timestamp
 
 
@@ -96,7 +96,7 @@ def insert(
 ) -> Job:
     """Add a job, waiting for its turn."""
     job_id = secrets.token_hex(12)
-    sealed = vault.seal(json.dumps(hidden), _context(job_id))
+    sealed = vault.seal(_context(job_id), json.dumps(hidden))
     stored = {**specification.to_dict(), "secrets": sorted(hidden)}
     database.write(
         "INSERT INTO jobs (id, namespace_id, account_id, specification, secrets, stage, created_at)"
@@ -188,7 +188,7 @@ def reveal(database: Database, vault: Vault, job_id: str) -> dict[str, str]:
     """Return a job's secrets, for its process alone."""
     row = database.one("SELECT secrets FROM jobs WHERE id = ?", job_id)
     assert row is not None
-    hidden: dict[str, str] = json.loads(vault.open(row["secrets"], _context(job_id)))
+    hidden: dict[str, str] = json.loads(vault.open(_context(job_id), row["secrets"]))
     return hidden
 
 

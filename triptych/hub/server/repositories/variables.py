@@ -31,7 +31,7 @@ def put(
         raise HubRefused(400, "A key is letters, digits and underscores, not starting with a digit")
     if not isinstance(value, str) or len(value.encode()) > _MAXIMUM_BYTES or "\0" in value:
         raise HubRefused(400, f"The value of {key} must be text of at most {_MAXIMUM_BYTES} bytes")
-    stored = hub.vault.seal(value, _context(repository, key)) if kind == SECRET else value.encode()
+    stored = hub.vault.seal(_context(repository, key), value) if kind == SECRET else value.encode()
     hub.database.write(
         "INSERT OR REPLACE INTO repository_settings"
         " (repository_id, kind, key, value, description, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
@@ -76,7 +76,7 @@ def reveal(hub: Hub, repository: Repository) -> dict[str, str]:
         repository.id,
     )
     return {
-        row["key"]: hub.vault.open(row["value"], _context(repository, row["key"]))
+        row["key"]: hub.vault.open(_context(repository, row["key"]), row["value"])
         if row["kind"] == SECRET
         else row["value"].decode()
         for row in rows

@@ -6,23 +6,23 @@ import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from triptych.config import environment
 from triptych.config.hub import HubConfig
-from triptych.durable import FolderLock, write_atomic
+from triptych.durable import FolderLock
 from triptych.hub.server.database import Database
 from triptych.hub.server.events import Events
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.storage.content.multipart import Uploads
 from triptych.hub.server.storage.content.store import ObjectStore
 from triptych.hub.server.storage.identity.accounts import Account, create_account, find_account
-from triptych.hub.server.storage.identity.tokens import create_token, refuse_guessable
-from triptych.hub.server.vault import Vault
+from triptych.hub.server.storage.identity.tokens import create_token
+from triptych.secrets import FirstAdmin, Vault
 
 if TYPE_CHECKING:
     from triptych.hub.server.jobs.runner import Jobs
     from triptych.hub.server.spaces.runner import Spaces
 
 ADMIN = "admin"
+KEY_VARIABLE = "TRIPTYCH_HUB_KEY"
 TOKEN_VARIABLE = "TRIPTYCH_HUB_ADMIN_TOKEN"  # noqa: S105 - the name, not the token
 
 
@@ -37,7 +37,7 @@ class Hub:
         self.layout = Layout(config.folder())
         self.layout.prepare()
         self.database = Database(self.layout.database)
-        self.vault = Vault(self.layout.key)
+        self.vault = Vault(self.layout.key, KEY_VARIABLE).load()
         self.objects = ObjectStore(self.layout, self.database)
         self.uploads = Uploads(self.objects, config.ticket_s)
         self.events = Events()
@@ -70,28 +70,17 @@ def ensure_admin(hub: Hub) -> Account:
 
     Raises: UsageError when the operator chose a token that could be guessed.
     """
+    first = FirstAdmin("token", TOKEN_VARIABLE, hub.layout.admin_token, _new_token)
     account = find_account(hub.database, ADMIN)
     # Only ever on the first start: a chosen token that was revoked must not come back.
-    token = _chosen_token(hub.layout.admin_token) if account is None else None
+    chosen = first.chosen() if account is None else ""
     if account is None:
         account = create_account(hub.database, ADMIN, fullname="Administrator", is_admin=True)
     has_token = hub.database.one("SELECT 1 FROM tokens WHERE user_id = ?", account.id)
     if has_token is None:
-        token = token or "hf_" + secrets.token_hex(20)
-        # The file first: a crash in between leaves an unused file, never a lost token.
-        write_atomic(hub.layout.admin_token, token + "\n", private=True)
-        create_token(hub.database, account, "first", "write", value=token)
+        create_token(hub.database, account, "first", "write", value=first.write(chosen))
     return account
 
 
-def _chosen_token(file: Path) -> str | None:
-    """Return the first token the operator chose, in the environment or the file, if any."""
-    given = environment.secret(TOKEN_VARIABLE)
-    if given:
-        token = given.reveal()
-    else:
-        token = file.read_text(encoding="utf-8").strip() if file.exists() else ""
-    if not token:
-        return None
-    refuse_guessable(token)
-    return token
+def _new_token() -> str:
+    return "hf_" + secrets.token_hex(20)

@@ -23,7 +23,7 @@ from triptych.hub.server.database import Database
 from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.storage.identity.accounts import Account
 from triptych.hub.server.storage.identity.tokens import Identity, create_token, digest
-from triptych.hub.server.vault import Vault
+from triptych.secrets import Vault
 
 SCOPES = ("openid", "profile", "email", "read-repos", "write-repos", "manage-repos")
 CODE_S = 300

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from triptych.hub.server.database import Database
 from triptych.hub.server.storage.identity.tokens import Identity, digest, identity_of
-from triptych.hub.server.vault import Vault
+from triptych.secrets import Vault
 
 COOKIE = "triptych_hub_session"
 

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from triptych.hub.server.database import Database
-from triptych.hub.server.vault import Vault
+from triptych.secrets import Vault
 
 ALGORITHM = "ES256"
 _FACT = "oauth_signing_key"
@@ -42,10 +42,10 @@ def _key(database: Database, vault: Vault) -> ec.EllipticCurvePrivateKey:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
-        sealed = base64.b64encode(vault.seal(fresh.decode(), _FACT)).decode()
+        sealed = base64.b64encode(vault.seal(_FACT, fresh.decode())).decode()
         database.write("INSERT OR IGNORE INTO facts VALUES (?, ?)", _FACT, sealed)
         return _key(database, vault)
-    pem = vault.open(base64.b64decode(row["value"]), _FACT).encode()
+    pem = vault.open(_FACT, base64.b64decode(row["value"])).encode()
     key = serialization.load_pem_private_key(pem, password=None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     return key

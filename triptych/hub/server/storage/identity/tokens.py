@@ -13,16 +13,15 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from triptych.errors import AccessDenied, HubRefused, UsageError
+from triptych.errors import AccessDenied, HubRefused
 from triptych.hub.server.database import Database, Row
 from triptych.hub.server.storage.identity.accounts import Account
+from triptych.secrets import refuse_guessable
 
 TOKEN_ROLES = ("read", "write", "fineGrained")
 _PREFIX = "hf_"
 _ALPHABET = string.ascii_letters + string.digits
 _LENGTH = 34
-_MINIMUM_LENGTH = 20
-_MINIMUM_DIFFERENT = 12
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def create_token(
     if grants and role != "fineGrained":
         raise HubRefused(400, "Only a fine-grained token is for single repositories")
     if value is not None:
-        refuse_guessable(value)
+        refuse_guessable(value, what="token", remedy="let the hub make one")
     token = value or prefix + "".join(secrets.choice(_ALPHABET) for _ in range(_LENGTH))
     now = time.time()
     expires_at = now + expires_in_s if expires_in_s else None
@@ -152,18 +151,6 @@ def identity_of(database: Database, row: Row) -> Identity:
         memberships={r["org_id"]: r["role"] for r in memberships},
         grants={r["repository_id"]: r["role"] for r in grants},
     )
-
-
-def refuse_guessable(token: str) -> None:
-    """Accept a chosen token only when nobody could guess it.
-
-    Raises: UsageError that says what a good one looks like.
-    """
-    if len(token) < _MINIMUM_LENGTH or len(set(token)) < _MINIMUM_DIFFERENT or " " in token:
-        raise UsageError(
-            "this token could be guessed",
-            hint=f"use at least {_MINIMUM_LENGTH} random characters, or let the hub make one",
-        )
 
 
 def digest(token: str) -> bytes:
