@@ -13,8 +13,8 @@ from typing import Any
 from triptych.errors import EntryNotFound
 from triptych.hub.server.database import Database, Row
 from triptych.hub.server.jobs.specification import Specification
-from triptych.secrets import Vault
 from triptych.hub.server.workloads.logs import timestamp
+from triptych.secrets import Vault
 
 
 class Stage(StrEnum):
