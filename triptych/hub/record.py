@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from triptych.durable import read_jsonl, sha256_file
+from triptych.durable import sha256_file
 from triptych.errors import PublishRefused
+from triptych.wire.run_events import read_events
 
 FORMAT_VERSION = 1
-# The files of a checkpoint folder that loading it takes; optimizer and trainer state stay home.
+# The files that loading a checkpoint takes; optimizer and trainer state are never published.
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -163,7 +164,7 @@ def read_record(folder: Path) -> Record:
     shape = _json(folder / "config.json")
     if shape is None:
         raise PublishRefused(
-            f"{folder} is no checkpoint: it has no config.json",
+            f"{folder} is not a checkpoint: it has no config.json",
             hint="name a checkpoint folder, such as RUN/checkpoints/step-00001000",
         )
     weights = _weights(folder)
@@ -182,7 +183,7 @@ def read_record(folder: Path) -> Record:
         run_folder,
         _json(run_folder / "run.json") or {},
         config,
-        tuple(_history(run_folder / "events.jsonl")),
+        tuple(read_events(run_folder / "events.jsonl")),
         _json(Path(corpus_folder) / "manifest.json") if corpus_folder else None,
         _json(run_folder / "report.json"),
     )
@@ -271,17 +272,6 @@ def _run_folder(folder: Path) -> Path | None:
     around = folder.parent.parent
     inside = folder.parent.name == "checkpoints" and (around / "run.json").is_file()
     return around if inside else None
-
-
-def _history(file: Path) -> Iterator[dict[str, Any]]:
-    """Yield each numbered event once: a killed run repeats steps with the same numbers."""
-    seen = 0
-    for event in read_jsonl(file):
-        if event["type"] in ("step", "eval", "sample", "checkpoint"):
-            if event["seq"] <= seen:
-                continue
-            seen = event["seq"]
-        yield event
 
 
 def _json(file: Path) -> dict[str, Any] | None:

@@ -15,9 +15,10 @@ from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
 from triptych.lm.evaluate.comparison import read_text
 from triptych.lm.evaluate.report import write_report
-from triptych.lm.evaluate.run_history import read_events, read_run_history
+from triptych.lm.evaluate.run_history import read_run_history
 from triptych.lm.evaluate.yardsticks import measure_yardsticks, text_bytes
 from triptych.lm.model.tokenizer import Tokenizer
+from triptych.wire.run_events import read_events
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -41,7 +42,7 @@ def test_a_report_written_again_is_the_same(run: Path) -> None:
 
 
 def test_a_folder_without_a_run_has_no_report(tmp_path: Path) -> None:
-    with pytest.raises(EvaluationError, match="no run folder"):
+    with pytest.raises(EvaluationError, match="not a run folder"):
         write_report(tmp_path)
 
 

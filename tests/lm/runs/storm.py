@@ -17,11 +17,11 @@ import psutil
 from triptych.config.runs import RunsConfig
 from triptych.durable import sha256_file
 from triptych.errors import RunError
-from triptych.lm.evaluate.run_history import read_events
 from triptych.lm.runs import control
 from triptych.lm.runs.states import LIVE, RESUMABLE
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import RunSupervisor
+from triptych.wire.run_events import read_events
 
 DAY_S = 86400.0
 TIMINGS = {"time_s", "train/tok_per_s", "train/mfu", "memory_bytes", "eta_s"}

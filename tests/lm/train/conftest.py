@@ -15,10 +15,10 @@ import torch
 from triptych.config import Config, load_config
 from triptych.config.data import DataConfig
 from triptych.lm.data.build import build_corpus
-from triptych.lm.evaluate.run_history import read_events
 from triptych.lm.train.events import Event
 from triptych.lm.train.folder import EventLog
 from triptych.lm.train.trainer import Trainer
+from triptych.wire.run_events import read_events
 
 SMALL = (
     "model.size=nano",

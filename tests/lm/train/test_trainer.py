@@ -19,6 +19,7 @@ from triptych.lm.train import trainer as trainer_module
 from triptych.lm.train.events import Checkpoint, Eval, Event, Sample, State, Step
 from triptych.lm.train.folder import RunFolder
 from triptych.lm.train.trainer import Trainer
+from triptych.wire.run_events import NUMBERED
 
 from .conftest import losses, record, weights_of
 
@@ -40,7 +41,7 @@ def test_events_come_in_order_and_are_numbered_without_gaps(
 ) -> None:
     seen = record(Trainer(settings(), tmp_path / "run"))
     assert [event.state for event in seen if isinstance(event, State)] == ["running", "finished"]
-    numbered = [event for event in seen if event.numbered]
+    numbered = [event for event in seen if event.type in NUMBERED]
     assert [event.seq for event in numbered] == list(range(1, len(numbered) + 1))
     assert [event.step for event in seen if isinstance(event, Step)] == list(range(1, 13))
     assert [event.step for event in seen if isinstance(event, Checkpoint)] == [4, 8, 12]
@@ -261,7 +262,7 @@ def test_a_live_run_is_not_resumed_twice(settings: Settings, tmp_path: Path) -> 
 
 
 def test_a_folder_that_is_no_run_is_not_resumed(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="no run folder"):
+    with pytest.raises(RunError, match="not a run folder"):
         Trainer.resume(tmp_path)
 
 

@@ -14,7 +14,7 @@ from triptych.config import load_config
 from triptych.config.runs import RunsConfig
 from triptych.config.train import TrainConfig
 from triptych.lm.runs.api import add_error_answers, router
-from triptych.lm.runs.history import History
+from triptych.lm.runs.history import LiveHistory
 from triptych.lm.runs.lessons import LESSONS, check, lesson
 from triptych.lm.runs.store import RunStore
 from triptych.panels.studio import drawing, ended, follow, form, learn, pace
@@ -71,15 +71,15 @@ def test_a_history_that_is_looked_at_again_is_the_one_read_at_once(store: RunSto
     log = run.path / "events.jsonl"
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("")
-    seen = History(run.path)
+    seen = LiveHistory(run.path)
     for number in (2, 3, 4, 3, 4, 5, 6, 7):
         with log.open("a") as file:
             file.write(lines[number - 1] if number > 2 else "".join(lines[:2]))
-        seen.look()
+        seen.refresh()
     assert seen.curves["train/loss"] == [(1, 5.0), (2, 4.0), (3, 3.0)]
     assert [event["seq"] for event in (*seen.steps, *seen.samples)] == [1, 3, 5, 7]
     log.write_text(lines[0])
-    assert seen.look().curves["train/loss"] == [(1, 5.0)]
+    assert seen.refresh().curves["train/loss"] == [(1, 5.0)]
     assert len(seen.steps) == 1 and seen.last_eval is None
 
 

@@ -21,7 +21,7 @@ from triptych.config.runs import RunsConfig
 from triptych.errors import RunError, TriptychError
 from triptych.lm.runs import control, store
 from triptych.lm.runs.comparison import compare
-from triptych.lm.runs.history import read_from, tail
+from triptych.lm.runs.history import tail
 from triptych.lm.runs.metrics import MAX_POINTS, series
 from triptych.lm.runs.reproduce import config_toml
 from triptych.lm.runs.rights import check_backend, check_request
@@ -30,6 +30,7 @@ from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import is_stalled
 from triptych.lm.runs.sweep import runs_of, to_csv
 from triptych.wire import sse
+from triptych.wire.run_events import read_from
 
 POLL_S = 0.2
 HEARTBEAT_S = 15.0

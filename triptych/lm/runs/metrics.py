@@ -1,6 +1,6 @@
 """The curves of a run, small enough to draw: at most 500 points, first and last kept.
 
-Left out: drawing, and the clean history itself (`lm/evaluate/run_history`).
+Left out: drawing, and reading the log (`wire/run_events`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.lm.evaluate.run_history import read_events
+from triptych.wire.run_events import read_events
 
 MAX_POINTS = 500
 Point = tuple[int, float]

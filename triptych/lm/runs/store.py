@@ -30,6 +30,7 @@ from triptych.lm.runs.remote.protocol import Job
 from triptych.lm.runs.states import ENDED, LIVE, DesiredState, RunState, derive
 from triptych.lm.train.folder import new_run_id
 from triptych.processes import Child
+from triptych.wire.run_events import last_step
 
 FORMAT_VERSION = 1
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
@@ -140,7 +141,7 @@ class RunStore:
         Raises: RunError for a name that is none, or a run that is not there.
         """
         if not _RUN_ID.fullmatch(run_id) or ".." in run_id:
-            raise RunError(f"{run_id!r} is no run id", hint="see `triptych runs list`")
+            raise RunError(f"{run_id!r} is not a run id", hint="see `triptych runs list`")
         folder = self.root / run_id
         if not folder.is_dir():
             raise RunError(
@@ -235,7 +236,9 @@ def _read_run(path: Path) -> Run:
         state=state,
         user=request.get("user", "local"),
         name=notes.get("name") or request.get("name") or path.name,
-        step=max(int(record.get("step", 0)), 0 if state in ENDED else _last_step(path)),
+        step=max(
+            int(record.get("step", 0)), 0 if state in ENDED else last_step(path / "events.jsonl")
+        ),
         steps=_steps(path),
         message=str(record.get("state_message", "")),
         created_s=created_s,
@@ -264,24 +267,6 @@ def _locked(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
-
-
-def _last_step(path: Path) -> int:
-    """Read the newest step off the end of the event log."""
-    try:
-        with (path / "events.jsonl").open("rb") as file:
-            file.seek(max(0, file.seek(0, 2) - 16384))
-            lines = file.read().split(b"\n")
-    except FileNotFoundError:
-        return 0
-    for line in reversed(lines[:-1]):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # the block began in the middle of this line
-        if event.get("type") == "step":
-            return int(event["step"])
-    return 0
 
 
 def _steps(path: Path) -> int | None:

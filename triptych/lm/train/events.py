@@ -1,8 +1,8 @@
-"""What a run tells the world, as typed events; console, log file and pages are their readers.
+"""The events of a run, typed; the console, the log file and the pages read them.
 
 Every event has a sequence number. Steps, evaluations, samples and scheduled checkpoints take the
-next number, and the number of each is the same however often the run was interrupted and
-resumed. `State` and `Log` lines tell what happened to the process, not to the model; they share
+next number (`wire/run_events.NUMBERED`), and the number of each is the same however often the run
+was interrupted and resumed. `State` and `Log` are about the process, not the model; they share
 the number of the event they follow. Left out: the file that holds them (`folder`).
 """
 
@@ -16,20 +16,19 @@ RunState = Literal["running", "stopped", "finished", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Stand above all events.
+    """The base of all events.
 
     Units: `time_s` is Unix time.
     """
 
     type: ClassVar[str] = ""
-    numbered: ClassVar[bool] = True
     names: ClassVar[dict[str, str]] = {}
 
     seq: int
     time_s: float
 
     def record(self) -> dict[str, Any]:
-        """Write the event as one line of `events.jsonl` holds it."""
+        """Return the event as one line of `events.jsonl` holds it."""
         values = {
             self.names.get(field.name, field.name): getattr(self, field.name)
             for field in fields(self)
@@ -47,7 +46,6 @@ class State(Event):
     """
 
     type: ClassVar[str] = "state"
-    numbered: ClassVar[bool] = False
 
     state: RunState
     step: int
@@ -57,10 +55,9 @@ class State(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Log(Event):
-    """Something a person should know, such as a torn checkpoint that was skipped."""
+    """A message for a person, such as a torn checkpoint that was skipped."""
 
     type: ClassVar[str] = "log"
-    numbered: ClassVar[bool] = False
 
     level: Literal["info", "warning"]
     message: str
@@ -125,7 +122,7 @@ class Sample(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint(Event):
-    """A checkpoint is on disk, whole."""
+    """A scheduled checkpoint is on disk, complete."""
 
     type: ClassVar[str] = "checkpoint"
 

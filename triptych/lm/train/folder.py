@@ -45,7 +45,7 @@ class RunFolder:
     def read_config(self) -> dict[str, Any]:
         """Read the resolved config.
 
-        Raises: RunError where this is no run folder, or one of a newer format.
+        Raises: RunError where this is not a run folder, or has a newer format.
         """
         return _read(self.config)
 
@@ -105,7 +105,7 @@ def _read(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RunError(
-            f"{path.parent} is no run folder: it has no {path.name}",
+            f"{path.parent} is not a run folder: it has no {path.name}",
             hint="`triptych runs list` names the runs; `triptych train CONFIG` starts one",
         ) from error
     except ValueError as error:

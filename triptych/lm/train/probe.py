@@ -55,7 +55,7 @@ def choose_device(device: str) -> str:
         return str(torch.device(device))
     except RuntimeError as error:
         raise ConfigError(
-            f"train.device = {device!r} is no device", hint="use cpu, cuda or auto"
+            f"train.device = {device!r} is not a device", hint="use cpu, cuda or auto"
         ) from error
 
 

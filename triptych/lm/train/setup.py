@@ -51,7 +51,7 @@ class Corpus:
     def open(cls, folder: Path) -> Corpus:
         """Open a data folder.
 
-        Raises: DataError where it is no corpus, torn, or has no tokenizer.
+        Raises: DataError where it is not a corpus, is torn, or has no tokenizer.
         """
         train, val = TokenShards(folder, "train"), TokenShards(folder, "val")
         tokenizer = Tokenizer.load(folder / "tokenizer")
@@ -101,7 +101,7 @@ def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
 def restore(folder: RunFolder) -> Setup:
     """Set up a run that was begun before, exactly as it began.
 
-    Raises: RunError where the folder is no run or its corpus has changed.
+    Raises: RunError where the folder is not a run or its corpus has changed.
     """
     saved = folder.read_config()
     try:

@@ -55,7 +55,7 @@ class Trainer:
     def resume(cls, run_dir: Path) -> Trainer:
         """Go on with a run that was stopped or killed.
 
-        Raises: RunError where the folder is no run.
+        Raises: RunError where the folder is not a run.
         """
         trainer = cls(None, run_dir)
         trainer.folder.read_config()

@@ -9,7 +9,7 @@ from typing import Any
 
 from triptych.formatting import format_bytes, format_count, format_duration
 from triptych.lm.runs.comparison import compare
-from triptych.lm.runs.history import History, tail
+from triptych.lm.runs.history import LiveHistory, tail
 from triptych.lm.runs.metrics import downsample, series
 from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
@@ -38,7 +38,7 @@ EMPTY = (
 )
 
 
-def head(run: Run, history: History, stalled_s: float) -> str:
+def head(run: Run, history: LiveHistory, stalled_s: float) -> str:
     """Draw what a run is doing, how far it is, and its latest figures."""
     state = f'<span class="state {run.state}">{run.state}</span> {MEANINGS[run.state]}'
     if is_stalled(run, stalled_s):
@@ -51,7 +51,7 @@ def head(run: Run, history: History, stalled_s: float) -> str:
     return f'<div id="run-head">{state}{bar}{_figures(run, history)}</div>'
 
 
-def _figures(run: Run, history: History) -> str:
+def _figures(run: Run, history: LiveHistory) -> str:
     figures: list[tuple[str, str]] = [("step", f"{run.step:,} of {run.steps or '?'}")]
     steps, last_eval = history.steps, history.last_eval
     if steps:
@@ -79,12 +79,12 @@ def _steps_per_s(steps: Sequence[dict[str, Any]]) -> str:
     return f"{(len(steps) - 1) / passed_s:.2g}" if passed_s > 0 else "–"
 
 
-def loss(history: History) -> str:
+def loss(history: LiveHistory) -> str:
     """Draw the loss of training and of the held-out text."""
     return line_chart("Loss (nats per token)", _curves(history, "train/loss", "val/loss"))
 
 
-def bpb(history: History) -> str:
+def bpb(history: LiveHistory) -> str:
     """Draw the measure that does not depend on the tokenizer."""
     title = "Validation, bits per byte"
     if history.last_eval and history.last_eval.get("whole_split"):
@@ -92,13 +92,13 @@ def bpb(history: History) -> str:
     return line_chart(title, _curves(history, "val/bpb"))
 
 
-def _curves(history: History, *names: str) -> dict[str, list[Point]]:
+def _curves(history: LiveHistory, *names: str) -> dict[str, list[Point]]:
     """Pick some curves, small enough to draw."""
     found = {name: downsample(history.curves[name], POINTS) for name in names}
     return {name: [(float(x), y) for x, y in points] for name, points in found.items()}
 
 
-def samples(history: History) -> str:
+def samples(history: LiveHistory) -> str:
     """Draw what the model writes as it learns: the same opening, newest first."""
     written = history.samples
     if not written:
@@ -113,7 +113,7 @@ def samples(history: History) -> str:
     return "<h3>What it writes</h3>" + "".join(blocks)
 
 
-def more(history: History) -> str:
+def more(history: LiveHistory) -> str:
     """Draw the curves that matter when something is odd."""
     titles = {
         "train/lr": "Learning rate",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Hashable
 
 from triptych.config import Config
-from triptych.lm.runs.history import History
+from triptych.lm.runs.history import LiveHistory
 from triptych.lm.runs.store import Run
 from triptych.panels.studio import drawing, ended
 
@@ -44,13 +44,13 @@ class _Watched:
     """One run that is looked at."""
 
     def __init__(self, run: Run, config: Config, playground: str) -> None:
-        self._history = History(run.path)
+        self._history = LiveHistory(run.path)
         self._config = config
         self._playground = playground
         self._places = {name: Place() for name in PLACES}
 
     def look(self, run: Run, places: Collection[str]) -> dict[str, str]:
-        history = self._history.look()
+        history = self._history.refresh()
         steps, evals = len(history.curves["train/loss"]), len(history.curves["val/bpb"])
         curve_s = min(CURVE_S, CURVE_S_PER_POINT * steps)
         log = run.path / "worker.log"
