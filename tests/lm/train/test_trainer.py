@@ -212,7 +212,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_advice(
         ("model.num_attention_heads=3", ConfigError, "cannot be shared"),
         ("train.micro_batch=3", ConfigError, "does not divide"),
         ("train.init_from=/nowhere", Exception, "config.json|no checkpoint"),
-        ("train.device=abacus", ConfigError, "no device"),
+        ("train.device=abacus", ConfigError, "not a device"),
     ],
 )
 def test_what_cannot_be_trained_is_refused_before_anything_is_written(
