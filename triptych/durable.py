@@ -16,10 +16,11 @@ import json
 import os
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
 
 from triptych.errors import StorageError
 
@@ -29,6 +30,20 @@ os.umask(_UMASK)
 
 #: No room, no room for this user, a file larger than allowed.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Closing(ABC):
+    """Something with a `close` method, closed at the end of a `with` block."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held; the object is not used afterwards."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def write_atomic(path: Path, data: bytes | str, *, private: bool = False) -> None:
@@ -85,7 +100,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
 
 
-class AppendLog:
+class AppendLog(Closing):
     """Append JSON lines to a file that other processes may read while it grows.
 
     Opening cuts off a last line that a crash left unfinished, so every line is whole.
@@ -111,12 +126,6 @@ class AppendLog:
         if not self._file.closed:
             os.fsync(self._file.fileno())
             self._file.close()
-
-    def __enter__(self) -> AppendLog:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

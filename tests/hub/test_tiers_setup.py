@@ -46,10 +46,11 @@ async def served(toml: Path) -> dict[str, Any]:
     """Ask every tier of the gateway that the written configuration describes."""
     import uvicorn
 
-    from triptych.tiers.server import listen, options
+    from triptych.processes import bind
+    from triptych.tiers.workers import options
 
     runtime = Runtime(load_config(toml).gateway)
-    listener = listen("127.0.0.1", 0)
+    listener = bind("127.0.0.1", 0)
     server = uvicorn.Server(options(Gateway(runtime)))
     server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
     task = asyncio.create_task(server.serve(sockets=[listener]))

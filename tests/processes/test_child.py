@@ -36,6 +36,21 @@ def test_output_lands_in_the_log_file_and_the_exit_code_is_known(tmp_path: Path)
     assert sorted((tmp_path / "child.log").read_text().split()) == ["err", "out"]
 
 
+def test_without_a_log_a_child_writes_to_our_own_output_and_keeps_inherited_files(
+    tmp_path: Path, capfd
+) -> None:
+    reader, writer = os.pipe()
+    code = (
+        f"import os, sys; os.write({writer}, b'kept'); print('out'); print('err', file=sys.stderr)"
+    )
+    child = start(Command("child", [sys.executable, "-c", code], None, inherited=[writer]))
+    assert child.wait(PATIENCE_S)
+    os.close(writer)
+    assert os.read(reader, 16) == b"kept"
+    os.close(reader)
+    assert capfd.readouterr() == ("out\n", "err\n")
+
+
 def test_a_child_leads_a_group_of_its_own(tmp_path: Path) -> None:
     child = start(python(tmp_path, "import time; time.sleep(60)"))
     try:

@@ -220,3 +220,9 @@ def test_two_who_stop_the_same_child_both_wait_for_its_end(supervisor, tmp_path:
     for stopper in stoppers:
         stopper.join()
     assert alive == [False] * 3
+
+
+def test_the_pause_before_a_restart_stays_at_its_ceiling_however_often_it_ended() -> None:
+    backoff = Backoff(first_s=0.1, ceiling_s=10.0)
+    assert [backoff.pause_s(n) for n in (1, 2, 3)] == [0.1, 0.2, 0.4]
+    assert backoff.pause_s(10_000) == 10.0

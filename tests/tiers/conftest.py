@@ -22,10 +22,10 @@ from sqlalchemy import select
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.tiers.api import Gateway
 from triptych.tiers.pipeline.runtime import Runtime
-from triptych.tiers.server import options
 from triptych.tiers.store import accounts, migrations, tables
 from triptych.tiers.store import flags as flag_store
 from triptych.tiers.store.database import Database, across
+from triptych.tiers.workers import options
 
 Behaviour = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 EVERYTHING = across("a test looks at everything")

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from triptych.config import environment
 from triptych.errors import ProcessError
@@ -38,19 +39,22 @@ class Limits:
 
 @dataclass(frozen=True)
 class Command:
-    """Say what to run: a unique name, the arguments, where, with what and within which limits.
+    """A child to start: a unique name, the arguments, the folder, the environment, the limits.
 
-    `environment` is the whole environment of the child; None inherits ours. `grace_s` is the
-    time between asking it to stop and killing it.
+    `environment` is the whole environment of the child; None inherits ours. With `log` None it
+    writes to our own standard output and error. `inherited` are file descriptors, such as a
+    listening socket, that stay open in the child under the same number. `grace_s` is the time
+    between SIGTERM and SIGKILL.
     """
 
     name: str
     arguments: Sequence[str]
-    log: Path
+    log: Path | None
     folder: Path | None = None
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     limits: Limits = Limits()
     grace_s: float = 10.0
+    inherited: Sequence[int] = ()
 
 
 class Child:
@@ -153,8 +157,7 @@ def start(command: Command, *, mark: str | None = None) -> Child:
     """
     mark = mark or secrets.token_hex(16)
     variables = environment.snapshot() if command.environment is None else command.environment
-    command.log.parent.mkdir(parents=True, exist_ok=True)
-    with command.log.open("ab") as log:
+    with _output(command.log) as log:
         try:
             process = subprocess.Popen(
                 list(command.arguments),
@@ -162,8 +165,9 @@ def start(command: Command, *, mark: str | None = None) -> Child:
                 env={**variables, MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
-                stderr=subprocess.STDOUT,
+                stderr=None if log is None else subprocess.STDOUT,
                 start_new_session=True,
+                pass_fds=command.inherited,
             )
         except OSError as error:
             program = command.arguments[0]
@@ -178,6 +182,13 @@ def start(command: Command, *, mark: str | None = None) -> Child:
     # An unwaited child keeps its entry in the process table, so it has an identity even when dead.
     assert identity is not None
     return Child(identity, mark, process)
+
+
+def _output(path: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    if path is None:
+        return nullcontext()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("ab")
 
 
 def _set_walls(pid: int, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Choosing a port: the wanted one, the next free one, or a clear refusal."""
+"""Binding a listening socket: the wanted port, the next free one, or an error with a hint."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ import socket
 from triptych.errors import ProcessError
 
 NEXT_PORTS = 100
+BACKLOG = 2048
 
 
-def bind(host: str, port: int, *, move: bool = False) -> socket.socket:
-    """Take a port and keep it: the socket listens already and is handed to the server.
+def bind(host: str, port: int, *, move: bool = False, option: str = "--port ") -> socket.socket:
+    """Bind a port and return the listening socket, to be handed to a server or to its workers.
 
-    With `move`, a taken port gives way to the next free one. Port 0 takes any.
+    With `move`, a taken port gives way to the next free one. Port 0 takes any free port. `option`
+    is what a user types before another port number; it ends the hint of the error.
 
-    Raises: ProcessError when the port is taken, or no port after it is free.
+    Raises: ProcessError with the code `port_taken`, `port_denied` or `bad_address`.
     """
     last = port + NEXT_PORTS if move and port else port
+    refused: OSError | None = None
     for candidate in range(port, min(last, 65535) + 1):
         try:
             return _listen(host, candidate)
@@ -28,15 +31,23 @@ def bind(host: str, port: int, *, move: bool = False) -> socket.socket:
                     hint="choose an address of this machine, such as 127.0.0.1",
                     code="bad_address",
                 ) from error
+            refused = error
+    if refused is not None and refused.errno == errno.EACCES:
+        raise ProcessError(
+            f"this user may not listen on port {port} of {host}",
+            hint=f"choose a port from 1024 on: {option}{max(port + 1024, 1024)}",
+            code="port_denied",
+        ) from refused
     raise ProcessError(
         f"port {port} on {host} is taken",
-        hint=f"stop what listens there, or choose another: --port {min(port + 1, 65535)}",
+        hint=f"stop the program that listens there, or choose another:"
+        f" {option}{min(port + 1, 65535)}",
         code="port_taken",
-    )
+    ) from refused
 
 
 def free_port(host: str = "127.0.0.1", port: int = 0) -> int:
-    """Find a port for a child that opens it itself: the wanted one or the next free one."""
+    """Return a port for a child that binds it itself: the wanted one or the next free one."""
     with bind(host, port, move=True) as taken:
         return int(taken.getsockname()[1])
 
@@ -47,7 +58,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
-        listener.listen(1024)
+        listener.listen(BACKLOG)
     except BaseException:
         listener.close()
         raise

@@ -15,11 +15,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote
 
-from triptych.durable import FolderLock, write_atomic
+from triptych.durable import Closing, FolderLock, write_atomic
 from triptych.errors import ProcessError
 from triptych.processes import identity
 from triptych.processes.child import Child, Command, start, trim
@@ -49,7 +48,8 @@ class Backoff:
 
     def pause_s(self, failures: int) -> float:
         """Return the pause before the start that follows this many ends in a row."""
-        return min(self.ceiling_s, self.first_s * self.factor ** (failures - 1))
+        # a float holds 2.0 ** 1023 and no more; long before that the ceiling is reached
+        return min(self.ceiling_s, self.first_s * self.factor ** min(failures - 1, 64))
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class _Watched:
         )
 
 
-class Supervisor:
+class Supervisor(Closing):
     """Watch children from one thread; `on_change` hears every new status, from any thread.
 
     Opening the folder ends what a killed supervisor left running there; `reaped` names it.
@@ -212,17 +212,6 @@ class Supervisor:
             self._thread.join()
         self._lock.release()
 
-    def __enter__(self) -> Supervisor:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _running(self, name: str, act: Callable[[Child], None]) -> None:
         with self._guard:
             watched = self._watched.get(name)
@@ -323,7 +312,8 @@ def _end_what_is_left(path: Path) -> str:
 
 def _hold_to_limits(watched: _Watched) -> None:
     limits = watched.command.limits
-    trim(watched.command.log, limits.log_bytes)
+    if watched.command.log is not None:
+        trim(watched.command.log, limits.log_bytes)
     if limits.memory_bytes is None and limits.processes is None:
         return
     members = identity.glance(watched.child.identity)

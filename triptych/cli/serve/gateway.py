@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         from triptych.tiers.server import serve
 
         _lend_hub_token()
-        return serve(config, args.config, args.set)
+        return serve(config)
     verb = getattr(commands, args.verb)
     result = commands.run(verb(config, args))
     commands.show(result, as_json=args.json, out=sys.stdout)

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import socket
 import sys
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from triptych.config.hub import HubConfig
-from triptych.errors import UsageError
 from triptych.hub.server.http.app import create_app
 from triptych.hub.server.layout import Layout
+from triptych.processes import bind
 from triptych.hub.server.storage.content.connection import Lending
 
 
 def serve(config: HubConfig, *, log_level: str = "warning") -> int:
     """Serve until interrupted.
 
-    Raises: UsageError when the port is taken.
+    Raises: ProcessError when the port is taken.
     """
-    listener = _listen(config.host, config.port)
+    listener = bind(config.host, config.port)
     port = listener.getsockname()[1]
     app = create_app(dataclasses.replace(config, port=port))
     app.hub.open_for_serving()
@@ -61,19 +60,3 @@ def settings(app: ASGIApp, log_level: str = "warning") -> uvicorn.Config:
         timeout_graceful_shutdown=5,
         timeout_keep_alive=30,
     )
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="another hub may run there; choose another with --port",
-        ) from error
-    listener.listen(2048)
-    return listener

@@ -1,0 +1,149 @@
+"""The gateway's worker processes: one serves here, several share one listening socket.
+
+Several workers are children of a `Supervisor`: one that dies is started again after a pause, and
+what it left in its spool is brought in by the next one. A child gets the socket and the resolved
+configuration as inherited file descriptors, so that a restarted worker runs with the settings of
+the first, and no secret of them is in an argument or a file with a name.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from triptych.config.gateway import GatewayConfig
+from triptych.config.loader import to_dict
+from triptych.durable import Closing
+from triptych.processes import Backoff, Command, Status, Supervisor
+
+if TYPE_CHECKING:
+    import uvicorn
+
+logger = logging.getLogger("triptych.gateway")
+
+GRACE_S = 30
+# Beyond the answers under way, a worker needs time to bring its spool into the database.
+_STOP_S = GRACE_S + 30.0
+_BACKOFF = Backoff(first_s=0.1, ceiling_s=10.0, attempts=20, healthy_s=10.0)
+
+
+def options(app: Any, **changes: Any) -> uvicorn.Config:
+    """Return uvicorn's settings for a worker."""
+    import uvicorn
+
+    from triptych.tiers.http.protocol import HttpProtocol
+
+    chosen: dict[str, Any] = {
+        "log_level": "warning",
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        # behind a proxy its address counts: a header must not make another caller
+        "proxy_headers": False,
+        "lifespan": "on",
+        "http": HttpProtocol,
+        "loop": "uvloop",
+        "timeout_graceful_shutdown": GRACE_S,
+        "timeout_keep_alive": 75,
+        "backlog": 2048,
+    }
+    return uvicorn.Config(app, **chosen | changes)
+
+
+def start_logging() -> None:
+    """Write the gateway's log to standard error."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+
+
+def work(config: GatewayConfig, listener: socket.socket) -> int:
+    """Serve in this process until SIGTERM or Ctrl-C."""
+    import uvicorn
+
+    from triptych.tiers.api import Gateway
+    from triptych.tiers.pipeline.runtime import Runtime
+
+    uvicorn.Server(options(Gateway(Runtime(config)))).run(sockets=[listener])
+    return 0
+
+
+class Workers(Closing):
+    """The supervised worker processes of one gateway.
+
+    Opening ends the workers that a killed gateway left behind, so that their port is free.
+
+    Raises: StorageError when another live gateway has the folder.
+    """
+
+    def __init__(self, folder: Path, backoff: Backoff = _BACKOFF) -> None:
+        self._backoff = backoff
+        # SimpleQueue.put may be called in a signal handler; locks and events may not.
+        self._news: SimpleQueue[Status | None] = SimpleQueue()
+        self._supervisor = Supervisor(folder, on_change=self._news.put)
+
+    def run(self, config: GatewayConfig, listener: socket.socket) -> int:
+        """Keep the configured number of workers running until SIGTERM or Ctrl-C.
+
+        Returns: the exit code; 1 when every worker ended too often in a row.
+        """
+        for stop in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(stop, lambda *_: self._news.put(None))
+        with listener, tempfile.TemporaryFile() as settings:
+            settings.write(json.dumps(to_dict(config)).encode())
+            settings.flush()
+            for number in range(config.workers):
+                self._supervisor.start(
+                    _command(f"worker-{number + 1}", listener.fileno(), settings.fileno()),
+                    backoff=self._backoff,
+                )
+            # Closed here first: while the workers stop, new connections are refused, not queued.
+            return self._watch()
+
+    def close(self) -> None:
+        """Stop the workers: each finishes the answers under way and writes their records."""
+        self._supervisor.close()
+
+    def _watch(self) -> int:
+        left = {status.name for status in self._supervisor.statuses()}
+        while (status := self._news.get()) is not None:
+            if status.state == "waiting":
+                logger.warning("%s died: %s", status.name, status.reason)
+            elif status.state == "exited":
+                logger.error("%s is given up: %s", status.name, status.reason)
+                left.discard(status.name)
+                if not left:
+                    return 1
+        return 0
+
+
+def _command(name: str, listener: int, settings: int) -> Command:
+    return Command(
+        name,
+        [sys.executable, "-m", "triptych.tiers.workers", str(listener), str(settings)],
+        log=None,
+        grace_s=_STOP_S,
+        inherited=(listener, settings),
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Serve as a child of `Workers`: the arguments are the two inherited file descriptors."""
+    listener, settings = map(int, arguments)
+    start_logging()
+    # pread, because all workers share one file position
+    text = os.pread(settings, os.fstat(settings).st_size, 0)
+    config = TypeAdapter(GatewayConfig).validate_json(text)
+    return work(config, socket.socket(fileno=listener))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
