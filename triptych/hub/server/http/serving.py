@@ -12,8 +12,8 @@ from starlette.types import ASGIApp
 from triptych.config.hub import HubConfig
 from triptych.hub.server.http.app import create_app
 from triptych.hub.server.layout import Layout
-from triptych.processes import bind
 from triptych.hub.server.storage.content.connection import Lending
+from triptych.processes import bind
 
 
 def serve(config: HubConfig, *, log_level: str = "warning") -> int:
