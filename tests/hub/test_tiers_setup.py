@@ -16,11 +16,11 @@ from triptych.hub.repository import Repo
 from triptych.hub.upload import put_files
 from triptych.tiers.api import Gateway
 from triptych.tiers.pipeline.runtime import Runtime
-from triptych.tiers.rules.query import TIERS
 from triptych.tiers.store import accounts, deployments
 from triptych.tiers.store import flags as flag_store
 from triptych.tiers.store.database import across
 from triptych.tiers.store.upstreams import list_models
+from triptych.wire.tiers import TIERS
 
 APP = Path(__file__).parents[1] / "panels" / "console" / "space"
 ALL = across("a test looks at everything")

@@ -23,12 +23,13 @@ from triptych.tiers.rules.flags import (
     default_definitions,
     definition,
 )
-from triptych.tiers.rules.query import TIERS, Query
+from triptych.tiers.rules.query import Query
 from triptych.tiers.rules.redaction import redact
 from triptych.tiers.rules.selector import Selector
 from triptych.tiers.store import tables
 from triptych.tiers.store.database import ScopeError, company, scoped
 from triptych.tiers.store.flags import rollout
+from triptych.wire.tiers import TIERS
 
 PROVIDERS = ("openai", "hf_spaces", "local", "scripted")
 UPSTREAMS = st.dictionaries(

@@ -1,8 +1,7 @@
-"""The gateway's HTTP face: routes only.
+"""The gateway's HTTP routes; what they do is in `service`.
 
-The paths every request takes (`/v1/...`, `/api/query`, `/health`, `/metrics`) are a dictionary
-of plain ASGI handlers; everything an admin or a person does now and then is Starlette's
-(`admin`). What a route does stands in `service`.
+The paths of every request (`/v1/...`, `/api/query`, `/health`, `/metrics`) are a dictionary of
+plain ASGI handlers; the rarely used ones (`admin`) are Starlette's.
 """
 
 from __future__ import annotations
@@ -25,9 +24,10 @@ from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.service import LLMService, body_bytes, new_request_id
 from triptych.tiers.providers.base import Frame
 from triptych.tiers.rules.accounts import Principal
-from triptych.tiers.rules.query import TIERS, Query
+from triptych.tiers.rules.query import Query
 from triptych.wire import openai as shapes
 from triptych.wire import sse
+from triptych.wire.tiers import TIERS
 
 logger = logging.getLogger("triptych.gateway")
 

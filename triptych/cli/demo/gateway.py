@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from triptych.processes import free_port
+from triptych.wire.tiers import TIERS
 
 if TYPE_CHECKING:
     from triptych.cli.demo.tour import Tour
@@ -43,7 +44,7 @@ def stage(tour: Tour) -> None:
     tour.triptych("gateway", "flags", "provider=hf_spaces", *on, silent=True)
     key = _company_key(tour)
     tour.say("Each tier answers the same question through the OpenAI API:")
-    for tier in ("base", "company", "abstraction"):
+    for tier in TIERS:
         status, headers, body = _ask(base, key, tier)
         text = _text(body) if status == 200 else json.dumps(body)
         served_by = headers.get("x-triptych-upstream", "nobody")

@@ -97,11 +97,11 @@ def lineage(hub: Hub, deployment: Deployment) -> dict[str, Any]:
 
 def tier_of(space: str) -> str | None:
     """Say which tier a Space is by the names that the environment gives the tiers' Spaces."""
-    from triptych.cli.serve.tiers import TIERS
     from triptych.config import environment
+    from triptych.wire.tiers import SPACES
 
     name = space.rpartition("/")[2]
-    for tier, (variable, default) in TIERS.items():
+    for tier, (variable, default) in SPACES.items():
         if name == (environment.get(variable) or default).rpartition("/")[2]:
             return tier
     return None

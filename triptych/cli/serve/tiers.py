@@ -17,14 +17,10 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from triptych.wire.tiers import SPACES
+
 if TYPE_CHECKING:
     from triptych.hub.client import Hub
-
-TIERS = {
-    "base": ("HF_BASE_SPACE", "company-base-llm"),
-    "company": ("HF_COMPANY_SPACE", "company-specific-llm"),
-    "abstraction": ("HF_ABSTRACTION_SPACE", "company-abstraction-llm"),
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("whose Spaces?", hint="give --org ORG, or set HUGGINGFACE_ORG")
     names = {
         tier: f"{org}/{(environment.get(variable) or default).rpartition('/')[2]}"
-        for tier, (variable, default) in TIERS.items()
+        for tier, (variable, default) in SPACES.items()
     }
     hub = Hub(args.endpoint)
     return _setup(args, hub, names) if args.verb == "setup" else _status(args, hub, names)

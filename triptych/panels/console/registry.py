@@ -11,8 +11,6 @@ from triptych.hub.client import Hub
 from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console.client import GatewayClient
 
-TIERS = ["base", "company", "abstraction"]
-
 
 def published(address: str | None, reference: str) -> dict[str, Any]:
     """Read which commit a reference names, and what the run wrote down about it."""

@@ -11,9 +11,10 @@ from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.room import QUIET, Room, acts, complaint, picked, picking_table
+from triptych.wire.tiers import TIERS
 
 PAGE = 50
-TIERS = ["", "base", "company", "abstraction"]
+CHOICES = ["", *TIERS]
 OUTCOMES = ["", "ok", "failed", "refused", "cancelled", "interrupted"]
 PROVIDERS = ["", "openai", "hf_spaces", "local", "scripted"]
 SINCE = {"last hour": 3600.0, "last day": 86_400.0, "last week": 604_800.0, "ever": 0.0}
@@ -22,8 +23,8 @@ SINCE = {"last hour": 3600.0, "last day": 86_400.0, "last week": 604_800.0, "eve
 def draw(client: gr.State) -> Room:
     """Draw the room; what is asked for stays in the filters when something fails."""
     with gr.Row():
-        tier = gr.Dropdown(TIERS, label="Tier asked", value="", min_width=120)
-        served = gr.Dropdown(TIERS, label="Tier served", value="", min_width=120)
+        tier = gr.Dropdown(CHOICES, label="Tier asked", value="", min_width=120)
+        served = gr.Dropdown(CHOICES, label="Tier served", value="", min_width=120)
         provider = gr.Dropdown(PROVIDERS, label="Provider", value="", min_width=120)
         outcome = gr.Dropdown(OUTCOMES, label="Outcome", value="", min_width=120)
         since = gr.Dropdown(list(SINCE), label="Since", value="last day", min_width=120)

@@ -11,8 +11,8 @@ from triptych.errors import EditConflict
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.rules.catalogue import space_id
-from triptych.tiers.rules.query import TIERS, Tier
 from triptych.tiers.store import deployments as store
+from triptych.wire.tiers import TIERS, Tier
 
 routes = Routes()
 _RepoId = Annotated[str, Field(min_length=3, max_length=128, pattern=r"^[\w.-]+/[\w.-]+$")]

@@ -14,8 +14,8 @@ from triptych.errors import ConfigError, InvalidQuery, NotFound, UpstreamError
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules import catalogue
 from triptych.tiers.rules.egress import check_address, parse_address
-from triptych.tiers.rules.query import TIERS, Tier
 from triptych.tiers.store import upstreams as store
+from triptych.wire.tiers import TIERS, Tier
 
 routes = Routes()
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]

@@ -15,7 +15,8 @@ import orjson
 
 from triptych.errors import InvalidQuery
 from triptych.tiers.rules import prompts
-from triptych.tiers.rules.query import TIERS, Message, Query, original_tier
+from triptych.tiers.rules.query import Message, Query, original_tier
+from triptych.wire.tiers import TIERS
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 _SAMPLING = (

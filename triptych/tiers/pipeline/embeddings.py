@@ -13,8 +13,9 @@ from triptych.tiers.pipeline.service import LLMService, new_request_id, recorded
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.flags import Resolved
-from triptych.tiers.rules.query import TIERS, Query, Usage
+from triptych.tiers.rules.query import Query, Usage
 from triptych.tiers.rules.selector import NAMED, Route, Selection
+from triptych.wire.tiers import TIERS
 
 
 def question(model: str, texts: Any, *, user_id: str | None, company_id: str | None) -> Query:

@@ -19,6 +19,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from triptych.errors import ConfigError
 from triptych.tiers.rules.query import Attempt
 from triptych.tiers.rules.redaction import redact_deep
+from triptych.wire.tiers import TIERS
 
 if TYPE_CHECKING:
     from triptych.tiers.pipeline.exchange import Exchange
@@ -41,7 +42,7 @@ _DURATION_S = (
     81.92,
 )
 _OVERHEAD_S = (0.0002, 0.0005, 0.001, 0.0015, 0.002, 0.004, 0.008, 0.016, 0.05, 0.2, 1.0)
-_TIERS = frozenset(("base", "company", "abstraction", "named"))
+_TIERS = frozenset((*TIERS, "named"))
 _MOST_UPSTREAMS = 200
 _PROVIDER_NAMES = {
     "openai": "openai",

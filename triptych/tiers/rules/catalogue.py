@@ -16,13 +16,8 @@ from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import ConfigError
 from triptych.tiers.rules.egress import parse_address
-from triptych.tiers.rules.query import TIERS
+from triptych.wire.tiers import SPACES, TIERS
 
-DEFAULT_SPACES = {
-    "base": ("HF_BASE_SPACE", "company-base-llm"),
-    "company": ("HF_COMPANY_SPACE", "company-specific-llm"),
-    "abstraction": ("HF_ABSTRACTION_SPACE", "company-abstraction-llm"),
-}
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-5-mini"
 _SPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -124,7 +119,7 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
 def from_environment() -> Iterator[tuple[str, UpstreamConfig]]:
     """Read the originals' variables: three Spaces of one organisation, and OpenAI."""
     organisation = environment.get("HUGGINGFACE_ORG")
-    for tier, (variable, default) in DEFAULT_SPACES.items():
+    for tier, (variable, default) in SPACES.items():
         name = environment.get(variable)
         if organisation or name:
             yield (

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
-
-Tier = Literal["base", "company", "abstraction"]
-TIERS: tuple[Tier, ...] = get_args(Tier)
+from typing import Any, Literal
 
 Kind = Literal["chat", "text"]
 Message = dict[str, Any]

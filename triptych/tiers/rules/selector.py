@@ -15,7 +15,8 @@ from triptych.errors import Forbidden, InvalidQuery, NoProviderAvailable, NotFou
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.flags import Resolved
-from triptych.tiers.rules.query import TIERS, Query
+from triptych.tiers.rules.query import Query
+from triptych.wire.tiers import TIERS
 
 AUTO = "auto"
 NAMED = "named"

@@ -1,0 +1,16 @@
+"""The three tiers: their names, and the Space of each as the environment names it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Tier = Literal["base", "company", "abstraction"]
+TIERS: tuple[Tier, ...] = get_args(Tier)
+
+SPACES: Mapping[str, tuple[str, str]] = {
+    "base": ("HF_BASE_SPACE", "company-base-llm"),
+    "company": ("HF_COMPANY_SPACE", "company-specific-llm"),
+    "abstraction": ("HF_ABSTRACTION_SPACE", "company-abstraction-llm"),
+}
+"""Tier -> environment variable with the name of its Space, and the name where that is unset."""
