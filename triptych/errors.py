@@ -26,6 +26,7 @@
     │   ├── DeploymentFailed       the Space never answered with the new revision
     │   ├── SyncDrift              a target was changed by another hand
     │   └── HubRefused             the embedded hub's answer to a request it will not grant
+    ├── LearningError              company knowledge, patterns across companies, the loop
     └── TierError                  wing tiers; `status` is the HTTP status a client sees
         ├── InvalidQuery           422  a field of the request is wrong
         ├── Unauthenticated        401  key missing, unknown, expired or revoked
@@ -107,6 +108,12 @@ class ProcessError(TriptychError):
     """Say that a child process could not be started, or died."""
 
     default_code = "process"
+
+
+class LearningError(TriptychError):
+    """Company knowledge, patterns or the loop of feedback cannot go on."""
+
+    default_code = "learning"
 
 
 class LanguageModelError(TriptychError):

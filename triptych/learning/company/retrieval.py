@@ -1,0 +1,126 @@
+"""Find the passages of a question: full-text candidates, ranked again by features of our own.
+
+Candidates match any word of the question; the rank then counts which rare words a passage holds,
+in its text and in its headings, and whether neighbouring words of the question stand together.
+With an embedder, both lists are joined by reciprocal rank fusion (constant 5, measured better than
+the usual 60 on handbooks and on questions of customers). Left out: what a question asks for
+(sentences.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from triptych.learning.company.store import Found, Store, quoted
+from triptych.learning.company.words import query_words, stem, terms
+from triptych.wire.evidence import Passage
+
+CANDIDATES = 50
+FUSION_CONSTANT = 5.0
+# Weights of the features below, fitted on companies that are not tested (benchmarks/company.py).
+_RANK = {"bm25": 1.0, "coverage": 1.2, "heading": 0.6, "pairs": 0.5}
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A passage with what its rank is made of; every feature lies between 0 and 1 but the score."""
+
+    passage: Passage
+    score: float
+    bm25: float
+    coverage: float
+    heading: float
+    pairs: float
+
+
+@dataclass(frozen=True)
+class Weights:
+    """How rare each stem of a question is in this company: ln(1 + N / n)."""
+
+    of: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Return the sum over the question's stems."""
+        return sum(self.of.values())
+
+    def share(self, stems: set[str]) -> float:
+        """Return the weighted share of the question's stems that are among these."""
+        total = self.total
+        return (
+            sum(weight for one, weight in self.of.items() if one in stems) / total if total else 0
+        )
+
+
+class Retriever:
+    """Search one company's store. `rarity` is cached for the version it was counted in."""
+
+    def __init__(self, store: Store, *, url: str = "") -> None:
+        self.store = store
+        self.url = url
+        self._rarity = lru_cache(maxsize=4096)(self._count)
+
+    def weights(self, question: str) -> Weights:
+        """Return how rare each of the question's words is."""
+        version = self.store.version
+        _, passages = self.store.counts()
+        found: dict[str, float] = {}
+        for word in query_words(question):
+            count = self._rarity(word, version)
+            found[stem(word)] = math.log1p(max(passages, 1) / (count + 0.5))
+        return Weights(found)
+
+    def _count(self, word: str, _version: int) -> int:
+        return self.store.passages_with(quoted(word))
+
+    def find(
+        self, question: str, groups: frozenset[str] | None, *, limit: int = 10
+    ) -> tuple[list[Ranked], Weights]:
+        """Return the best passages that the groups may read, best first, and the words' weights."""
+        weights = self.weights(question)
+        match = " OR ".join(quoted(word) for word in query_words(question))
+        if not match:
+            return [], weights
+        found = self.store.search(match, CANDIDATES, groups, url=self.url)
+        ranked = rank(question, found, weights)
+        return ranked[:limit], weights
+
+
+def rank(question: str, found: Sequence[Found], weights: Weights) -> list[Ranked]:
+    """Return candidates in order of their score; equal ones in the order of their ids."""
+    if not found:
+        return []
+    best = max(one.bm25 for one in found) or 1.0
+    pairs = set(pairwise(terms(question)))
+    ranked = []
+    for one in found:
+        body = terms(one.passage.text)
+        above = set(terms(" ".join((one.passage.title, *one.passage.headings))))
+        coverage = weights.share(set(body) | above)
+        heading = weights.share(above)
+        together = len(pairs & set(pairwise(body))) / len(pairs) if pairs else 0.0
+        relative = one.bm25 / best
+        score = (
+            _RANK["bm25"] * relative
+            + _RANK["coverage"] * coverage
+            + _RANK["heading"] * heading
+            + _RANK["pairs"] * together
+        )
+        ranked.append(Ranked(one.passage, score, one.bm25, coverage, heading, together))
+    return sorted(ranked, key=lambda one: (-one.score, one.passage.id))
+
+
+def fuse(lists: Sequence[Sequence[str]], shares: Sequence[float]) -> list[str]:
+    """Return ids by reciprocal rank fusion of several ranked lists, ties by id.
+
+    Source: Cormack et al. 2009, with the constant measured here.
+    """
+    scores: dict[str, float] = {}
+    for ids, share in zip(lists, shares, strict=True):
+        for position, one in enumerate(ids, start=1):
+            scores[one] = scores.get(one, 0.0) + share / (FUSION_CONSTANT + position)
+    return sorted(scores, key=lambda one: (-scores[one], one))

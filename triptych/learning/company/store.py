@@ -1,0 +1,375 @@
+"""One company's documents and passages in a SQLite file with full-text search.
+
+Every change is one transaction, so that readers see the old version until the new one is whole.
+Row ids are never used again (AUTOINCREMENT), so that no deleted word is inherited. `forget` leaves
+no byte of what it removes: FTS5 `optimize`, `secure_delete`, then a truncated write-ahead log.
+Left out: who may ask (the caller passes the groups) and vectors.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from triptych.documents import Document
+from triptych.errors import LearningError
+from triptych.learning.company.passages import Piece, divide
+from triptych.wire.evidence import Passage
+
+FORMAT = 1
+FILE = "knowledge.db"
+# Matches in a title or a heading count more than in the text; fitted in benchmarks/company.py.
+_WEIGHTS = (2.0, 3.0, 1.0)
+_TABLES = """
+create table if not exists state (name text primary key, value text not null) without rowid;
+create table if not exists sources (
+  name text primary key, location text not null, groups text not null) without rowid;
+create table if not exists documents (
+  id integer primary key autoincrement,
+  source text not null, name text not null, title text not null, kind text not null,
+  sha256 text not null, text text not null, unread text not null, version integer not null,
+  groups text, replaced integer);
+create index if not exists documents_current on documents (source, name) where replaced is null;
+create table if not exists passages (
+  id integer primary key autoincrement,
+  document integer not null references documents (id),
+  headings text not null, page integer, first integer not null, last integer not null);
+create index if not exists passages_document on passages (document);
+create virtual table if not exists words using fts5(
+  title, headings, body, tokenize = 'porter unicode61 remove_diacritics 2');
+"""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A current document as the store holds it, without its text."""
+
+    id: int
+    source: str
+    name: str
+    title: str
+    sha256: str
+    unread: tuple[dict[str, str], ...]
+    version: int
+    groups: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """A passage with its rank score of FTS5 (higher is better)."""
+
+    passage: Passage
+    bm25: float
+
+
+class Store:
+    """Hold one company's knowledge. One connection per thread; safe to share by threads."""
+
+    def __init__(self, folder: Path, company: str) -> None:
+        self.folder = Path(folder)
+        self.company = company
+        self._local = threading.local()
+        self._open: list[sqlite3.Connection] = []
+        self._lock = threading.Lock()
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self.transaction() as database:
+            found = dict(database.execute("select name, value from state"))
+            if not found:
+                rows = (("format", str(FORMAT)), ("company", company), ("version", "0"))
+                database.executemany("insert into state values (?, ?)", rows)
+            elif found.get("format") != str(FORMAT) or found.get("company") != company:
+                raise LearningError(
+                    f"{self.file} is of {found.get('company')!r}, format {found.get('format')}",
+                    hint="move the folder away, then add the company again",
+                )
+
+    @property
+    def file(self) -> Path:
+        """Return the database file."""
+        return self.folder / FILE
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+        self._local = threading.local()
+
+    def connection(self) -> sqlite3.Connection:
+        """Return this thread's connection."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(
+                self.file, timeout=30, isolation_level=None, check_same_thread=False
+            )
+            connection.execute("pragma journal_mode = wal")
+            connection.execute("pragma secure_delete = on")
+            connection.execute("pragma foreign_keys = on")
+            connection.execute("pragma synchronous = full")
+            connection.executescript(_TABLES)
+            self._local.connection = connection
+            with self._lock:
+                self._open.append(connection)
+        return connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Write as one transaction: all of it, or none where the block raises."""
+        connection = self.connection()
+        connection.execute("begin immediate")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("rollback")
+            raise
+        connection.execute("commit")
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    @property
+    def version(self) -> int:
+        """Return the number of the present version; it grows with every applied change."""
+        row = self.connection().execute("select value from state where name = 'version'").fetchone()
+        return int(row[0])
+
+    def documents(self, source: str | None = None) -> list[Stored]:
+        """Return the current documents in the order of source and name."""
+        rows = self.connection().execute(
+            "select id, source, name, title, sha256, unread, version, groups from documents "
+            "where replaced is null and (?1 is null or source = ?1) order by source, name",
+            (source,),
+        )
+        return [
+            Stored(
+                id=row[0],
+                source=row[1],
+                name=row[2],
+                title=row[3],
+                sha256=row[4],
+                unread=tuple(json.loads(row[5])),
+                version=row[6],
+                groups=_groups(row[7]),
+            )
+            for row in rows
+        ]
+
+    def sources(self) -> dict[str, tuple[str, tuple[str, ...]]]:
+        """Return each source's location and the groups that may read it."""
+        rows = self.connection().execute("select name, location, groups from sources order by name")
+        return {name: (location, tuple(json.loads(groups))) for name, location, groups in rows}
+
+    def text(self, document: int) -> str | None:
+        """Return a document's text in the version with this id; None where it is gone."""
+        row = self.connection().execute("select text from documents where id = ?", (document,))
+        found = row.fetchone()
+        return None if found is None else str(found[0])
+
+    def counts(self) -> tuple[int, int]:
+        """Return how many documents and passages are current."""
+        connection = self.connection()
+        documents = connection.execute("select count(*) from documents where replaced is null")
+        passages = connection.execute("select count(*) from passages")
+        return int(documents.fetchone()[0]), int(passages.fetchone()[0])
+
+    # -- changes ---------------------------------------------------------------------------------
+
+    def set_source(self, name: str, location: str, groups: Sequence[str]) -> None:
+        """Add a source, or change where it lies and which groups may read it.
+
+        Rights act on the next question; nothing is indexed anew.
+        """
+        with self.transaction() as database:
+            database.execute(
+                "insert into sources values (?1, ?2, ?3) on conflict (name) "
+                "do update set location = ?2, groups = ?3",
+                (name, location, json.dumps(sorted(groups))),
+            )
+
+    def set_document_groups(self, source: str, name: str, groups: Sequence[str] | None) -> None:
+        """Limit a document to groups of its own; None follows its source again."""
+        value = None if groups is None else json.dumps(sorted(groups))
+        with self.transaction() as database:
+            database.execute(
+                "update documents set groups = ? where source = ? and name = ? "
+                "and replaced is null",
+                (value, source, name),
+            )
+
+    def apply(self, source: str, changed: Iterable[Document], gone: Iterable[str]) -> int:
+        """Replace documents by new versions and take gone ones out, all at once.
+
+        Returns: the number of the new version.
+        """
+        with self.transaction() as database:
+            version = self.version + 1
+            for name in gone:
+                self._retire(database, source, name, version)
+            for document in changed:
+                groups = self._retire(database, source, document.name, version)
+                self._insert(database, source, document, version, groups)
+            database.execute("update state set value = ? where name = 'version'", (str(version),))
+        return version
+
+    def _retire(
+        self, database: sqlite3.Connection, source: str, name: str, version: int
+    ) -> str | None:
+        """Take a document's passages out of the index; its text stays, to be restored."""
+        row = database.execute(
+            "select id, groups from documents where source = ? and name = ? and replaced is null",
+            (source, name),
+        ).fetchone()
+        if row is None:
+            return None
+        self._unindex(database, row[0])
+        database.execute("update documents set replaced = ? where id = ?", (version, row[0]))
+        groups: str | None = row[1]
+        return groups
+
+    @staticmethod
+    def _unindex(database: sqlite3.Connection, document: int) -> None:
+        database.execute(
+            "delete from words where rowid in (select id from passages where document = ?)",
+            (document,),
+        )
+        database.execute("delete from passages where document = ?", (document,))
+
+    def _insert(
+        self,
+        database: sqlite3.Connection,
+        source: str,
+        document: Document,
+        version: int,
+        groups: str | None,
+    ) -> None:
+        unread = [
+            {"where": one.where, "code": one.code, "reason": one.reason} for one in document.unread
+        ]
+        cursor = database.execute(
+            "insert into documents (source, name, title, kind, sha256, text, unread, version, "
+            "groups) values (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (source, document.name, document.title, document.kind, document.sha256, document.text,
+             json.dumps(unread), version, groups),
+        )  # fmt: skip
+        for piece in divide(document):
+            self._insert_passage(database, int(cursor.lastrowid or 0), document.title, piece)
+
+    @staticmethod
+    def _insert_passage(
+        database: sqlite3.Connection, document: int, title: str, piece: Piece
+    ) -> None:
+        cursor = database.execute(
+            "insert into passages (document, headings, page, first, last) values (?, ?, ?, ?, ?)",
+            (document, json.dumps(piece.headings), piece.page, piece.start, piece.end),
+        )
+        database.execute(
+            "insert into words (rowid, title, headings, body) values (?, ?, ?, ?)",
+            (cursor.lastrowid, title, " / ".join(piece.headings), piece.text),
+        )
+
+    def forget(self, source: str, name: str) -> int:
+        """Remove every version of a document so that no byte of it is left in the file.
+
+        Returns: how many versions there were.
+        """
+        with self.transaction() as database:
+            ids = [
+                row[0]
+                for row in database.execute(
+                    "select id from documents where source = ? and name = ?", (source, name)
+                )
+            ]
+            for document in ids:
+                self._unindex(database, document)
+                database.execute("delete from documents where id = ?", (document,))
+            if ids:
+                version = self.version + 1
+                database.execute(
+                    "update state set value = ? where name = 'version'", (str(version),)
+                )
+        self.purge()
+        return len(ids)
+
+    def drop_old_versions(self, before: int) -> None:
+        """Remove documents that were replaced before a version; they can not be restored."""
+        with self.transaction() as database:
+            database.execute("delete from documents where replaced < ?", (before,))
+        self.purge()
+
+    def purge(self) -> None:
+        """Overwrite what was deleted: index segments, free pages and the write-ahead log."""
+        connection = self.connection()
+        with self.transaction() as database:
+            # Until segments are merged, FTS5 keeps deleted words in them.
+            database.execute("insert into words (words) values ('optimize')")
+        connection.execute("vacuum")
+        connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+
+    # -- search ----------------------------------------------------------------------------------
+
+    def search(
+        self, match: str, limit: int, groups: frozenset[str] | None, *, url: str = ""
+    ) -> list[Found]:
+        """Return passages that match an FTS5 query and that the groups may read, best first.
+
+        `groups` None reads everything (an administrator); a source or document without groups is
+        read by nobody else.
+        """
+        rows = self.connection().execute(
+            "select p.id, d.id, d.name, d.version, d.title, p.headings, p.page, p.first, p.last, "
+            "substr(d.text, p.first + 1, p.last - p.first), -bm25(words, ?, ?, ?) as score "
+            "from words join passages p on p.id = words.rowid "
+            "join documents d on d.id = p.document join sources s on s.name = d.source "
+            "where words match ? and (? or exists (select 1 "
+            "from json_each(coalesce(d.groups, s.groups)) where value in (select value from "
+            "json_each(?)))) order by score desc, p.id limit ?",
+            (*_WEIGHTS, match, groups is None, json.dumps(sorted(groups or ())), limit),
+        )
+        return [Found(self._passage(row, url), float(row[10])) for row in rows]
+
+    def _passage(self, row: tuple[Any, ...], url: str) -> Passage:
+        identity = f"{row[1]}-{row[7]}-{row[8]}"
+        return Passage(
+            id=identity,
+            document=row[2],
+            version=str(row[3]),
+            title=row[4],
+            headings=tuple(json.loads(row[5])),
+            page=row[6],
+            start=row[7],
+            end=row[8],
+            text=row[9],
+            url=url.format(document=row[1], start=row[7], end=row[8]) if url else "",
+        )
+
+    def passages_with(self, match: str) -> int:
+        """Return how many passages match an FTS5 query."""
+        row = self.connection().execute("select count(*) from words where words match ?", (match,))
+        return int(row.fetchone()[0])
+
+
+def quoted(word: str) -> str:
+    """Return a word as an FTS5 string, in which no character has a meaning."""
+    return '"' + word.replace('"', '""') + '"'
+
+
+def _groups(value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(json.loads(value))
