@@ -5,7 +5,7 @@ in PostgreSQL, while the gateway serves 200 requests/s; the first paint comes wi
 `triptych up` is ready within 20 s; idling costs under 5 % of a core and 2.5 GB for everything;
 a killed process leaves the service healthy again within 10 s.
 
-A page is measured as its room computes it: what it asks the gateway over HTTP, and the drawing.
+A page is measured as its page computes it: what it asks the gateway over HTTP, and the drawing.
 `python benchmarks/console.py [--parts sqlite postgres house]` writes results/console.json and .md;
 parts not named stay as they are. `--keep FOLDER` keeps the filled databases there, and `--fill`
 makes them without measuring. `--quick` is a short look that writes nothing.

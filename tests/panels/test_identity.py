@@ -8,37 +8,37 @@ import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from triptych.panels.guard import Guard
-from triptych.panels.identity import PERSON, Doors, Gate, Person, _inside
+from triptych.panels.identity import SESSION, Session, SignIn, SignInRequired, _inside
+from triptych.panels.origin_check import OriginCheck
 
 
 @pytest.fixture
-def doors(tmp_path: Path) -> Doors:
-    return Doors("http://127.0.0.1:9", "http://127.0.0.1:9", "", tmp_path / "cookie.key")
+def sign_in(tmp_path: Path) -> SignIn:
+    return SignIn("http://127.0.0.1:9", "http://127.0.0.1:9", "", tmp_path / "cookie.key")
 
 
 @pytest.fixture
-def visitor(doors: Doors) -> TestClient:
+def visitor(sign_in: SignIn) -> TestClient:
     app = FastAPI()
-    app.include_router(doors.routes())
+    app.include_router(sign_in.routes())
 
     @app.post("/change")
     async def change(request: Request) -> str:
-        return str(request.scope["person"].name)
+        return str(request.scope["signed_in"].name)
 
     @app.get("/health")
     async def health() -> str:
         return "ok"
 
-    app.add_middleware(Gate, doors=doors)
-    app.add_middleware(Guard)
+    app.add_middleware(SignInRequired, sign_in=sign_in)
+    app.add_middleware(OriginCheck)
     return TestClient(app, base_url="http://127.0.0.1", follow_redirects=False)
 
 
-def sealed(doors: Doors, person: Person) -> str:
+def sealed(sign_in: SignIn, session: Session) -> str:
     import json
 
-    return doors._seal.encrypt(json.dumps(vars(person)).encode()).decode()
+    return sign_in._seal.encrypt(json.dumps(vars(session)).encode()).decode()
 
 
 def test_a_gate_sends_people_to_the_door_and_programs_away(visitor: TestClient) -> None:
@@ -50,17 +50,17 @@ def test_a_gate_sends_people_to_the_door_and_programs_away(visitor: TestClient) 
 
 
 def test_only_a_cookie_sealed_here_says_who_somebody_is(
-    visitor: TestClient, doors: Doors, tmp_path: Path
+    visitor: TestClient, sign_in: SignIn, tmp_path: Path
 ) -> None:
-    person = Person("ann", "admin", "tri_secret")
-    elsewhere = Doors(doors.gateway, doors.hub, "", tmp_path / "other.key")
-    for forged in ("", "nonsense", sealed(elsewhere, person)):
-        visitor.cookies.set(PERSON, forged)
+    session = Session("ann", "admin", "tri_secret")
+    elsewhere = SignIn(sign_in.gateway, sign_in.hub, "", tmp_path / "other.key")
+    for forged in ("", "nonsense", sealed(elsewhere, session)):
+        visitor.cookies.set(SESSION, forged)
         assert visitor.post("/change").status_code == 401
-    visitor.cookies.set(PERSON, sealed(doors, person))
+    visitor.cookies.set(SESSION, sealed(sign_in, session))
     assert visitor.post("/change").json() == "ann"
-    assert "tri_secret" not in sealed(doors, person)
-    assert "tri_secret" not in repr(person)
+    assert "tri_secret" not in sealed(sign_in, session)
+    assert "tri_secret" not in repr(session)
     assert (tmp_path / "cookie.key").stat().st_mode & 0o077 == 0
 
 
@@ -74,9 +74,9 @@ def test_only_a_cookie_sealed_here_says_who_somebody_is(
     ],
 )
 def test_another_sites_page_changes_nothing_with_a_visitors_cookie(
-    visitor: TestClient, doors: Doors, headers: dict[str, str]
+    visitor: TestClient, sign_in: SignIn, headers: dict[str, str]
 ) -> None:
-    visitor.cookies.set(PERSON, sealed(doors, Person("ann", "admin", "tri_secret")))
+    visitor.cookies.set(SESSION, sealed(sign_in, Session("ann", "admin", "tri_secret")))
     assert visitor.post("/change", headers=headers).status_code == 403
     own = {"sec-fetch-site": "same-origin", "origin": "http://127.0.0.1"}
     assert visitor.post("/change", headers=own).status_code == 200
@@ -94,4 +94,4 @@ def test_a_refused_key_keeps_one_at_the_door(visitor: TestClient) -> None:
     refused = visitor.post("/sign-in", data={"key": "tri_wrong", "then": "/console/"})
     assert refused.status_code == 401
     assert "does not answer" in refused.text
-    assert PERSON not in refused.cookies
+    assert SESSION not in refused.cookies

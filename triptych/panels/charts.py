@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from triptych.formatting import format_count
-from triptych.panels.look import DASHES, PALETTE
+from triptych.panels.theme import DASHES, PALETTE
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 560, 240

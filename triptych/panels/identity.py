@@ -1,7 +1,8 @@
 """One sign-in for all panels of an address: with a key, or with an account of the hub.
 
-Who somebody is, the gateway says. Their key lies sealed in a cookie that no script can read, so
-that this process keeps nothing and may die; a revoked key ends every page that uses it.
+The gateway decides which user a key belongs to. The key is kept encrypted in a cookie that no
+script can read, so that this process stores nothing and may restart at any time; a revoked key
+ends every page that uses it.
 
 Source: OAuth 2.0 with a code challenge (RFC 7636), OpenID Connect Core 1.0.
 """
@@ -33,16 +34,16 @@ from triptych.errors import TierError
 from triptych.panels.console.client import GatewayClient
 from triptych.panels.landing import page
 
-PERSON, ASKING = "triptych_person", "triptych_asking"
-LASTS_S, ASKS_S = 12 * 3600, 600
+SESSION, PENDING = "triptych_session", "triptych_pending"
+SESSION_S, PENDING_S = 12 * 3600, 600
 BACK = "/sign-in/back"
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 _OPEN = ("/sign-in", "/health", "/favicon.ico")
 
 
 @dataclass(frozen=True)
-class Person:
-    """Somebody who signed in, as a cookie remembers them."""
+class Session:
+    """A signed-in user, as the cookie stores them."""
 
     name: str
     role: str
@@ -50,11 +51,11 @@ class Person:
     hub_token: str = ""
 
     def __repr__(self) -> str:
-        return f"Person({self.name!r}, {self.role!r})"
+        return f"Session({self.name!r}, {self.role!r})"
 
 
-class Doors:
-    """Let people in, remember them, let them out.
+class SignIn:
+    """Sign users in and out, and read their session from the cookie.
 
     `client` is the id under which these panels are known to the hub; empty: keys only.
     """
@@ -63,40 +64,41 @@ class Doors:
         self.gateway, self.hub, self.client = gateway, hub.rstrip("/"), client
         self._seal = Fernet(_seal_key(key_file))
 
-    def person(self, cookies: Mapping[str, str]) -> Person | None:
-        """Say who sent these cookies, if they are ours and not too old."""
-        kept = self._open(cookies.get(PERSON, ""), LASTS_S)
-        return Person(**kept) if kept else None
+    def session(self, cookies: Mapping[str, str]) -> Session | None:
+        """Return the session in these cookies; None where there is none or it is too old."""
+        kept = self._open(cookies.get(SESSION, ""), SESSION_S)
+        return Session(**kept) if kept else None
 
     def routes(self) -> APIRouter:
-        """Give the routes of signing in and out."""
+        """Return the routes of signing in and out."""
         router = APIRouter(include_in_schema=False)
-        router.add_api_route("/sign-in", self._door, methods=["GET"], response_model=None)
+        router.add_api_route("/sign-in", self._form, methods=["GET"], response_model=None)
         router.add_api_route("/sign-in", self._by_key, methods=["POST"], response_model=None)
         router.add_api_route("/sign-in/hub", self._to_hub, methods=["GET"], response_model=None)
         router.add_api_route(BACK, self._from_hub, methods=["GET"], response_model=None)
         router.add_api_route("/sign-out", self._out, methods=["POST"], response_model=None)
         return router
 
-    async def _door(self, then: str = "/") -> HTMLResponse:
+    async def _form(self, then: str = "/") -> HTMLResponse:
         return HTMLResponse(self.draw(_inside(then)))
 
     def draw(self, then: str, trouble: str = "") -> str:
-        """Draw the page where one signs in."""
+        """Return the sign-in page as HTML."""
         said = f'<p role="alert"><b>{escape(trouble)}</b></p>' if trouble else ""
         hub = f'<p><a href="/sign-in/hub?then={quote(then, safe="")}">Sign in with the hub</a></p>'
         return page(
             "Sign in",
-            f'<main class="door">{said}<form method="post" action="/sign-in">'
+            f'<main class="sign-in">{said}<form method="post" action="/sign-in">'
             '<label for="key">Your key</label>'
             '<input id="key" name="key" type="password" autocomplete="current-password" required>'
             f'<input type="hidden" name="then" value="{escape(then, quote=True)}">'
             f"<button>Sign in</button></form>{hub if self.client else ''}"
-            '<p class="soft">The first key lies in TRIPTYCH_HOME/gateway/admin-key.</p></main>',
+            '<p class="soft">The first key is in the file TRIPTYCH_HOME/gateway/admin-key.</p>'
+            "</main>",
         )
 
     async def _by_key(self, request: Request) -> Response:
-        """Take a key from the page's form, or from the Console's own door."""
+        """Sign in with the key of the page's form, or of the Console's own form."""
         plain = not request.headers.get("content-type", "").startswith("application/json")
         given: Mapping[str, Any] = await (request.form() if plain else request.json())
         key, then = str(given.get("key", "")).strip(), _inside(str(given.get("then", "/")))
@@ -108,28 +110,28 @@ class Doors:
             return JSONResponse({"error": error.message}, 401)
         name = str(who["user_id"] or who["key_id"])
         answer: Response = RedirectResponse(then, 303) if plain else JSONResponse({"name": name})
-        return self._remember(request, answer, Person(name, str(who["role"]), key))
+        return self._remember(request, answer, Session(name, str(who["role"]), key))
 
     async def _to_hub(self, request: Request, then: str = "/") -> Response:
         if not self.client:
-            return HTMLResponse(self.draw("/", "no hub signs people in here"), 404)
+            return HTMLResponse(self.draw("/", "sign-in with a hub is not set up here"), 404)
         verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(16)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest())
-        wish = {
+        query = {
             "client_id": self.client, "redirect_uri": _back(request), "response_type": "code",
             "scope": "openid profile read-repos write-repos", "state": state,
             "code_challenge": challenge.rstrip(b"=").decode(), "code_challenge_method": "S256",
         }  # fmt: skip
         found = await _read(f"{self.hub}/.well-known/openid-configuration")
-        answer = RedirectResponse(f"{found['authorization_endpoint']}?{urlencode(wish)}", 303)
-        asking = {"state": state, "verifier": verifier, "then": _inside(then)}
-        return self._set(request, answer, ASKING, asking, ASKS_S)
+        answer = RedirectResponse(f"{found['authorization_endpoint']}?{urlencode(query)}", 303)
+        pending = {"state": state, "verifier": verifier, "then": _inside(then)}
+        return self._set(request, answer, PENDING, pending, PENDING_S)
 
     async def _from_hub(self, request: Request, code: str = "", state: str = "") -> Response:
-        """Exchange the hub's code for its statement, and that for a key."""
-        asked = self._open(request.cookies.get(ASKING, ""), ASKS_S) or {}
+        """Exchange the hub's code for its ID token, and that for a key."""
+        asked = self._open(request.cookies.get(PENDING, ""), PENDING_S) or {}
         if not code or not secrets.compare_digest(asked.get("state", ""), state) or not state:
-            return HTMLResponse(self.draw("/", "the hub did not sign you in"), 401)
+            return HTMLResponse(self.draw("/", "the hub did not confirm the sign-in"), 401)
         found = await _read(f"{self.hub}/.well-known/openid-configuration")
         form = {
             "grant_type": "authorization_code", "code": code, "redirect_uri": _back(request),
@@ -137,29 +139,29 @@ class Doors:
         }  # fmt: skip
         given = await _read(found["token_endpoint"], form)
         try:
-            session = await GatewayClient(self.gateway, "").ask(
+            issued = await GatewayClient(self.gateway, "").ask(
                 "POST", "/api/session", {"id_token": str(given.get("id_token", ""))}
             )
         except TierError as error:
             return HTMLResponse(self.draw("/", error.message), 403)
-        person = Person(
-            session["user_id"], session["role"], session["key"], str(given.get("access_token", ""))
+        session = Session(
+            issued["user_id"], issued["role"], issued["key"], str(given.get("access_token", ""))
         )
         answer = RedirectResponse(asked["then"], 303)
-        answer.delete_cookie(ASKING)
-        return self._remember(request, answer, person)
+        answer.delete_cookie(PENDING)
+        return self._remember(request, answer, session)
 
     async def _out(self, request: Request) -> Response:
-        """Forget who this browser is, and revoke a key that signing in had made."""
-        if person := self.person(request.cookies):
+        """Remove the cookie, and revoke the key if signing in had made it."""
+        if session := self.session(request.cookies):
             with suppress(TierError):  # an admin's own key outlives the visit
-                await GatewayClient(self.gateway, person.key).ask("DELETE", "/api/session")
+                await GatewayClient(self.gateway, session.key).ask("DELETE", "/api/session")
         answer = RedirectResponse("/", 303)
-        answer.delete_cookie(PERSON)
+        answer.delete_cookie(SESSION)
         return answer
 
-    def _remember(self, request: Request, answer: Response, person: Person) -> Response:
-        return self._set(request, answer, PERSON, vars(person), LASTS_S)
+    def _remember(self, request: Request, answer: Response, session: Session) -> Response:
+        return self._set(request, answer, SESSION, vars(session), SESSION_S)
 
     def _set(
         self, request: Request, answer: Response, name: str, value: Mapping[str, Any], lasts_s: int
@@ -179,24 +181,24 @@ class Doors:
         return kept
 
 
-class Gate:
-    """Let nobody who has not signed in past the door; for a house that others reach."""
+class SignInRequired:
+    """Refuse every request without a session; for an installation that others can reach."""
 
-    def __init__(self, app: ASGIApp, doors: Doors) -> None:
-        self.app, self.doors = app, doors
+    def __init__(self, app: ASGIApp, sign_in: SignIn) -> None:
+        self.app, self.sign_in = app, sign_in
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         if scope["type"] == "websocket":
-            scope["person"] = self.doors.person(HTTPConnection(scope).cookies)
-            if scope["person"] is None:
+            scope["signed_in"] = self.sign_in.session(HTTPConnection(scope).cookies)
+            if scope["signed_in"] is None:
                 await send({"type": "websocket.close", "code": 1008})
                 return
         if scope["type"] == "http":
             request = StarletteRequest(scope)
-            scope["person"] = self.doors.person(request.cookies)
+            scope["signed_in"] = self.sign_in.session(request.cookies)
             path = request.url.path
-            if scope["person"] is None and not path.startswith(_OPEN):
+            if scope["signed_in"] is None and not path.startswith(_OPEN):
                 refusal: Response = JSONResponse({"error": "sign in first: /sign-in"}, 401)
                 if "text/html" in request.headers.get("accept", ""):
                     refusal = RedirectResponse(f"/sign-in?then={quote(path)}", 303)
@@ -206,7 +208,7 @@ class Gate:
 
 
 def _inside(then: str) -> str:
-    """Keep to addresses of our own: one never leads elsewhere from here."""
+    """Return the address where it is one of ours, else `/`: never redirect to another site."""
     plain = then.startswith("/") and not then.startswith(("//", "/\\"))
     return then if plain and not urlsplit(then).netloc else "/"
 
@@ -225,7 +227,7 @@ async def _read(address: str, form: Mapping[str, str] | None = None) -> dict[str
 
 
 def _seal_key(file: Path) -> bytes:
-    """Read the key that seals cookies, or make one that only its owner can read."""
+    """Return the key that encrypts cookies; create it, readable by its owner only."""
     if not file.exists():
         write_atomic(file, Fernet.generate_key(), private=True)
     return file.read_bytes()

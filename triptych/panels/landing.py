@@ -65,11 +65,12 @@ a.panel span { color: var(--mark); font-size: .85rem }
 table a { color: var(--mark) }
 table { border-collapse: collapse; width: 100% } td { padding: .35rem .6rem .35rem 0;
         border-bottom: 1px solid var(--line) } code { font: .95em ui-monospace, monospace }
-main.door { display: block; max-width: 24rem; margin: 12vh auto }
-main.door input, main.door button { display: block; width: 100%; padding: .5rem; margin: .4rem 0;
-  font: inherit; color: inherit; background: none; border: 1px solid var(--line);
+main.sign-in { display: block; max-width: 24rem; margin: 12vh auto }
+main.sign-in input, main.sign-in button { display: block; width: 100%; padding: .5rem;
+  margin: .4rem 0;  font: inherit; color: inherit; background: none; border: 1px solid var(--line);
   border-radius: .3rem }
-main.door button { border-color: var(--mark); cursor: pointer } main.door a { color: var(--mark) }
+main.sign-in button { border-color: var(--mark); cursor: pointer }
+main.sign-in a { color: var(--mark) }
 """
 
 
@@ -109,4 +110,4 @@ def navigation(here: str) -> str:
         f'<a href="{path}/"' + (' aria-current="page"' if name == here else "") + f">{name}</a>"
         for name, (path, _, _) in PANELS.items()
     )
-    return f'<nav class="rooms" aria-label="Panels"><a href="/">Triptych</a>{links}</nav>'
+    return f'<nav class="pages" aria-label="Panels"><a href="/">Triptych</a>{links}</nav>'

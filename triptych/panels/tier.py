@@ -20,7 +20,7 @@ from triptych.hub.pull import is_repository, pull
 from triptych.lm.serve.app import create_app, run_app
 from triptych.lm.serve.models import build_service, describe_model
 from triptych.lm.serve.service import ModelService
-from triptych.panels.late import LatePage
+from triptych.panels.lazy_page import LazyPage
 from triptych.processes.ports import bind
 
 PORT = 7860
@@ -72,5 +72,5 @@ def build_app(service: ModelService, token: environment.Secret | None = None) ->
 
     app = create_app(service, token=token)
     model = next(iter(service.models.values()))
-    LatePage(draw, f"{model.name} answers POST /v1/chat/completions and /api/generate.").join(app)
+    LazyPage(draw, f"{model.name} answers POST /v1/chat/completions and /api/generate.").join(app)
     return app

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from triptych.errors import TriptychError
 from triptych.lm.serve.generate_api import begin
 from triptych.lm.serve.service import ModelService
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.wire.requests import GenerateBody, fault_messages
 
 
 def page_app(service: ModelService) -> FastAPI:
     """Make an application of the page alone."""
-    options = {**look.options(), "footer_links": ["api"]}
+    options = {**theme.options(), "footer_links": ["api"]}
     app: FastAPI = gr.mount_gradio_app(FastAPI(), build_page(service), path="/", **options)
     return app
 
@@ -78,7 +78,7 @@ def build_page(service: ModelService) -> gr.Blocks:
         )
         stop.click(None, cancels=[asked], queue=False, api_visibility="private")
     page.queue(max_size=limit or None)
-    return look.at_home(page)
+    return theme.at_home(page)
 
 
 async def _texts(service: ModelService, body: dict[str, object]) -> AsyncGenerator[str, None]:

@@ -76,11 +76,11 @@ def attach_sign_in(app: FastAPI) -> None:
 def who(request: Any) -> Visitor:
     """Say who sent a request, of the page or of the API."""
     inner = getattr(request, "request", request)
-    if person := inner.scope.get("person"):
+    if session := inner.scope.get("signed_in"):
         # An admin of this house speaks for it; everybody else for themselves.
-        if person.role == "admin":
+        if session.role == "admin":
             return Visitor(LOCAL)
-        return Visitor(f"hub/{person.name}", Secret(person.hub_token))
+        return Visitor(f"hub/{session.name}", Secret(session.hub_token))
     if not is_shared():
         return Visitor(LOCAL)
     signed = inner.scope.get("session", {}).get("oauth_info") or {}

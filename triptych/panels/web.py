@@ -12,16 +12,16 @@ from fastapi.responses import HTMLResponse, Response
 from triptych.config import Config, environment
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.store import RunStore
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.panels.console import drawing as console_drawing
 from triptych.panels.console.page import build_page as console_page
-from triptych.panels.guard import Guard
-from triptych.panels.identity import Doors, Gate
+from triptych.panels.identity import SignIn, SignInRequired
 from triptych.panels.landing import ICON, landing, navigation
-from triptych.panels.playground.face import attach_face
-from triptych.panels.playground.offers import Resolve
+from triptych.panels.origin_check import OriginCheck
+from triptych.panels.playground.context import Context
+from triptych.panels.playground.models.model_list import Resolve
+from triptych.panels.playground.models.models_api import attach_models_api
 from triptych.panels.playground.page import build_page as playground_page
-from triptych.panels.playground.stage import Stage
 from triptych.panels.playground.style import CSS as PLAYGROUND_CSS
 from triptych.panels.studio import follow, learn
 from triptych.panels.studio.app import supervise
@@ -33,7 +33,7 @@ from triptych.panels.visitor import identify
 def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastAPI:
     """Put every panel into one application; `gateway` and `hub` are addresses to talk to."""
     store = RunStore(environment.home() / "runs")
-    stage = Stage(config, store, resolve, gateway=gateway)
+    context = Context(config, store, resolve, gateway=gateway)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -41,20 +41,20 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
         yield
         if supervisor is not None:
             supervisor.close()
-        stage.close()
+        context.close()
 
     app = FastAPI(title="Triptych", lifespan=lifespan)
     app.add_middleware(UploadGate, limit_bytes=config.panels.upload_bytes)
     app.include_router(router(store, config.runs, identify), prefix="/api")
     app.include_router(follow.routes(store, config, "/playground/"), prefix="/api")
     app.include_router(learn.routes(store, config, "/playground/"), prefix="/api")
-    doors = Doors(
+    sign_in = SignIn(
         gateway, hub, config.panels.sign_in_client, environment.home() / "panels" / "cookie.key"
     )
-    app.include_router(doors.routes())
+    app.include_router(sign_in.routes())
     if config.panels.sign_in == "all":
-        app.add_middleware(Gate, doors=doors)
-    app.add_middleware(Guard)
+        app.add_middleware(SignInRequired, sign_in=sign_in)
+    app.add_middleware(OriginCheck)
     add_error_answers(app)
     first = landing(f"{gateway}/v1", {"Hub": hub, "Run API": "/api/runs"})
 
@@ -70,13 +70,13 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    attach_face(app, stage)
-    options = look.options()
+    attach_models_api(app, context)
+    options = theme.options()
     options["css"] += PLAYGROUND_CSS + console_drawing.CSS
     pages = {
         "/studio": studio_page(store, config, navigation("Studio")),
-        "/playground": playground_page(stage, navigation("Playground")),
-        "/console": console_page(gateway, navigation("Console"), hub, doors, store),
+        "/playground": playground_page(context, navigation("Playground")),
+        "/console": console_page(gateway, navigation("Console"), hub, sign_in, store),
     }
     for path, page in pages.items():
         app = gr.mount_gradio_app(app, page, path=path, **options)

@@ -1,4 +1,4 @@
-"""A real gateway with a scripted upstream, for the rooms of the Console."""
+"""A real gateway with a scripted upstream, for the pages of the Console."""
 
 from __future__ import annotations
 

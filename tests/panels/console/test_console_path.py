@@ -52,10 +52,10 @@ def console(house: House, open_page: Opened) -> Opened:
     return sign_in
 
 
-def enter(page: Any, room: str) -> None:
-    """Open a room; no tab hides behind the others."""
-    page.get_by_role("tab", name=room, exact=True).click()
-    if room == "Providers and tiers":
+def enter(page: Any, tab: str) -> None:
+    """Open a tab; none hides behind the others."""
+    page.get_by_role("tab", name=tab, exact=True).click()
+    if tab == "Providers and tiers":
         page.get_by_text("Asked in this order").wait_for()
 
 
@@ -73,7 +73,7 @@ def agree(page: Any, label: str, *words: str, yes: str = "") -> str:
 
 
 def apply(page: Any, change: str, *words: str) -> None:
-    """Apply what was chosen; the room is read again after it, over whatever is chosen before."""
+    """Apply what was chosen; the tab is read again after it, over whatever is chosen before."""
     latest = page.locator("tbody:visible").first.locator("tr td").first
     before = latest.inner_text()
     agree(page, "Apply", *words, yes="Apply these changes")
@@ -341,7 +341,7 @@ def test_i1_whoever_is_no_admin_reads_and_sets_nothing(house: House, open_page: 
     page.get_by_label("Admin key").fill(f"  {roles['user']['key']} ")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("alert").get_by_text("this key is not an admin's").wait_for()
-    # A company's admin sees the rooms of its company, and nothing of anybody else's.
+    # A company's admin sees the tabs of its company, and nothing of anybody else's.
     page.get_by_label("Admin key").fill(f"  {roles['company_admin']['key']} ")
     page.get_by_role("button", name="Sign in").click()
     page.get_by_text("company admin of own").wait_for()
@@ -461,7 +461,7 @@ def test_what_cannot_be_published_is_refused_and_not_entered(
 
 
 @pytest.mark.prove
-def test_a_checkpoint_of_a_run_is_published_from_the_models_room(
+def test_a_checkpoint_of_a_run_is_published_from_the_models_tab(
     house: House, console: Opened, tmp_path: Path
 ) -> None:
     """The run is trained by the house, published to its hub, and entered as it lies there."""
@@ -535,7 +535,7 @@ def test_one_sign_in_with_an_account_of_the_hub_holds_everywhere(
     page.get_by_role("tab", name="Overview").wait_for()
 
 
-ROOMS = ("Overview", "Providers and tiers", "Requests", "Feedback", "Companies, users, keys",
+TABS = ("Overview", "Providers and tiers", "Requests", "Feedback", "Companies, users, keys",
          "Privacy", "Spaces", "Models", "Audit")  # fmt: skip
 
 
@@ -572,19 +572,19 @@ def test_i3_every_room_is_accessible_and_fits(
         model = {"name": "admin/base", "tier": "base", "hf_model_id": "admin/base"}
         house.call("POST", "/admin/models", model | {"revision": house.revisions[1]})
     page = console(color_scheme=scheme, width=width)
-    for room in ROOMS:
-        enter(page, room)
+    for tab in TABS:
+        enter(page, tab)
         page.evaluate(QUIET)
-        name = room.partition(" ")[0].strip(",").lower()
+        name = tab.partition(" ")[0].strip(",").lower()
         screenshot(page, f"console-{name}-{width}-{scheme}")
         for violation in axe.run(page).response["violations"]:
             nodes = [node["html"][:160] for node in violation["nodes"][:3]]
-            found.append(f"{room}: {violation['id']}: {violation['help']}: {nodes}")
+            found.append(f"{tab}: {violation['id']}: {violation['help']}: {nodes}")
         wide = page.evaluate("document.documentElement.scrollWidth")
         if wide > width:
-            found.append(f"{room}: {wide} px wide at {width}")
-        if width == 1200 and room in ("Requests", "Models"):
+            found.append(f"{tab}: {wide} px wide at {width}")
+        if width == 1200 and tab in ("Requests", "Models"):
             page.locator("button.pick:visible").first.wait_for()
             if page.evaluate(SCROLLING):
-                found.append(f"{room}: its table scrolls sideways at {width}")
+                found.append(f"{tab}: its table scrolls sideways at {width}")
     assert sorted(set(found)) == []

@@ -82,7 +82,7 @@ def test_a_vote_a_correction_and_a_comment_arrive_under_the_gateways_request(
         time.sleep(1)
         assert page.locator(".answer").count() == 0, "a link asks nothing of a gateway by itself"
         page.get_by_role("button", name="Write", exact=True).click()
-        page.locator(".ballot h3").first.wait_for()
+        page.locator(".voting h3").first.wait_for()
         shown = page.locator(".answer[data-done=true]").first
         for words in ("hello <i>world</i>", "tier base", "scripted"):
             expect(shown).to_contain_text(words)

@@ -1,4 +1,4 @@
-"""The parts of the Playground without a browser: votes, line, links, code, experiments, offers."""
+"""The parts of the Playground without a browser: votes, queue, links, code, experiments."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from triptych.lm.generate.engine import Token
 from triptych.lm.runs.store import RunStore
 from triptych.lm.serve.service import TooBusy, UnknownModel
 from triptych.panels.playground import controls, permalink, snippets
-from triptych.panels.playground.arena import Arena, Column, Contest, Entry
+from triptych.panels.playground.comparison import Column, Comparer, Comparison, Entry
 from triptych.panels.playground.experiments import distinct, sureness
 from triptych.panels.playground.forwarding import sayings
-from triptych.panels.playground.journey import height_at
-from triptych.panels.playground.line import Line
-from triptych.panels.playground.offers import Offers, spread
-from triptych.panels.playground.shelf import Shelf
+from triptych.panels.playground.models.loaded_models import LoadedModels
+from triptych.panels.playground.models.model_list import ModelList, spread
+from triptych.panels.playground.models.queue import AnswerQueue
+from triptych.panels.playground.quality_curve import height_at
 from triptych.panels.playground.visitor import Visitor
 from triptych.panels.playground.votes import Z_95, VoteBook, pairs, record_of, wilson
 
 
-def contest(*texts: str, request_ids: tuple[str, ...] = ()) -> Contest:
+def comparison(*texts: str, request_ids: tuple[str, ...] = ()) -> Comparison:
     columns = []
     for index, text in enumerate(texts):
         entry = Entry(
@@ -37,7 +37,7 @@ def contest(*texts: str, request_ids: tuple[str, ...] = ()) -> Contest:
         )
         origin = {"request_id": request_ids[index]} if request_ids else {}
         columns.append(Column(entry, text=text, done=True, origin=origin))
-    return Contest(columns)
+    return Comparison(columns)
 
 
 @pytest.mark.parametrize(("won", "decided"), [(1, 10), (5, 10), (81, 263), (1, 1), (0, 3)])
@@ -51,7 +51,7 @@ def test_the_interval_is_wilsons(won: int, decided: int) -> None:
 
 
 def test_a_vote_among_four_counts_three_pairs_and_the_last_word_counts(tmp_path: Path) -> None:
-    book, held = VoteBook(tmp_path / "votes.jsonl"), contest("a", "b", "c", "d")
+    book, held = VoteBook(tmp_path / "votes.jsonl"), comparison("a", "b", "c", "d")
     book.add(record_of(held, 3))
     book.add(record_of(held, 2))
     rates = {(rate.model, rate.against): rate for rate in book.win_rates()}
@@ -60,7 +60,7 @@ def test_a_vote_among_four_counts_three_pairs_and_the_last_word_counts(tmp_path:
     assert book.win_rates(blind_only=True) == []
     with (tmp_path / "votes.jsonl").open("ab") as file:
         file.write(b'{"torn":')
-    book.add(record_of(contest("x", "y"), "all"))
+    book.add(record_of(comparison("x", "y"), "all"))
     assert len(VoteBook(tmp_path / "votes.jsonl").votes()) == 2, "a torn line is cut off"
     assert book.export(tmp_path / "out.jsonl") == 4
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -69,13 +69,13 @@ def test_a_vote_among_four_counts_three_pairs_and_the_last_word_counts(tmp_path:
 
 
 def test_a_failed_answer_is_in_no_pair() -> None:
-    held = contest("a", "b")
+    held = comparison("a", "b")
     held.columns[1].failed = True
     assert list(pairs(record_of(held, 0))) == []
 
 
 def test_the_gateway_hears_of_each_pair_once_and_of_its_own_answers_only() -> None:
-    held = contest("good", "bad", "worse", request_ids=("", "r1", "r2"))
+    held = comparison("good", "bad", "worse", request_ids=("", "r1", "r2"))
     told = list(sayings(held, 1, comment="why", correction="best", about=2))
     assert [(request, kind) for request, kind, _, _ in told] == [
         ("r1", "preference"),
@@ -86,7 +86,7 @@ def test_the_gateway_hears_of_each_pair_once_and_of_its_own_answers_only() -> No
     assert told[0][2] == {"chosen": "bad", "rejected": "good"}
     assert len({feedback_id for _, kind, _, feedback_id in told if kind == "preference"}) == 2
     assert [kind for _, kind, _, _ in sayings(held, "none")] == ["thumb", "thumb"]
-    assert list(sayings(contest("a", "b"), 0, comment="local only")) == []
+    assert list(sayings(comparison("a", "b"), 0, comment="local only")) == []
 
 
 def test_the_line_is_fair_and_shows_who_is_before() -> None:
@@ -94,22 +94,22 @@ def test_the_line_is_fair_and_shows_who_is_before() -> None:
         config = load_config(
             None, ["panels.generations=3", "panels.generations_per_visitor=2", "panels.waiting=6"]
         ).panels
-        line = Line(config)
-        greedy = [line.join("greedy") for _ in range(4)]
+        queue = AnswerQueue(config)
+        greedy = [queue.join("greedy") for _ in range(4)]
         assert [ticket.called.is_set() for ticket in greedy] == [True, True, False, False]
-        other = line.join("other")
+        other = queue.join("other")
         assert other.called.is_set(), "one visitor's wishes do not hold up another"
-        late = line.join("late")
+        late = queue.join("late")
         assert not await late.is_called(0.01) and late.ahead == 2
-        line.leave(greedy[0])
+        queue.leave(greedy[0])
         assert greedy[2].called.is_set() and late.ahead == 1
-        line.leave(other)
+        queue.leave(other)
         assert late.called.is_set() and not greedy[3].called.is_set()
         for _ in range(5):
-            line.join("crowd")
+            queue.join("crowd")
         with pytest.raises(TooBusy):
             for _ in range(3):
-                line.join("crowd too")
+                queue.join("crowd too")
 
     asyncio.run(play())
 
@@ -189,17 +189,18 @@ def test_a_reference_from_a_browser_is_never_a_path(
     monkeypatch.chdir(tmp_path)
     asked: list[str] = []
     monkeypatch.setattr(
-        "triptych.panels.playground.offers.pull", lambda ref, *_: asked.append(ref) or tmp_path
+        "triptych.panels.playground.models.model_list.pull",
+        lambda ref, *_: asked.append(ref) or tmp_path,
     )
-    local = Offers(load_config(), runs, lambda ref: Path(ref))
-    shared = Offers(load_config(None, ["panels.host=0.0.0.0"]), runs, lambda ref: Path(ref))
+    local = ModelList(load_config(), runs, lambda ref: Path(ref))
+    shared = ModelList(load_config(None, ["panels.host=0.0.0.0"]), runs, lambda ref: Path(ref))
     for reference in (
         str(tmp_path / "owner" / "name"), "./owner/name", "../topics/step-00000040",
         "..", "topics", "~/x", "topics/../topics/step-00000040", "", "gateway:base",
     ):  # fmt: skip
-        for offers in (local, shared):
+        for model_list in (local, shared):
             with pytest.raises(TriptychError):
-                offers.folder(reference)
+                model_list.folder(reference)
     assert asked == []
     with pytest.raises(UnknownModel, match="is offered here"):
         shared.folder("owner/name")
@@ -215,9 +216,9 @@ def test_a_visitor_who_leaves_gives_every_place_back(runs: RunStore) -> None:
     config = load_config(
         None, ["generate.threads=1", "panels.generations=2", "panels.generations_per_visitor=2"]
     )
-    shelf = Shelf(config, Offers(config, runs, lambda ref: Path(ref)))
-    line = Line(config.panels)
-    arena = Arena(shelf, None, line)
+    loaded_models = LoadedModels(config, ModelList(config, runs, lambda ref: Path(ref)))
+    queue = AnswerQueue(config.panels)
+    comparer = Comparer(loaded_models, None, queue)
     entries = [
         Entry(
             reference=f"topics/step-000000{step}", label=str(step), prompt="The ",
@@ -228,25 +229,27 @@ def test_a_visitor_who_leaves_gives_every_place_back(runs: RunStore) -> None:
 
     async def play() -> None:
         notes: set[str] = set()
-        expected = {f"in line, {ahead} before this one" for ahead in range(len(entries))}
-        held = arena.hold(entries, Visitor("somebody"))
-        with line.join("another"), line.join("another"):
-            async for contest in held:
-                notes |= {column.note for column in contest.columns}
+        expected = {f"waiting, {ahead} before this one" for ahead in range(len(entries))}
+        held = comparer.hold(entries, Visitor("somebody"))
+        with queue.join("another"), queue.join("another"):
+            async for comparison in held:
+                notes |= {column.note for column in comparison.columns}
                 if expected <= notes:
                     break
-        async for contest in held:
-            if any(column.output_tokens > 3 for column in contest.columns):
+        async for comparison in held:
+            if any(column.output_tokens > 3 for column in comparison.columns):
                 break
         await held.aclose()
-        assert line._inside.total() == 0 and line._waiting == []
-        contests = [contest async for contest in arena.hold(entries[3:], Visitor("somebody"))]
-        contest = contests[-1]
-        assert contest.columns[0].failed and "nearest are" in contest.columns[0].note
-        while any(shelf._active.values()):
+        assert queue._inside.total() == 0 and queue._waiting == []
+        comparisons = [
+            comparison async for comparison in comparer.hold(entries[3:], Visitor("somebody"))
+        ]
+        comparison = comparisons[-1]
+        assert comparison.columns[0].failed and "nearest are" in comparison.columns[0].note
+        while any(loaded_models._active.values()):
             await asyncio.sleep(0.05)
 
     try:
         asyncio.run(play())
     finally:
-        shelf.close()
+        loaded_models.close()

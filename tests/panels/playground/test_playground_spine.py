@@ -48,7 +48,7 @@ def same_home(module_home: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path
     monkeypatch.setenv("TRIPTYCH_HOME", str(module_home))
 
 
-CONTEST = "(document.querySelector('.answers')?.dataset.contest ?? '')"
+CONTEST = "(document.querySelector('.answers')?.dataset.comparison ?? '')"
 
 
 def arrive(open_page: Any, address: str, **options: Any) -> Any:
@@ -71,7 +71,7 @@ def answers(page: Any) -> list[str]:
         "document.querySelectorAll('.answer').length > 0 && "
         "[...document.querySelectorAll('.answer')].every(a => a.dataset.done === 'true')"
     )
-    page.locator(".ballot h3").first.wait_for()
+    page.locator(".voting h3").first.wait_for()
     return [cell.inner_text() for cell in page.locator(".answer .text").all()]
 
 

@@ -6,14 +6,14 @@ import gradio as gr
 from fastapi import FastAPI
 
 from triptych.lm.runs.store import RunStore
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.panels.console import drawing
 from triptych.panels.console.page import build_page
 
 
 def build_app(gateway: str, hub: str | None = None, runs: RunStore | None = None) -> FastAPI:
     """Serve the Console for a gateway, for the hub that holds its Spaces, and for runs at hand."""
-    options = look.options()
+    options = theme.options()
     options["css"] += drawing.CSS
     app: FastAPI = gr.mount_gradio_app(
         FastAPI(title="Triptych Console"),

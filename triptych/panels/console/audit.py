@@ -1,4 +1,4 @@
-"""The room of the audit: who did what, when, before and after; and whether the chain is sound."""
+"""The tab of the audit: who did what, when, before and after; and whether the chain is sound."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import QUIET, Room, act_on, complaint, signed_in
+from triptych.panels.console.tab import QUIET, ConsoleTab, act_on, complaint, signed_in
 
 PAGE = 50
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab."""
     with gr.Row():
         subject = gr.Textbox(label="About", placeholder="flags/*, keys/*, companies/acme")
         look = gr.Button("Look again", variant="primary")
@@ -35,7 +35,7 @@ def draw(client: gr.State) -> Room:
     gr.on([look.click, subject.submit], load, [client, subject], outputs, **QUIET)
     older.click(further, [client, subject, last], outputs, **QUIET)
     act_on(verify, [client], _verify, said)
-    return Room(load, [client, subject], outputs)
+    return ConsoleTab(load, [client, subject], outputs)
 
 
 async def _page(who: GatewayClient | None, about: str, before: int | None) -> tuple[Any, ...]:

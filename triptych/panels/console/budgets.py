@@ -11,7 +11,7 @@ from triptych.errors import TierError
 from triptych.formatting import format_count
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import (
+from triptych.panels.console.tab import (
     QUIET,
     act_on,
     acts,

@@ -1,4 +1,4 @@
-"""The room of feedback: what people said, corrections beside the answer, export for training."""
+"""The tab of feedback: what people said, corrections beside the answer, export for training."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import QUIET, Room, complaint, picked, picking_table, told
+from triptych.panels.console.tab import QUIET, ConsoleTab, complaint, picked, picking_table, told
 
 KINDS = ["", "rating", "thumb", "correction", "comment", "preference", "automatic"]
 PAGE = 50
 NOT_KEPT = "not kept: its author had not consented to training"
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab."""
     with gr.Row():
         kind = gr.Dropdown(KINDS, label="Kind", value="", min_width=140)
         company = gr.Textbox(label="Company", min_width=140)
@@ -53,7 +53,7 @@ def draw(client: gr.State) -> Room:
     older.click(further, [client, kind, company, last], outputs, **QUIET)
     rows.click(choose, [client, shown], beside, **QUIET)
     export.click(_export, [client, company], [file, said], **QUIET)
-    return Room(load, [client, kind, company], outputs)
+    return ConsoleTab(load, [client, kind, company], outputs)
 
 
 async def _page(

@@ -1,4 +1,4 @@
-"""The room of models: what was trained from what, measured how, served where; two side by side.
+"""The tab of models: what was trained from what, measured how, served where; two side by side.
 
 A published model is entered with the record that was published beside it, so that its lineage is
 what the run wrote down and not what somebody typed.
@@ -14,11 +14,11 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.lm.runs.store import RunStore
-from triptych.panels.console import drawing, publishing, registry
+from triptych.panels.console import drawing, published, publishing
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import (
+from triptych.panels.console.tab import (
     QUIET,
-    Room,
+    ConsoleTab,
     acts,
     ask_once,
     complaint,
@@ -26,7 +26,6 @@ from triptych.panels.console.room import (
     picking_table,
     signed_in,
 )
-from triptych.wire.tiers import TIERS
 
 COLUMNS = {
     "model_id": "id",
@@ -49,8 +48,8 @@ LINEAGE = {
 }
 
 
-def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> Room:
-    """Draw the room; the last two models chosen stand side by side."""
+def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> ConsoleTab:
+    """Draw this tab; the last two models chosen stand side by side."""
     gr.Markdown(
         "Train in the [Studio](/studio/); enter here what was published, and bring it live under"
         " Spaces: name its repository and revision there."
@@ -61,7 +60,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> Roo
     beside = gr.HTML()
     with gr.Row(visible=False) as form:
         model = gr.Textbox(label="Published model", placeholder="owner/name@revision", scale=2)
-        tier = gr.Dropdown(list(TIERS), label="For the tier", value="base", min_width=120)
+        tier = gr.Dropdown(published.TIERS, label="For the tier", value="base", min_width=120)
         company = gr.Textbox(label="Of company", info="empty: for everybody", min_width=120)
     with gr.Column(visible=False) as acting:
         (enter,) = acts("Enter model")
@@ -92,7 +91,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> Roo
     table.click(choose, [client, chosen], [chosen, beside], **QUIET)
     for event in (entered, *([publish.done] if publish else [])):
         event.then(load, client, outputs, **QUIET)
-    return Room(load, [client], outputs)
+    return ConsoleTab(load, [client], outputs)
 
 
 async def _rows(who: GatewayClient) -> list[dict[str, Any]]:
@@ -128,7 +127,7 @@ async def _foresee(
     who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
 ) -> str:
     signed_in(who)
-    found = await asyncio.to_thread(registry.published, hub, reference)
+    found = await asyncio.to_thread(published.published, hub, reference)
     run = f"made by run {found['run_id']}" if found.get("run_id") else "without a record of its run"
     whose = f"of {company.strip()}" if company.strip() else "for everybody"
     return (
@@ -141,6 +140,6 @@ async def _foresee(
 async def _register(
     who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
 ) -> str:
-    found = await asyncio.to_thread(registry.published, hub, reference)
-    model_id = await registry.enter(signed_in(who), found, tier, company)
+    found = await asyncio.to_thread(published.published, hub, reference)
+    model_id = await published.enter(signed_in(who), found, tier, company)
     return f"Entered: {found['name']} ({model_id})"

@@ -1,4 +1,4 @@
-"""The room one looks into first: what happened, who answered, and what needs attention now."""
+"""The first tab: what happened, who answered, and what needs attention now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import QUIET, Room, complaint
+from triptych.panels.console.tab import QUIET, ConsoleTab, complaint
 
 #: How far back one looks, and how finely: seconds in all, seconds a point, what a tick counts.
 STRETCHES = {
@@ -34,15 +34,15 @@ UPSTREAMS = {
 }
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab."""
     stretch = gr.Radio(list(STRETCHES), value="last hour", label="Looking at the")
     page = gr.HTML()
     probe = gr.Button("Ask every provider now", elem_classes="act")
     health = gr.HTML()
     probe.click(_probe_all, client, health, api_visibility="private")
     stretch.change(_load, [client, stretch], page, **QUIET)
-    return Room(_load, [client, stretch], [page])
+    return ConsoleTab(_load, [client, stretch], [page])
 
 
 async def _load(who: GatewayClient | None, stretch: str) -> str:

@@ -1,4 +1,4 @@
-"""The page itself: the door, and the rooms behind it."""
+"""The Console: the sign-in form, and a tab for each part."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.lm.runs.store import RunStore
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.panels.console import (
     audit,
     feedback,
@@ -22,8 +22,8 @@ from triptych.panels.console import (
     steering,
 )
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import QUIET, Room, complaint
-from triptych.panels.identity import Doors
+from triptych.panels.console.tab import QUIET, ConsoleTab, complaint
+from triptych.panels.identity import SignIn
 
 REFRESH_S = 5.0
 ADMINS = ("Providers and tiers", "Spaces", "Audit")
@@ -36,12 +36,12 @@ def build_page(
     address: str,
     navigation: str = "",
     hub: str | None = None,
-    doors: Doors | None = None,
+    sign_in: SignIn | None = None,
     runs: RunStore | None = None,
 ) -> gr.Blocks:
     """Draw the Console for the gateway at an address, and the hub that holds its Spaces.
 
-    With `doors`, one sign-in holds for every panel of the address, and across visits. With
+    With `sign_in`, one sign-in holds for every panel of the address, and across visits. With
     `runs`, their checkpoints are published from here.
     """
     with gr.Blocks(title="Triptych Console", analytics_enabled=False) as page:
@@ -52,13 +52,13 @@ def build_page(
         with gr.Row(elem_classes="signed"):
             whose = gr.HTML()
             leave = gr.Button("Sign out", visible=False, size="sm", elem_classes="act")
-        door, key, enter = _door(doors)
+        entry, key, enter = _sign_in_form(sign_in)
         trouble = gr.HTML()
-        tabs, rooms, only_admins = _rooms(client, hub, runs)
+        tabs, parts, only_admins = _tabs(client, hub, runs)
         timer = gr.Timer(REFRESH_S, active=False)
-        outputs = [client, whose, leave, door, tabs, timer, trouble]
+        outputs = [client, whose, leave, entry, tabs, timer, trouble]
 
-        async def sign_in(typed: str) -> list[Any]:
+        async def enter_key(typed: str) -> list[Any]:
             candidate = GatewayClient(address, typed)
             try:
                 who = await candidate.me()
@@ -67,28 +67,28 @@ def build_page(
             except TierError as error:
                 return [*[gr.skip()] * (len(outputs) - 1), complaint(error)]
             return [
-                candidate, _whose(who), gr.update(visible=doors is not None),
+                candidate, _whose(who), gr.update(visible=sign_in is not None),
                 gr.update(visible=False), gr.update(visible=True), gr.update(active=True), "",
             ]  # fmt: skip
 
         async def arrive(request: gr.Request) -> list[Any]:
-            person = doors.person(request.cookies) if doors is not None else None
-            return [gr.skip() for _ in outputs] if person is None else await sign_in(person.key)
+            session = sign_in.session(request.cookies) if sign_in is not None else None
+            return [gr.skip() for _ in outputs] if session is None else await enter_key(session.key)
 
-        signed = gr.on([enter.click, key.submit], sign_in, key, outputs, **QUIET)
-        if doors is not None:
+        signed = gr.on([enter.click, key.submit], enter_key, key, outputs, **QUIET)
+        if sign_in is not None:
             signed.success(None, key, None, js=REMEMBER, **QUIET)
             leave.click(None, None, None, js=LEAVE, **QUIET)
-            _enter(page.load(arrive, None, outputs, **QUIET), client, rooms, only_admins)
+            _enter(page.load(arrive, None, outputs, **QUIET), client, parts, only_admins)
         # what was typed stays after a mistake, and goes once it has served
         signed.success(lambda who: "" if who else gr.skip(), client, key, **QUIET)
-        _enter(signed, client, rooms, only_admins)
-        first = rooms["Overview"]
+        _enter(signed, client, parts, only_admins)
+        first = parts["Overview"]
         timer.tick(first.load, first.inputs, first.outputs, **QUIET)
-    return look.at_home(page)
+    return theme.at_home(page)
 
 
-def _door(doors: Doors | None) -> tuple[gr.Column, gr.Textbox, gr.Button]:
+def _sign_in_form(sign_in: SignIn | None) -> tuple[gr.Column, gr.Textbox, gr.Button]:
     """Draw where one signs in."""
     with gr.Column() as door:
         with gr.Row(elem_classes="acts"):
@@ -98,17 +98,17 @@ def _door(doors: Doors | None) -> tuple[gr.Column, gr.Textbox, gr.Button]:
                 " (TRIPTYCH_HOME/gateway/admin-key)",
             )  # fmt: skip
             enter = gr.Button("Sign in", variant="primary", scale=1)
-        if doors is not None and doors.client:
+        if sign_in is not None and sign_in.client:
             gr.HTML(
                 'or <a href="/sign-in/hub?then=/console/">Sign in with your account of the hub</a>'
             )
     return door, key, enter
 
 
-def _rooms(
+def _tabs(
     client: gr.State, hub: str | None, runs: RunStore | None
-) -> tuple[gr.Tabs, dict[str, Room], list[gr.Tab]]:
-    """Draw the rooms; says how each is read, and which are for admins of everything."""
+) -> tuple[gr.Tabs, dict[str, ConsoleTab], list[gr.Tab]]:
+    """Draw the tabs. Returns: the tabs, how each is loaded, and those for admins of everything."""
     drawn = {
         "Overview": overview.draw,
         "Providers and tiers": steering.draw,
@@ -120,32 +120,32 @@ def _rooms(
         "Models": lambda who: models.draw(who, hub, runs),
         "Audit": audit.draw,
     }
-    rooms, only_admins = {}, []
+    parts, only_admins = {}, []
     with gr.Tabs(visible=False, overflow_behavior="wrap") as tabs:
         for name, draw in drawn.items():
             with gr.Tab(name, visible=name not in ADMINS) as tab:
-                room = rooms[name] = draw(client)
+                part = parts[name] = draw(client)
             if name != "Providers and tiers":  # what was chosen there outlives a look elsewhere
-                tab.select(room.load, room.inputs, room.outputs, **QUIET)
+                tab.select(part.load, part.inputs, part.outputs, **QUIET)
             if name in ADMINS:
                 only_admins.append(tab)
-    return tabs, rooms, only_admins
+    return tabs, parts, only_admins
 
 
 def _enter(
-    signed: Any, client: gr.State, rooms: dict[str, Room], only_admins: list[gr.Tab]
+    signed: Any, client: gr.State, parts: dict[str, ConsoleTab], only_admins: list[gr.Tab]
 ) -> None:
-    """Open the rooms that are somebody's to see, and fill those that one does not look into."""
+    """Show the tabs that this user may see, and load those that are not opened by a click."""
 
-    def open_rooms(who: GatewayClient | None) -> list[Any]:
+    def show_tabs(who: GatewayClient | None) -> list[Any]:
         everything = gr.update(visible=who is not None and who.role == "admin")
         return [everything] * len(only_admins)
 
-    # Only now: a room that is not on the page yet forgets whether it may be seen.
-    signed.success(open_rooms, client, only_admins, **QUIET)
+    # Only now: a tab that is not drawn yet forgets whether it is visible.
+    signed.success(show_tabs, client, only_admins, **QUIET)
     for name in ("Overview", "Providers and tiers"):
-        room = rooms[name]
-        signed.success(room.load, room.inputs, room.outputs, **QUIET)
+        part = parts[name]
+        signed.success(part.load, part.inputs, part.outputs, **QUIET)
 
 
 def _whose(who: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The room of companies, users and keys: enter, let in, create, revoke."""
+"""The tab of companies, users and keys: enter, let in, create, revoke."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import budgets, drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import (
+from triptych.panels.console.tab import (
     QUIET,
-    Room,
+    ConsoleTab,
     act_on,
     acts,
     ask_once,
@@ -45,8 +45,8 @@ COMPANIES = {
 USERS = {"user_id": "user", "role": "role", "companies": "companies", "created_at": "since"}
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room; a refused form keeps what was typed."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab; a refused form keeps what was typed."""
     said = gr.HTML()
     gr.Markdown("## Keys")
     keys = picking_table()
@@ -63,7 +63,7 @@ def draw(client: gr.State) -> Room:
     outputs = [keys, companies, users, spent]
     for event in changed:
         event.then(_load, client, outputs, **QUIET)
-    return Room(_load, [client], outputs)
+    return ConsoleTab(_load, [client], outputs)
 
 
 async def _load(who: GatewayClient | None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The room of personal data: consents, and requests to export, erase, restrict or correct it."""
+"""The tab of personal data: consents, and requests to export, erase, restrict or correct it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import (
+from triptych.panels.console.tab import (
     QUIET,
-    Room,
+    ConsoleTab,
     act_on,
     acts,
     ask_once,
@@ -60,8 +60,8 @@ GIVEN = {
 }
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab."""
     said = gr.HTML()
     gr.Markdown("## Requests over personal data")
     asked = picking_table()
@@ -83,7 +83,7 @@ def draw(client: gr.State) -> Room:
         event.then(_consents, [client, company], given, **QUIET)
     for event in changed:
         event.then(_load, client, [asked, kept], **QUIET)
-    return Room(_load, [client], [asked, kept])
+    return ConsoleTab(_load, [client], [asked, kept])
 
 
 async def _load(who: GatewayClient | None) -> tuple[str, str]:

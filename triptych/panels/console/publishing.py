@@ -19,11 +19,10 @@ from triptych.lm.runs import control
 from triptych.lm.runs.rights import LOCAL
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels import publishing
-from triptych.panels.console import registry
+from triptych.panels.console import published
 from triptych.panels.console.client import GatewayClient
-from triptych.panels.console.room import QUIET, acts, ask_once, signed_in, to_the_end
+from triptych.panels.console.tab import QUIET, acts, ask_once, signed_in, to_the_end
 from triptych.panels.visitor import Visitor
-from triptych.wire.tiers import TIERS
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore) -> Publishing:
             repo = gr.Textbox(label="To the repository", placeholder="owner/name", scale=3)
             private = gr.Checkbox(label="Private", value=True, min_width=120)
         with gr.Row():
-            tier = gr.Dropdown(list(TIERS), label="Enter it for the tier", value="base")
+            tier = gr.Dropdown(published.TIERS, label="Enter it for the tier", value="base")
             company = gr.Textbox(label="And for company", info="empty: for everybody")
         (publish,) = acts("Publish")
         said = gr.HTML()
@@ -170,9 +169,9 @@ async def _publish(
     )
     there = f"{done['repo']}@{done['commit']}"
     said = f"{'Published' if done['committed'] else 'Nothing new'}: {there}"
-    found = await asyncio.to_thread(registry.published, hub, there)
+    found = await asyncio.to_thread(published.published, hub, there)
     try:
-        model_id = await registry.enter(who, found, wish.tier, wish.company)
+        model_id = await published.enter(who, found, wish.tier, wish.company)
     except TierError as error:
         return f"{said}; not entered: {error.message}"
     return f"{said}, entered as {model_id}"

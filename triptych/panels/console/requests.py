@@ -1,4 +1,4 @@
-"""The room of requests: filter, page by key, one request as a waterfall of attempts."""
+"""The tab of requests: filter, page by key, one request as a waterfall of attempts."""
 
 from __future__ import annotations
 
@@ -10,32 +10,20 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import QUIET, Room, acts, complaint, picked, picking_table
-from triptych.wire.tiers import TIERS
+from triptych.panels.console.tab import QUIET, ConsoleTab, acts, complaint, picked, picking_table
 
 PAGE = 50
-CHOICES = ["", *TIERS]
+TIERS = ["", "base", "company", "abstraction"]
 OUTCOMES = ["", "ok", "failed", "refused", "cancelled", "interrupted"]
 PROVIDERS = ["", "openai", "hf_spaces", "local", "scripted"]
 SINCE = {"last hour": 3600.0, "last day": 86_400.0, "last week": 604_800.0, "ever": 0.0}
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room; what is asked for stays in the filters when something fails."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab; what is asked for stays in the filters when something fails."""
+    filters, request_id = _draw_filters()
     with gr.Row():
-        tier = gr.Dropdown(CHOICES, label="Tier asked", value="", min_width=120)
-        served = gr.Dropdown(CHOICES, label="Tier served", value="", min_width=120)
-        provider = gr.Dropdown(PROVIDERS, label="Provider", value="", min_width=120)
-        outcome = gr.Dropdown(OUTCOMES, label="Outcome", value="", min_width=120)
-        since = gr.Dropdown(list(SINCE), label="Since", value="last day", min_width=120)
-    with gr.Row():
-        company = gr.Textbox(label="Company", min_width=120)
-        user = gr.Textbox(label="User", min_width=120)
-        key = gr.Textbox(label="Key id", min_width=120)
-        error_code = gr.Textbox(label="Error code", min_width=120)
-        request_id = gr.Textbox(label="Request id", placeholder="req_…", min_width=160)
-    with gr.Row():
-        look = gr.Button("Look again", variant="primary")
+        refresh = gr.Button("Refresh", variant="primary")
         newer = gr.Button("Newer", interactive=False)
         older = gr.Button("Older", interactive=False)
     rows = picking_table()
@@ -47,7 +35,6 @@ def draw(client: gr.State) -> Room:
     )
     content = gr.HTML()
     pages = gr.State([None])
-    filters = [tier, served, provider, outcome, since, company, user, key, error_code]
     outputs = [rows, pages, newer, older]
 
     async def load(who: GatewayClient | None, *wanted: str) -> tuple[Any, ...]:
@@ -73,16 +60,32 @@ def draw(client: gr.State) -> Room:
         chosen = picked(event)
         return (chosen, await _one(who, chosen)) if chosen else (gr.skip(), gr.skip())
 
-    changes = [box.change for box in (tier, served, provider, outcome, since)]
-    submits = [box.submit for box in (company, user, key, error_code)]
-    gr.on([look.click, *changes, *submits], load, [client, *filters], outputs, **QUIET)
+    changes = [box.change if isinstance(box, gr.Dropdown) else box.submit for box in filters]
+    gr.on([refresh.click, *changes], load, [client, *filters], outputs, **QUIET)
     older.click(forward, [client, pages, *filters], outputs, **QUIET)
     newer.click(back, [client, pages, *filters], outputs, **QUIET)
     request_id.submit(show, [client, request_id], one, **QUIET)
     reveal.click(_content, [client, request_id], content, **QUIET)
     gr.on([request_id.change], lambda: "", None, content, **QUIET)
     rows.click(choose, client, [request_id, one], **QUIET)
-    return Room(load, [client, *filters], outputs)
+    return ConsoleTab(load, [client, *filters], outputs)
+
+
+def _draw_filters() -> tuple[list[gr.Dropdown | gr.Textbox], gr.Textbox]:
+    """Draw the filters of the list, and the field for the id of one request."""
+    with gr.Row():
+        tier = gr.Dropdown(TIERS, label="Tier asked", value="", min_width=120)
+        served = gr.Dropdown(TIERS, label="Tier served", value="", min_width=120)
+        provider = gr.Dropdown(PROVIDERS, label="Provider", value="", min_width=120)
+        outcome = gr.Dropdown(OUTCOMES, label="Outcome", value="", min_width=120)
+        since = gr.Dropdown(list(SINCE), label="Since", value="last day", min_width=120)
+    with gr.Row():
+        company = gr.Textbox(label="Company", min_width=120)
+        user = gr.Textbox(label="User", min_width=120)
+        key = gr.Textbox(label="Key id", min_width=120)
+        error_code = gr.Textbox(label="Error code", min_width=120)
+        request_id = gr.Textbox(label="Request id", placeholder="req_…", min_width=160)
+    return [tier, served, provider, outcome, since, company, user, key, error_code], request_id
 
 
 async def _page(

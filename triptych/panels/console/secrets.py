@@ -10,7 +10,7 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import (
+from triptych.panels.console.tab import (
     QUIET,
     acts,
     ask_once,

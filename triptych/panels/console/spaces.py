@@ -1,4 +1,4 @@
-"""The room of Spaces and other addresses: enter, test for real, deploy, watch, roll back.
+"""The tab of Spaces and other addresses: enter, test for real, deploy, watch, roll back.
 
 Who answers is the gateway's to know; what a Space runs is the hub's. A deployment goes on when
 the page is closed: its ledger is on disk.
@@ -19,9 +19,9 @@ from triptych.hub.ledger import Deployment, Ledger
 from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console import drawing, secrets
 from triptych.panels.console.client import GatewayClient, segment
-from triptych.panels.console.room import (
+from triptych.panels.console.tab import (
     QUIET,
-    Room,
+    ConsoleTab,
     act_on,
     acts,
     ask_once,
@@ -44,8 +44,8 @@ UPSTREAMS = {
 PROVIDERS = ["hf_spaces", "local", "openai"]
 
 
-def draw(client: gr.State, hub: str | None) -> Room:
-    """Draw the room; `hub` is the address of the hub that holds the Spaces."""
+def draw(client: gr.State, hub: str | None) -> ConsoleTab:
+    """Draw this tab; `hub` is the address of the hub that holds the Spaces."""
     table = picking_table()
     said = gr.HTML()
     name = gr.Textbox(label="Name", info="choose one above, or type a new one")
@@ -65,7 +65,7 @@ def draw(client: gr.State, hub: str | None) -> Room:
     table.click(choose, client, [name, *form], **QUIET)
     for event in (tested, closed, removed, saved, *entered, *deployed):
         event.then(_load, client, [table, kept], **QUIET)
-    return Room(_load, [client], [table, kept])
+    return ConsoleTab(_load, [client], [table, kept])
 
 
 async def _load(who: GatewayClient | None) -> tuple[str, str]:

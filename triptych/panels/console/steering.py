@@ -1,4 +1,4 @@
-"""The room of providers and tiers: who is asked, for whom, what a change does, and taking it back.
+"""The tab of providers and tiers: who is asked, for whom, what a change does, and taking it back.
 
 A change is made against the version that was on the page, so that two admins meet in a conflict
 and never in a lost update.
@@ -16,7 +16,15 @@ from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.effects import effects, named
-from triptych.panels.console.room import QUIET, Room, act_on, acts, ask_once, complaint, signed_in
+from triptych.panels.console.tab import (
+    QUIET,
+    ConsoleTab,
+    act_on,
+    acts,
+    ask_once,
+    complaint,
+    signed_in,
+)
 
 PROVIDERS = ["auto", "hf_spaces", "local", "openai"]
 ORDERS = ["configured", *(">".join(names) for names in permutations(PROVIDERS[1:]))]
@@ -34,8 +42,8 @@ SWITCHES = {
 TURNS = {"on": True, "off": False, "as for everybody": None}
 
 
-def draw(client: gr.State) -> Room:
-    """Draw the room; after every change it is read again, so that the page never lies."""
+def draw(client: gr.State) -> ConsoleTab:
+    """Draw this tab; after every change it is read again, so that the page never lies."""
     seen = gr.State({})
     order = gr.HTML()
     with gr.Row():
@@ -79,7 +87,7 @@ def draw(client: gr.State) -> Room:
     for event in (applied, reverted, *rolled):
         event.then(after, [client, said], outputs, **QUIET)
     again.click(load, client, outputs, **QUIET)
-    return Room(load, [client], outputs)
+    return ConsoleTab(load, [client], outputs)
 
 
 def _for_some(client: gr.State, seen: gr.State, said: gr.HTML) -> tuple[list[Any], gr.HTML]:

@@ -13,11 +13,11 @@ from triptych.config import Config, environment, load_config
 from triptych.errors import ConfigError
 from triptych.hub.pull import pull
 from triptych.lm.runs.store import RunStore
-from triptych.panels import look
-from triptych.panels.playground.face import attach_face
-from triptych.panels.playground.offers import Resolve
+from triptych.panels import theme
+from triptych.panels.playground.context import Context
+from triptych.panels.playground.models.model_list import Resolve
+from triptych.panels.playground.models.models_api import attach_models_api
 from triptych.panels.playground.page import build_page
-from triptych.panels.playground.stage import Stage
 from triptych.panels.playground.style import CSS
 from triptych.panels.serving import serve
 
@@ -39,14 +39,14 @@ def build_app(
     config: Config, resolve: Resolve, named: Sequence[str] = (), gateway: str = ""
 ) -> FastAPI:
     """Make the Playground's application over the runs of this home and the models named."""
-    stage = Stage(config, RunStore(environment.home() / "runs"), resolve, named, gateway)
+    context = Context(config, RunStore(environment.home() / "runs"), resolve, named, gateway)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        fetching = asyncio.ensure_future(stage.shelf.fetch_named())
+        fetching = asyncio.ensure_future(context.loaded_models.fetch_named())
         yield
         fetching.cancel()
-        stage.close()
+        context.close()
 
     app = FastAPI(title="Triptych Playground", lifespan=lifespan)
 
@@ -54,7 +54,7 @@ def build_app(
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    attach_face(app, stage)
-    options = look.options()
+    attach_models_api(app, context)
+    options = theme.options()
     options["css"] += CSS
-    return gr.mount_gradio_app(app, build_page(stage), path="/", **options)
+    return gr.mount_gradio_app(app, build_page(context), path="/", **options)

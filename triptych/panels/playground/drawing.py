@@ -9,7 +9,7 @@ from html import escape
 
 from triptych.errors import TriptychError
 from triptych.lm.generate.engine import Score, Token
-from triptych.panels.playground.arena import Column, Contest
+from triptych.panels.playground.comparison import Column, Comparison
 from triptych.panels.playground.experiments import Experiment, Findings
 from triptych.panels.playground.votes import Verdict, WinRate
 
@@ -19,15 +19,15 @@ WORDS_SHOWN = 60
 ENDED = {"stop": "ended by itself", "length": "cut at its limit", "cancelled": "stopped"}
 
 
-def answers(contest: Contest, verdict: Verdict | None = None) -> str:
+def answers(comparison: Comparison, verdict: Verdict | None = None) -> str:
     """Draw the columns side by side; while names are hidden, so is all that would tell them."""
     best = verdict if isinstance(verdict, int) else -1
     cells = [
-        _answer(column, index, contest.hidden, best == index)
-        for index, column in enumerate(contest.columns)
+        _answer(column, index, comparison.hidden, best == index)
+        for index, column in enumerate(comparison.columns)
     ]
     return (
-        f'<div class="answers of{len(cells)}" data-contest="{contest.contest_id}">'
+        f'<div class="answers of{len(cells)}" data-comparison="{comparison.comparison_id}">'
         f"{''.join(cells)}</div>"
     )
 
@@ -150,30 +150,30 @@ def _rate(rate: WinRate) -> str:
     return f"<tr>{names}{cells}<td>{bar}{words}</td></tr>"
 
 
-def history(contests: Sequence[Contest], verdicts: Mapping[str, Verdict]) -> str:
+def history(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) -> str:
     """Draw the comparisons of this visit, the newest first; each is a button."""
-    if not contests:
+    if not comparisons:
         return '<p class="quiet">Nothing compared yet. What you compare is listed here.</p>'
     rows = []
-    for contest in reversed(contests):
-        first = contest.columns[0].entry
-        labels = [column.entry.label for column in contest.columns]
-        names = f"{len(labels)} answers, names hidden" if contest.hidden else ", ".join(labels)
-        verdict = verdicts.get(contest.contest_id)
-        voted = "" if verdict is None else f" · {verdict_words(contest, verdict)}"
-        at = time.strftime("%H:%M", time.localtime(contest.time_s))
+    for comparison in reversed(comparisons):
+        first = comparison.columns[0].entry
+        labels = [column.entry.label for column in comparison.columns]
+        names = f"{len(labels)} answers, names hidden" if comparison.hidden else ", ".join(labels)
+        verdict = verdicts.get(comparison.comparison_id)
+        voted = "" if verdict is None else f" · {verdict_words(comparison, verdict)}"
+        at = time.strftime("%H:%M", time.localtime(comparison.time_s))
         prompt = first.prompt if len(first.prompt) <= WORDS_SHOWN else first.prompt[:59] + "…"
         rows.append(
-            f'<button type="button" data-pick="{contest.contest_id}"><b>{escape(prompt)}</b>'
+            f'<button type="button" data-pick="{comparison.comparison_id}"><b>{escape(prompt)}</b>'
             f"<span>{at} · {escape(names + voted)}</span></button>"
         )
     return f'<div class="picks">{"".join(rows)}</div>'
 
 
-def verdict_words(contest: Contest, verdict: Verdict) -> str:
+def verdict_words(comparison: Comparison, verdict: Verdict) -> str:
     """Say a verdict."""
     if isinstance(verdict, int):
-        return f"voted for {contest.columns[verdict].entry.label}"
+        return f"voted for {comparison.columns[verdict].entry.label}"
     return "all were good" if verdict == "all" else "none was good"
 
 

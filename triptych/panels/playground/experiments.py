@@ -14,7 +14,7 @@ from itertools import pairwise
 
 from triptych.config.generate import Sampling
 from triptych.lm.generate.engine import Token
-from triptych.panels.playground.arena import Column, Entry
+from triptych.panels.playground.comparison import Column, Entry
 
 TEMPERATURES = (0.0, 0.6, 1.0, 1.6)
 WORDINGS = ("A list is", "What is a list?", "Question: what is a list?\nAnswer:", "my_list = [")

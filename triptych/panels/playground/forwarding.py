@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych.config.environment import Secret
 from triptych.errors import TierError
-from triptych.panels.playground.arena import Contest
+from triptych.panels.playground.comparison import Comparison
 from triptych.panels.playground.gateway import Gateway
 from triptych.panels.playground.votes import Verdict
 
@@ -16,7 +16,7 @@ Saying = tuple[str, str, Any, str]
 
 
 def sayings(
-    contest: Contest,
+    comparison: Comparison,
     verdict: Verdict | None,
     comment: str = "",
     correction: str = "",
@@ -27,9 +27,9 @@ def sayings(
     A preferred answer beats each other one, told under the request of the better of the two where
     it came through the gateway, so that no pair is told twice.
     """
-    requests = [column.origin.get("request_id", "") for column in contest.columns]
-    texts = [column.text[:LONGEST_CHARS] for column in contest.columns]
-    answered = contest.answered()
+    requests = [column.origin.get("request_id", "") for column in comparison.columns]
+    texts = [column.text[:LONGEST_CHARS] for column in comparison.columns]
+    answered = comparison.answered()
     for index in answered:
         if verdict in ("all", "none") and requests[index]:
             yield requests[index], "thumb", verdict == "all", ""
@@ -37,7 +37,7 @@ def sayings(
             request = requests[verdict] or requests[index]
             if request and texts[verdict]:
                 value = {"chosen": texts[verdict], "rejected": texts[index]}
-                yield request, "preference", value, f"pg_{contest.contest_id}_{index}"
+                yield request, "preference", value, f"pg_{comparison.comparison_id}_{index}"
     for index in answered:
         if about in (-1, index) and requests[index]:
             if comment.strip():

@@ -18,7 +18,7 @@ from triptych.config import Config, environment
 from triptych.config.environment import Secret
 from triptych.errors import GenerationError, TierError
 from triptych.lm.generate.engine import Chunk, FinishReason, GenerateRequest
-from triptych.panels.playground.offers import LOOPBACK, is_shared
+from triptych.panels.playground.models.model_list import LOOPBACK, is_shared
 from triptych.wire import sse
 
 PREFIX = "gateway:"

@@ -12,12 +12,12 @@ import gradio as gr
 
 from triptych.errors import TriptychError, UsageError
 from triptych.panels.playground import drawing
-from triptych.panels.playground.arena import Contest
+from triptych.panels.playground.comparison import Comparison
+from triptych.panels.playground.context import Context, Visit
 from triptych.panels.playground.controls import QUIET, Controls, read, refusal
 from triptych.panels.playground.experiments import EXPERIMENTS, Experiment, Scores
 from triptych.panels.playground.gateway import tier_of
-from triptych.panels.playground.offers import checkpoints, spread
-from triptych.panels.playground.stage import Stage, Visit
+from triptych.panels.playground.models.model_list import checkpoints, spread
 from triptych.panels.playground.visitor import Visitor, visitor_of
 
 #: Shows entries as they are answered; the same for a comparison and an experiment.
@@ -46,7 +46,7 @@ def draw_buttons() -> tuple[gr.Button, ...]:
 
 def wire_lessons(
     lessons: Lessons,
-    stage: Stage,
+    context: Context,
     controls: Controls,
     visit: gr.State,
     outputs: list[Any],
@@ -56,14 +56,14 @@ def wire_lessons(
     events = []
     for button, experiment in zip(lessons.buttons, EXPERIMENTS, strict=True):
         prepared = button.click(
-            partial(_prepare, stage, experiment),
+            partial(_prepare, context, experiment),
             [lessons.running, *controls.all],
             [lessons.running, lessons.look_for, lessons.seen, *controls.all],
             **QUIET,
         )
         events.append(
             prepared.success(
-                _runner(stage, experiment, show, lessons.seen),
+                _runner(context, experiment, show, lessons.seen),
                 [visit, *controls.all],
                 [*outputs, lessons.seen],
                 concurrency_limit=None,
@@ -73,13 +73,13 @@ def wire_lessons(
     return events
 
 
-def _prepare(stage: Stage, experiment: Experiment, running: str, *values: Any) -> list[Any]:
+def _prepare(context: Context, experiment: Experiment, running: str, *values: Any) -> list[Any]:
     """Set the controls; run a second time, it keeps what was changed on the page meanwhile."""
     head = [experiment.key, drawing.look_for(experiment), ""]
     if running == experiment.key and values[0]:
         return [*head, *(gr.skip() for _ in values)]
     try:
-        references = _references(stage, experiment, list(values[0] or ()))
+        references = _references(context, experiment, list(values[0] or ()))
     except TriptychError as error:
         raise refusal(error) from error
     sampling = experiment.sampling
@@ -90,15 +90,15 @@ def _prepare(stage: Stage, experiment: Experiment, running: str, *values: Any) -
     ]  # fmt: skip
 
 
-def _references(stage: Stage, experiment: Experiment, chosen: list[str]) -> list[str]:
+def _references(context: Context, experiment: Experiment, chosen: list[str]) -> list[str]:
     """Choose what the experiment is made with: the newest chosen model, or ages of its run."""
     local = [reference for reference in chosen if tier_of(reference) is None]
     if experiment.ages == 1:
-        known = local or [choice.reference for choice in stage.offers.choices()]
+        known = local or [choice.reference for choice in context.model_list.choices()]
         if not known:
             raise UsageError("there is no model yet", hint="`triptych train` makes one")
         return [known[-1] if local else known[0]]
-    runs = stage.offers.store.list()
+    runs = context.model_list.store.list()
     wanted = {reference.partition("/")[0] for reference in local}
     for run in sorted(runs, key=lambda run: run.run_id not in wanted):
         steps = spread(checkpoints(run.path), experiment.ages)
@@ -111,39 +111,39 @@ def _references(stage: Stage, experiment: Experiment, chosen: list[str]) -> list
 
 
 def _runner(
-    stage: Stage, experiment: Experiment, show: Show, seen: gr.HTML
+    context: Context, experiment: Experiment, show: Show, seen: gr.HTML
 ) -> Callable[..., AsyncGenerator[dict[Any, Any], None]]:
     async def run(
         request: gr.Request, kept: Visit, *values: Any
     ) -> AsyncGenerator[dict[Any, Any], None]:
         try:
-            asked = read(values, stage.config)
+            asked = read(values, context.config)
         except TriptychError as error:
             raise refusal(error) from error
-        labels = [stage.label(reference) for reference in asked.references]
+        labels = [context.label(reference) for reference in asked.references]
         entries = experiment.entries(asked.references, labels, asked.prompt, asked.sampling)
         entries = [replace(entry, chat=asked.chat) for entry in entries]
         async with aclosing(show(entries, visitor_of(request), values, kept)) as updates:
             async for update in updates:
                 yield update
-        contest = kept.current
-        assert contest is not None
-        scores = await _scores(stage, experiment, contest, visitor_of(request))
-        yield {seen: drawing.seen(experiment.seen(contest.columns, scores))}
+        comparison = kept.current
+        assert comparison is not None
+        scores = await _scores(context, experiment, comparison, visitor_of(request))
+        yield {seen: drawing.seen(experiment.seen(comparison.columns, scores))}
 
     return run
 
 
 async def _scores(
-    stage: Stage, experiment: Experiment, contest: Contest, visitor: Visitor
+    context: Context, experiment: Experiment, comparison: Comparison, visitor: Visitor
 ) -> Scores:
     """Give the prompt's bits per byte under each model, where the findings ask for them."""
     if not experiment.scores_prompt:
-        return [None for _ in contest.columns]
+        return [None for _ in comparison.columns]
     bits: list[float | None] = []
-    for column in contest.columns:
+    for column in comparison.columns:
         try:
-            score = await stage.score(column.entry.reference, column.entry.prompt, visitor)
+            score = await context.score(column.entry.reference, column.entry.prompt, visitor)
             bits.append(score.bits_per_byte)
         except TriptychError:
             bits.append(None)  # its column says why

@@ -84,5 +84,5 @@ table.plain { border: 0 !important; }
           background: var(--background-fill-primary); border-radius: 0 .35rem .35rem 0; }
 .lesson h3 { margin: 0 0 .2rem; font-size: 1rem; } .lesson p { margin: 0; }
 .lesson ul { margin: .5rem 0 0; padding-left: 1.2rem; }
-.ballot button { min-width: 5rem; }
+.voting button { min-width: 5rem; }
 """

@@ -25,8 +25,8 @@ def visitor_of(request: Any) -> Visitor:
     """
     inner = getattr(request, "request", request)
     scope = getattr(inner, "scope", None) or {}
-    if person := scope.get("person"):
-        return Visitor(f"user {person.name}", Secret(person.key))
+    if session := scope.get("signed_in"):
+        return Visitor(f"user {session.name}", Secret(session.key))
     signed = (scope.get("session") or {}).get("oauth_info") or {}
     if name := (signed.get("userinfo") or {}).get("preferred_username"):
         return Visitor(f"user {name}")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triptych.durable import AppendLog, read_jsonl
-from triptych.panels.playground.arena import Contest
+from triptych.panels.playground.comparison import Comparison
 
 FORMAT_VERSION = 1
 Z_95 = 1.959963984540054
@@ -61,7 +61,7 @@ def wilson(won: int, decided: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def record_of(
-    contest: Contest,
+    comparison: Comparison,
     verdict: Verdict | None,
     *,
     comment: str = "",
@@ -74,7 +74,7 @@ def record_of(
     missing: then only something was said.
     """
     answers = []
-    for column in contest.columns:
+    for column in comparison.columns:
         entry = column.entry
         sampling = asdict(entry.sampling)
         answers.append(
@@ -92,9 +92,9 @@ def record_of(
         )
     return {
         "format_version": FORMAT_VERSION,
-        "vote_id": contest.contest_id,
+        "vote_id": comparison.comparison_id,
         "time_s": time.time(),
-        "blind": contest.blind,
+        "blind": comparison.blind,
         "verdict": verdict,
         "answers": answers,
         "comment": comment,
@@ -135,7 +135,7 @@ class VoteBook:
     def win_rates(self, *, blind_only: bool = False) -> list[WinRate]:
         """Count each pair of models that met, the better one first.
 
-        Two answers of one model, as in a comparison of temperatures, are no contest of models.
+        Two answers of one model, as in a comparison of temperatures, are no comparison of models.
         """
         counted: dict[tuple[str, str], list[int]] = {}
         for vote in self.votes(blind_only=blind_only):

@@ -13,7 +13,7 @@ from triptych.errors import StorageError
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.supervisor import RunSupervisor
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.panels.serving import serve
 from triptych.panels.studio import follow, learn
 from triptych.panels.studio.page import build_page
@@ -55,7 +55,7 @@ def build_app(config: Config, store: RunStore | None = None) -> FastAPI:
 
     page = build_page(runs, config)
     limits = {"max_file_size": config.panels.upload_bytes}
-    return gr.mount_gradio_app(app, page, path="/", **look.options(), **limits)
+    return gr.mount_gradio_app(app, page, path="/", **theme.options(), **limits)
 
 
 def supervise(runs: RunStore, config: Config) -> RunSupervisor | None:

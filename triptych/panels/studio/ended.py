@@ -31,16 +31,7 @@ Act = Callable[..., str]
 
 def draw(store: RunStore, chosen: gr.Dropdown) -> None:
     """Draw the acts below a run and connect them."""
-    with gr.Accordion("Name, notes and tags", open=False):
-        with gr.Row():
-            name = gr.Textbox(label="Name", scale=2)
-            tags = gr.Textbox(label="Tags", placeholder="comma, separated", scale=2)
-        notes = gr.Textbox(label="Notes", lines=3)
-        keep = gr.Button("Save")
-        saved = gr.Markdown("")
-    with gr.Accordion("Repeat it elsewhere", open=False) as repeat:
-        line = gr.Textbox(label="Command", interactive=False, buttons=["copy"])
-        toml = gr.Textbox(label="Configuration", interactive=False, buttons=["copy"], lines=8)
+    _draw_description(store, chosen)
     with gr.Accordion("Evaluate, publish, deploy, go on", open=False):
         evaluate = gr.Button("Evaluate on the whole held-out text")
         with gr.Row(elem_classes="acts"):
@@ -55,31 +46,6 @@ def draw(store: RunStore, chosen: gr.Dropdown) -> None:
             extend = gr.Button("Go on as a new run", scale=2)
         outcome = gr.Markdown("")
 
-    def look(run_id: str | None, request: gr.Request) -> list[Any]:
-        run = own(store, run_id, request)
-        if run is None:
-            return ["", "", "", "", ""]
-        tags, notes = ", ".join(run.notes.get("tags", [])), run.notes.get("notes", "")
-        return [run.name, tags, notes, command(run), config_toml(run)]
-
-    def look_again(run_id: str | None, request: gr.Request) -> list[Any]:
-        # What the recipe derived is known only once the run has begun.
-        return look(run_id, request)[3:]
-
-    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    chosen.change(look, chosen, [name, tags, notes, line, toml], queue=False, **quiet)
-    repeat.expand(look_again, chosen, [line, toml], queue=False, **quiet)
-
-    def save(run_id: str | None, name: str, tags: str, notes: str, request: gr.Request) -> str:
-        run = own(store, run_id, request)
-        if run is None:
-            raise gr.Error("choose a run first", duration=4)
-        words = [tag.strip() for tag in tags.split(",") if tag.strip()]
-        store.annotate(run.run_id, name=name[:200], tags=words[:20], notes=notes[:10_000])
-        return "Saved."
-
-    keep.click(save, [chosen, name, tags, notes], saved, queue=False, **quiet)
-
     def go_on(run: Run, visitor: Visitor, steps: Any) -> str:
         return _extend(store, run, visitor, steps)
 
@@ -91,6 +57,44 @@ def draw(store: RunStore, chosen: gr.Dropdown) -> None:
     ]
     for button, fields, act in acts:
         _connect(store, button, [chosen, *fields], outcome, act)
+
+
+def _draw_description(store: RunStore, chosen: gr.Dropdown) -> None:
+    """Draw name, tags and notes of a run, and the command that reproduces it."""
+    with gr.Accordion("Name, notes and tags", open=False):
+        with gr.Row():
+            name = gr.Textbox(label="Name", scale=2)
+            tags = gr.Textbox(label="Tags", placeholder="comma, separated", scale=2)
+        notes = gr.Textbox(label="Notes", lines=3)
+        keep = gr.Button("Save")
+        saved = gr.Markdown("")
+    with gr.Accordion("Reproduce", open=False) as reproduce:
+        line = gr.Textbox(label="Command", interactive=False, buttons=["copy"])
+        toml = gr.Textbox(label="Configuration", interactive=False, buttons=["copy"], lines=8)
+
+    def describe(run_id: str | None, request: gr.Request) -> list[Any]:
+        run = own(store, run_id, request)
+        if run is None:
+            return ["", "", "", "", ""]
+        tags, notes = ", ".join(run.notes.get("tags", [])), run.notes.get("notes", "")
+        return [run.name, tags, notes, command(run), config_toml(run)]
+
+    def describe_again(run_id: str | None, request: gr.Request) -> list[Any]:
+        # What the recipe derived is known only once the run has begun.
+        return describe(run_id, request)[3:]
+
+    def save(run_id: str | None, name: str, tags: str, notes: str, request: gr.Request) -> str:
+        run = own(store, run_id, request)
+        if run is None:
+            raise gr.Error("choose a run first", duration=4)
+        words = [tag.strip() for tag in tags.split(",") if tag.strip()]
+        store.annotate(run.run_id, name=name[:200], tags=words[:20], notes=notes[:10_000])
+        return "Saved."
+
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    chosen.change(describe, chosen, [name, tags, notes, line, toml], queue=False, **quiet)
+    reproduce.expand(describe_again, chosen, [line, toml], queue=False, **quiet)
+    keep.click(save, [chosen, name, tags, notes], saved, queue=False, **quiet)
 
 
 def own(store: RunStore, run_id: str | None, request: gr.Request) -> Run | None:

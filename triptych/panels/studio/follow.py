@@ -16,7 +16,7 @@ from fastapi import APIRouter, Depends, Query
 from triptych.config import Config
 from triptych.errors import RunError
 from triptych.lm.runs.store import RunStore
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.panels.studio.pace import PLACES, Drawings
 from triptych.panels.visitor import identify
 
@@ -26,8 +26,8 @@ def _now(kind: str) -> str:
 
 
 # Say which run or lesson is followed; the first two put it into the address as well.
-SHOW_RUN = look.in_address("run", then=_now("runs"))
-SHOW_LESSON = look.in_address("lesson", instead_of="run", then=_now("lessons"))
+SHOW_RUN = theme.in_address("run", then=_now("runs"))
+SHOW_LESSON = theme.in_address("lesson", instead_of="run", then=_now("lessons"))
 FOLLOW_LESSON = f"(value) => {{ {_now('lessons')} }}"
 # The last answer of a run that is gone or somebody else's is a refusal; then nothing is asked.
 _FOLLOW = """() => {

@@ -18,7 +18,7 @@ from triptych.lm.runs.advice import warnings
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import start_sweep
-from triptych.panels import look
+from triptych.panels import theme
 from triptych.panels.studio import compare, corpus, follow, form, learn, watch
 from triptych.panels.studio.form import Form
 from triptych.panels.studio.start import configure, estimate, start_run, starts
@@ -49,7 +49,7 @@ def build_page(store: RunStore, config: Config, navigation: str = "") -> gr.Bloc
                 learn.draw(store, config, page, tabs)
         _connect_form(page, store, config, filled, parts, [watched.chosen, tabs, sweep])
         watch.keep_watching(page, store, config, watched, tabs)
-    return look.at_home(page)
+    return theme.at_home(page)
 
 
 def _new_run() -> tuple[Form, dict[str, Any]]:

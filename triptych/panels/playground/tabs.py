@@ -13,12 +13,12 @@ import gradio as gr
 from triptych.errors import TriptychError
 from triptych.panels.charts import line_chart
 from triptych.panels.playground import drawing, snippets
-from triptych.panels.playground.arena import Contest
+from triptych.panels.playground.comparison import Comparison
+from triptych.panels.playground.context import Context, Visit
 from triptych.panels.playground.controls import MOST_MODELS, QUIET, Controls, read, refusal
 from triptych.panels.playground.gateway import tier_of
-from triptych.panels.playground.journey import journey
+from triptych.panels.playground.quality_curve import quality_curves
 from triptych.panels.playground.snippets import Target
-from triptych.panels.playground.stage import Stage, Visit
 from triptych.panels.playground.visitor import visitor_of
 
 # Whatever can be chosen is reached by mouse, finger and keyboard alike.
@@ -46,7 +46,7 @@ def picking() -> gr.HTML:
     return gr.HTML(js_on_load=PICKING)
 
 
-def tokens_room(stage: Stage, controls: Controls, visit: gr.State) -> None:
+def tokens_tab(context: Context, controls: Controls, visit: gr.State) -> None:
     """Draw how surprised each model is by the prompt, token by token."""
     gr.Markdown(
         "How probable was each token for the model, having read what stands before it? "
@@ -70,23 +70,23 @@ def tokens_room(stage: Stage, controls: Controls, visit: gr.State) -> None:
         for reference in list(chosen)[:MOST_MODELS]:
             whole = text + (_answer_of(current, reference, text) if also else "")
             try:
-                got = await stage.score(reference, whole, visitor_of(request), alternatives=5)
-                blocks.append(drawing.tokens(stage.label(reference), got))
+                got = await context.score(reference, whole, visitor_of(request), alternatives=5)
+                blocks.append(drawing.tokens(context.label(reference), got))
             except TriptychError as error:
-                blocks.append(drawing.not_scored(stage.label(reference), error))
+                blocks.append(drawing.not_scored(context.label(reference), error))
         return "".join(blocks)
 
     show.click(score, [controls.models, controls.prompt, along, visit], scored, api_name="score")
 
 
-def _answer_of(contest: Contest | None, reference: str, prompt: str) -> str:
-    for column in contest.columns if contest else ():
+def _answer_of(comparison: Comparison | None, reference: str, prompt: str) -> str:
+    for column in comparison.columns if comparison else ():
         if column.entry.reference == reference and column.entry.prompt == prompt:
             return column.text
     return ""
 
 
-def journey_room(stage: Stage, controls: Controls, tab: gr.Tab) -> None:
+def quality_tab(context: Context, controls: Controls, tab: gr.Tab) -> None:
     """Draw how the chosen models got better; a point chooses that checkpoint."""
     gr.Markdown(
         "Each ring is a checkpoint: choose one to compare it, once more to take it out. "
@@ -95,7 +95,7 @@ def journey_room(stage: Stage, controls: Controls, tab: gr.Tab) -> None:
     chart = picking()
 
     def draw(chosen: Sequence[str] | None) -> str:
-        found = journey(stage.offers, stage.shelf, list(chosen or ()))
+        found = quality_curves(context.model_list, context.loaded_models, list(chosen or ()))
         return line_chart(
             "Validation, bits per byte",
             found.curves,
@@ -109,13 +109,13 @@ def journey_room(stage: Stage, controls: Controls, tab: gr.Tab) -> None:
             kept.remove(reference)
         else:
             kept.append(reference)
-        return await _with(stage, kept)
+        return await _with(context, kept)
 
     chart.click(choose, controls.models, controls.models, **QUIET)
     gr.on([tab.select, controls.models.change], draw, controls.models, chart, queue=False, **QUIET)
 
 
-def votes_room(stage: Stage, visit: gr.State, tab: gr.Tab) -> Any:
+def votes_tab(context: Context, visit: gr.State, tab: gr.Tab) -> Any:
     """Draw the win rates, and hand the votes out as a file.
 
     Returns: a function that redraws them after an event.
@@ -127,14 +127,14 @@ def votes_room(stage: Stage, visit: gr.State, tab: gr.Tab) -> Any:
     rates = gr.HTML()
 
     def draw(blind_only: bool) -> str:
-        counted = stage.votes.win_rates(blind_only=blind_only)
-        return drawing.win_rates(counted, len(stage.votes.votes(blind_only=blind_only)))
+        counted = context.votes.win_rates(blind_only=blind_only)
+        return drawing.win_rates(counted, len(context.votes.votes(blind_only=blind_only)))
 
     def write(kept: Visit) -> Any:
         path = Path(tempfile.mkdtemp(prefix="triptych-")) / "preferences.jsonl"
         # What others wrote is theirs: a shared page hands out only the visitor's own votes.
-        only = kept.voted if stage.offers.is_shared else None
-        if not stage.votes.export(path, only):
+        only = kept.voted if context.model_list.is_shared else None
+        if not context.votes.export(path, only):
             raise gr.Error("there is no vote between two answers yet", duration=8)
         return gr.update(value=str(path), visible=True)
 
@@ -143,7 +143,7 @@ def votes_room(stage: Stage, visit: gr.State, tab: gr.Tab) -> Any:
     return lambda event: event.then(draw, blind, rates, **QUIET)
 
 
-def code_room(stage: Stage, controls: Controls, tab: gr.Tab, here: gr.Textbox) -> None:
+def code_tab(context: Context, controls: Controls, tab: gr.Tab, here: gr.Textbox) -> None:
     """Draw the comparison as code."""
     gr.Markdown("What is set above, as code. It asks this page's own server, and runs as it is.")
     with gr.Tabs():
@@ -156,10 +156,10 @@ def code_room(stage: Stage, controls: Controls, tab: gr.Tab, here: gr.Textbox) -
 
     async def write(address: str, *values: Any) -> tuple[str, str, str]:
         try:
-            asked = read(values, stage.config)
+            asked = read(values, context.config)
         except TriptychError as error:
             raise refusal(error) from error
-        targets = [_target(stage, reference, address) for reference in asked.references]
+        targets = [_target(context, reference, address) for reference in asked.references]
         texts = [
             form(targets, asked.prompt, asked.sampling, chat=asked.chat)
             for form in (snippets.python, snippets.openai_sdk, snippets.curl)
@@ -169,18 +169,18 @@ def code_room(stage: Stage, controls: Controls, tab: gr.Tab, here: gr.Textbox) -
     tab.select(write, [here, *controls.all], [plain, sdk, command], **QUIET)
 
 
-def _target(stage: Stage, reference: str, address: str) -> Target:
+def _target(context: Context, reference: str, address: str) -> Target:
     tier = tier_of(reference)
-    if tier is not None and stage.gateway is not None:
-        return Target(f"{stage.gateway.address}/v1", tier, needs_key=True)
+    if tier is not None and context.gateway is not None:
+        return Target(f"{context.gateway.address}/v1", tier, needs_key=True)
     base = address.partition("?")[0].rstrip("/").removesuffix("/playground")
-    model = stage.shelf.known(reference)
+    model = context.loaded_models.known(reference)
     return Target(f"{base}/models/v1", model.name if model else reference)
 
 
-def draw_search(stage: Stage) -> tuple[gr.Textbox, gr.Button, gr.HTML] | None:
+def draw_search(context: Context) -> tuple[gr.Textbox, gr.Button, gr.HTML] | None:
     """Draw the way to repositories on the hub, where visitors may open them."""
-    if stage.offers.hub_models == "none":
+    if context.model_list.hub_models == "none":
         return None
     with gr.Accordion("More models, from the hub", open=False):
         with gr.Row(elem_classes="acts"):
@@ -193,31 +193,31 @@ def draw_search(stage: Stage) -> tuple[gr.Textbox, gr.Button, gr.HTML] | None:
 
 
 def wire_search(
-    drawn: tuple[gr.Textbox, gr.Button, gr.HTML], stage: Stage, models: gr.Dropdown
+    drawn: tuple[gr.Textbox, gr.Button, gr.HTML], context: Context, models: gr.Dropdown
 ) -> None:
     """Let the search find repositories, and what was found be chosen."""
     words, search, results = drawn
 
     async def look(text: str) -> str:
         try:
-            return drawing.found(await asyncio.to_thread(stage.offers.search, text or ""))
+            return drawing.found(await asyncio.to_thread(context.model_list.search, text or ""))
         except TriptychError as error:
             return drawing.complaint(error)
 
     async def add(chosen: list[str] | None, event: gr.EventData) -> Any:
-        return await _with(stage, [*(chosen or ()), picked(event)])
+        return await _with(context, [*(chosen or ()), picked(event)])
 
     gr.on([search.click, words.submit], look, words, results, **QUIET)
     results.click(add, models, models, **QUIET)
 
 
-async def _with(stage: Stage, references: Sequence[str]) -> Any:
+async def _with(context: Context, references: Sequence[str]) -> Any:
     """Choose models, listed or not."""
     kept = list(dict.fromkeys(references))
     if len(kept) > MOST_MODELS:
         gr.Warning(f"At most {MOST_MODELS} at once: take one out first.")
         return gr.skip()
-    listed = [(choice.label, choice.reference) for choice in await stage.choices()]
+    listed = [(choice.label, choice.reference) for choice in await context.choices()]
     known = {reference for _, reference in listed}
-    listed += [(stage.label(other), other) for other in kept if other not in known]
+    listed += [(context.label(other), other) for other in kept if other not in known]
     return gr.update(choices=listed, value=kept)

@@ -9,11 +9,11 @@ from triptych.config import Config, environment
 from triptych.errors import GenerationError, TriptychError
 from triptych.lm.generate.engine import Score
 from triptych.lm.runs.store import RunStore
-from triptych.panels.playground.arena import Arena, Contest
+from triptych.panels.playground.comparison import Comparer, Comparison
 from triptych.panels.playground.gateway import PREFIX, open_gateway, tier_of
-from triptych.panels.playground.line import Line
-from triptych.panels.playground.offers import Choice, Offers, Resolve
-from triptych.panels.playground.shelf import Shelf
+from triptych.panels.playground.models.loaded_models import LoadedModels
+from triptych.panels.playground.models.model_list import Choice, ModelList, Resolve
+from triptych.panels.playground.models.queue import AnswerQueue
 from triptych.panels.playground.visitor import Visitor
 from triptych.panels.playground.votes import Verdict, VoteBook
 
@@ -27,7 +27,7 @@ class Visit:
     The page notices a change by its hash, which counts the changes.
     """
 
-    contests: list[Contest] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     voted: set[str] = field(default_factory=set)
     shown: str = ""
@@ -36,32 +36,32 @@ class Visit:
     def __hash__(self) -> int:
         return self.changes
 
-    def add(self, contest: Contest) -> None:
+    def add(self, comparison: Comparison) -> None:
         """Remember a comparison, and show it."""
-        self.contests = [*self.contests, contest][-REMEMBERED:]
-        self.shown = contest.contest_id
+        self.comparisons = [*self.comparisons, comparison][-REMEMBERED:]
+        self.shown = comparison.comparison_id
         self.changes += 1
 
-    def vote(self, contest: Contest, verdict: Verdict | None) -> None:
+    def vote(self, comparison: Comparison, verdict: Verdict | None) -> None:
         """Remember what was said of a comparison; a verdict ends the hiding of names."""
-        self.voted.add(contest.contest_id)
+        self.voted.add(comparison.comparison_id)
         if verdict is not None:
-            self.verdicts[contest.contest_id] = verdict
-            contest.revealed = True
+            self.verdicts[comparison.comparison_id] = verdict
+            comparison.revealed = True
         self.changes += 1
 
-    def find(self, contest_id: str) -> Contest | None:
+    def find(self, comparison_id: str) -> Comparison | None:
         """Give a comparison of this visit."""
-        return next((c for c in self.contests if c.contest_id == contest_id), None)
+        return next((c for c in self.comparisons if c.comparison_id == comparison_id), None)
 
     @property
-    def current(self) -> Contest | None:
+    def current(self) -> Comparison | None:
         """Give the comparison that is on the page."""
         return self.find(self.shown)
 
 
-class Stage:
-    """The models on offer, the shelf they stand on, the line, the votes, the gateway."""
+class Context:
+    """The models on offer, the loaded_models they stand on, the line, the votes, the gateway."""
 
     def __init__(
         self,
@@ -72,18 +72,18 @@ class Stage:
         gateway: str = "",
     ) -> None:
         self.config = config
-        self.offers = Offers(config, store, resolve, named)
-        self.shelf = Shelf(config, self.offers)
+        self.model_list = ModelList(config, store, resolve, named)
+        self.loaded_models = LoadedModels(config, self.model_list)
         self.gateway = open_gateway(config, gateway)
-        self.line = Line(config.panels)
-        self.arena = Arena(self.shelf, self.gateway, self.line)
+        self.queue = AnswerQueue(config.panels)
+        self.comparer = Comparer(self.loaded_models, self.gateway, self.queue)
         self.votes = VoteBook(environment.home() / "playground" / "votes.jsonl")
 
     async def choices(self, visitor: Visitor | None = None) -> list[Choice]:
         """List what can be compared now: models here, then the gateway's."""
         names = await self.gateway.models(visitor.key if visitor else None) if self.gateway else []
         return [
-            *self.offers.choices(),
+            *self.model_list.choices(),
             *(Choice(f"gateway · {name}", f"{PREFIX}{name}") for name in names),
         ]
 
@@ -98,10 +98,10 @@ class Stage:
             raise GenerationError(
                 "a gateway does not tell probabilities", hint="choose a model", code="unsupported"
             )
-        with self.line.join(visitor.name) as ticket:
+        with self.queue.join(visitor.name) as ticket:
             await ticket.called.wait()
-            model = await self.shelf.find(reference)
-            return await self.shelf.score(model, text, alternatives=alternatives)
+            model = await self.loaded_models.find(reference)
+            return await self.loaded_models.score(model, text, alternatives=alternatives)
 
     def label(self, reference: str) -> str:
         """Give the name people read for a reference."""
@@ -109,7 +109,7 @@ class Stage:
         if tier is not None:
             return f"gateway · {tier}"
         try:
-            return self.offers.label(reference)
+            return self.model_list.label(reference)
         except TriptychError:
             return reference
 
@@ -117,8 +117,8 @@ class Stage:
         """Tell whether a reference from an address could be compared here."""
         if tier_of(reference) is not None:
             return self.gateway is not None
-        return self.offers.is_offered(reference) or self.offers.may_fetch(reference)
+        return self.model_list.is_offered(reference) or self.model_list.may_fetch(reference)
 
     def close(self) -> None:
         """Close every model."""
-        self.shelf.close()
+        self.loaded_models.close()

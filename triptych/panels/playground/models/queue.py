@@ -1,4 +1,4 @@
-"""The line in which answers wait: so many at a time, so many for one visitor, first come first.
+"""The queue in which answers wait: so many at a time, so many for one visitor, first come first.
 
 Everything here belongs to one event loop.
 """
@@ -12,22 +12,22 @@ from contextlib import suppress
 from triptych.config.panels import PanelsConfig
 from triptych.lm.serve.service import TooBusy
 
-#: How many answers one visitor may have in line, for each one they may have written.
+#: How many answers one visitor may have waiting, for each one they may have written.
 PATIENCE = 4
 
 
 class Ticket:
-    """A place in the line; use as a context manager."""
+    """A place in the queue; use as a context manager."""
 
-    def __init__(self, line: Line, visitor: str) -> None:
+    def __init__(self, queue: AnswerQueue, visitor: str) -> None:
         self.visitor = visitor
         self.called = asyncio.Event()
-        self._line = line
+        self._queue = queue
 
     @property
     def ahead(self) -> int:
         """Count the answers that come before this one."""
-        return self._line.ahead(self)
+        return self._queue.ahead(self)
 
     async def is_called(self, within_s: float) -> bool:
         """Wait a moment; tell whether it is this one's turn."""
@@ -39,11 +39,11 @@ class Ticket:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._line.leave(self)
+        self._queue.leave(self)
 
 
-class Line:
-    """Let visitors in, in order; nobody takes more places than their share."""
+class AnswerQueue:
+    """Starts answers in the order of their requests; each visitor has a limited share."""
 
     def __init__(self, config: PanelsConfig) -> None:
         self._places = config.generations
@@ -53,9 +53,9 @@ class Line:
         self._inside: Counter[str] = Counter()
 
     def join(self, visitor: str) -> Ticket:
-        """Go to the end of the line.
+        """Join the end of the queue.
 
-        Raises: TooBusy where the line, or the visitor's part of it, is full.
+        Raises: TooBusy where the queue, or the visitor's part of it, is full.
         """
         mine = sum(ticket.visitor == visitor for ticket in self._waiting)
         if mine >= PATIENCE * self._per_visitor:
@@ -72,7 +72,7 @@ class Line:
         return self._waiting.index(ticket) if ticket in self._waiting else 0
 
     def leave(self, ticket: Ticket) -> None:
-        """Give a place back, inside or in the line."""
+        """Free a place, while waiting or while being answered."""
         if ticket in self._waiting:
             self._waiting.remove(ticket)
         elif self._inside[ticket.visitor]:

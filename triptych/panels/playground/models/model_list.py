@@ -36,7 +36,7 @@ class Choice:
     reference: str
 
 
-class Offers:
+class ModelList:
     """Say which models a visitor may compare, and find their folders."""
 
     def __init__(
@@ -115,7 +115,7 @@ class Offers:
     def _hub(self) -> Hub:
         if self.hub_models == "none":
             raise GenerationError(
-                "this page offers its own models only",
+                "this page model_list its own models only",
                 hint="its owner can set panels.hub_models to public",
                 code="unsupported",
             )

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from gradio_client import Client
 
 from triptych.errors import ConfigError
-from triptych.panels import late, look
+from triptych.panels import lazy_page, theme
 
 HTML = {"accept": "text/html"}
 
@@ -24,7 +24,7 @@ def gradio_page() -> FastAPI:
     with gr.Blocks(analytics_enabled=False) as page:
         word = gr.Textbox()
         word.submit(str.upper, word, gr.Textbox(), api_name="upper")
-    app: FastAPI = gr.mount_gradio_app(FastAPI(), look.at_home(page), path="/", **look.options())
+    app: FastAPI = gr.mount_gradio_app(FastAPI(), theme.at_home(page), path="/", **theme.options())
     return app
 
 
@@ -35,7 +35,7 @@ def behind(draw: Callable[[], FastAPI]) -> FastAPI:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    late.LatePage(draw, "a greeting").join(app)
+    lazy_page.LazyPage(draw, "a greeting").join(app)
     return app
 
 
@@ -90,7 +90,7 @@ def test_a_page_that_failed_says_why_and_is_drawn_at_the_next_look(
 def test_a_client_that_asks_first_is_kept_while_the_page_is_drawn(
     fault: Exception | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(late, "SIGN_OF_LIFE_S", 0.1)
+    monkeypatch.setattr(lazy_page, "SIGN_OF_LIFE_S", 0.1)
     gate = threading.Event()
     draw = Draw(*([fault] if fault else []), gate=gate)
     with serving(behind(draw)) as address:

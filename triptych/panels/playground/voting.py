@@ -11,10 +11,10 @@ import gradio as gr
 
 from triptych.errors import TriptychError
 from triptych.panels.playground import drawing
-from triptych.panels.playground.arena import Contest
+from triptych.panels.playground.comparison import Comparison
+from triptych.panels.playground.context import Context, Visit
 from triptych.panels.playground.controls import MOST_MODELS, QUIET
 from triptych.panels.playground.forwarding import forward, sayings
-from triptych.panels.playground.stage import Stage, Visit
 from triptych.panels.playground.visitor import Visitor, visitor_of
 from triptych.panels.playground.votes import Verdict, record_of
 
@@ -22,7 +22,7 @@ EVERY_ANSWER = "all of them"
 
 
 @dataclass(frozen=True)
-class Ballot:
+class VotingForm:
     """The components of the vote."""
 
     box: gr.Column
@@ -44,12 +44,12 @@ class Ballot:
             self.comment, self.correction, self.said,
         ]  # fmt: skip
 
-    def offer(self, contest: Contest) -> dict[Any, Any]:
+    def offer(self, comparison: Comparison) -> dict[Any, Any]:
         """Show the vote for a comparison; nothing where there is nothing to vote on."""
-        answered = contest.answered()
+        answered = comparison.answered()
         several = len(answered) > 1
         names = [
-            "Names are hidden until you vote." if contest.hidden else "",
+            "Names are hidden until you vote." if comparison.hidden else "",
             "Which answer is better?" if several else "How is the answer?",
         ]
         letters = [drawing.LETTERS[index] for index in answered]
@@ -72,9 +72,9 @@ class Ballot:
         return {self.box: gr.update(visible=False)}
 
 
-def draw_ballot() -> Ballot:
+def draw_voting() -> VotingForm:
     """Draw the vote, hidden until there is something to vote on."""
-    with gr.Column(visible=False, elem_classes="ballot") as box:
+    with gr.Column(visible=False, elem_classes="voting") as box:
         question = gr.HTML(elem_classes="maybe")
         with gr.Row():
             better = tuple(
@@ -92,22 +92,22 @@ def draw_ballot() -> Ballot:
                 info="as the one you chose above should have read",
             )  # fmt: skip
             send = gr.Button("Send")
-    return Ballot(
+    return VotingForm(
         box, question, better, all_good, none_good, about, comment, correction, send, said
     )
 
 
-def wire_ballot(
-    ballot: Ballot,
-    stage: Stage,
+def wire_voting(
+    voting: VotingForm,
+    context: Context,
     visit: gr.State,
     answers: gr.HTML,
     *,
     after: Callable[[Any], Any],
 ) -> None:
     """Let every button of the vote act; `after` is told each event, to redraw what counts votes."""
-    inputs = [visit, ballot.about, ballot.comment, ballot.correction]
-    outputs = [visit, answers, ballot.question, ballot.said]
+    inputs = [visit, voting.about, voting.comment, voting.correction]
+    outputs = [visit, answers, voting.question, voting.said]
 
     async def cast(
         verdict: Verdict | None,
@@ -117,37 +117,39 @@ def wire_ballot(
         comment: str,
         correction: str,
     ) -> dict[Any, Any]:
-        contest = kept.current
-        if contest is None or not contest.done:
-            return {ballot.said: drawing.notice("There is no answer to vote on yet.")}
+        comparison = kept.current
+        if comparison is None or not comparison.done:
+            return {voting.said: drawing.notice("There is no answer to vote on yet.")}
         if verdict is None and not (comment.strip() or correction.strip()):
-            return {ballot.said: drawing.notice("Write a comment or a better answer first.")}
+            return {voting.said: drawing.notice("Write a comment or a better answer first.")}
         which = drawing.LETTERS.find(about) if len(about or "") == 1 else -1
         if correction.strip() and which < 0:
-            return {ballot.said: drawing.notice("Say above which answer it corrects.")}
-        verdict = kept.verdicts.get(contest.contest_id) if verdict is None else verdict
-        if isinstance(verdict, int) and verdict not in contest.answered():
-            return {ballot.said: drawing.notice("There is no such answer.")}
-        record = record_of(contest, verdict, comment=comment, correction=correction, about=which)
+            return {voting.said: drawing.notice("Say above which answer it corrects.")}
+        verdict = kept.verdicts.get(comparison.comparison_id) if verdict is None else verdict
+        if isinstance(verdict, int) and verdict not in comparison.answered():
+            return {voting.said: drawing.notice("There is no such answer.")}
+        record = record_of(comparison, verdict, comment=comment, correction=correction, about=which)
         try:
-            await asyncio.to_thread(stage.votes.add, record)
+            await asyncio.to_thread(context.votes.add, record)
         except TriptychError as error:
-            return {ballot.said: drawing.complaint(error)}
-        kept.vote(contest, verdict)
-        told = list(sayings(contest, verdict, comment, correction, which))
-        words = f"{_thanks(contest, verdict)} {await forward(stage.gateway, told, visitor.key)}"
+            return {voting.said: drawing.complaint(error)}
+        kept.vote(comparison, verdict)
+        told = list(sayings(comparison, verdict, comment, correction, which))
+        words = (
+            f"{_thanks(comparison, verdict)} {await forward(context.gateway, told, visitor.key)}"
+        )
         return {
             visit: kept,
-            answers: drawing.answers(contest, verdict),
-            ballot.question: "<h3>Which answer is better?</h3>",
-            ballot.said: drawing.notice(words.strip()),
+            answers: drawing.answers(comparison, verdict),
+            voting.question: "<h3>Which answer is better?</h3>",
+            voting.said: drawing.notice(words.strip()),
         }
 
     verdicts: list[tuple[gr.Button, Verdict | None]] = [
-        *((button, index) for index, button in enumerate(ballot.better)),
-        (ballot.all_good, "all"),
-        (ballot.none_good, "none"),
-        (ballot.send, None),
+        *((button, index) for index, button in enumerate(voting.better)),
+        (voting.all_good, "all"),
+        (voting.none_good, "none"),
+        (voting.send, None),
     ]
     for button, verdict in verdicts:
         after(button.click(_acting(cast, verdict), inputs, outputs, **QUIET))
@@ -160,8 +162,8 @@ def _acting(cast: Callable[..., Awaitable[dict[Any, Any]]], verdict: Verdict | N
     return act
 
 
-def _thanks(contest: Contest, verdict: Verdict | None) -> str:
+def _thanks(comparison: Comparison, verdict: Verdict | None) -> str:
     if verdict is None:
         return "Kept."
-    words = drawing.verdict_words(contest, verdict)
+    words = drawing.verdict_words(comparison, verdict)
     return f"Kept: {words}. You can still change your mind."

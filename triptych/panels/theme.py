@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from triptych.panels.rest import rest
+from triptych.panels.idle_queue import use_idle_queue
 
 FONTS = ["system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
@@ -33,10 +33,10 @@ TERRACOTTA = gr.themes.Color(
 CSS = """
 .gradio-container { width: 100% !important; max-width: 1180px !important;
                     margin: 0 auto !important; }
-nav.rooms { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .3rem 0; }
-nav.rooms a { color: var(--body-text-color); text-decoration: none; }
-nav.rooms a:hover, nav.rooms a:focus { text-decoration: underline; }
-nav.rooms a[aria-current] { font-weight: 600; border-bottom: 2px solid #b4532a; }
+nav.pages { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .3rem 0; }
+nav.pages a { color: var(--body-text-color); text-decoration: none; }
+nav.pages a:hover, nav.pages a:focus { text-decoration: underline; }
+nav.pages a[aria-current] { font-weight: 600; border-bottom: 2px solid #b4532a; }
 .quiet { color: var(--body-text-color-subdued); }
 .figures { display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; margin: .3rem 0; }
 .figures div { display: flex; flex-direction: column; }
@@ -139,7 +139,7 @@ def in_address(name: str, instead_of: str = "", then: str = "") -> str:
 def at_home(page: gr.Blocks) -> gr.Blocks:
     """Keep a page that runs as a Space from fetching a header and fonts; let it rest when idle."""
     page.space_id = None
-    return rest(page)
+    return use_idle_queue(page)
 
 
 def options() -> dict[str, Any]:

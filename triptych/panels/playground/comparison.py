@@ -1,4 +1,4 @@
-"""Let several models answer at the same time, and tell how each is doing.
+"""Answers of several models at the same time, and how far each is.
 
 An entry is one model with its own prompt and sampling, so that a comparison can hold all but one
 of the three still. A model that fails says so in its own column and never stops the others.
@@ -19,8 +19,8 @@ from triptych.errors import TriptychError
 from triptych.formatting import format_count
 from triptych.lm.generate.engine import Chunk, EngineInfo, GenerateRequest, Token
 from triptych.panels.playground.gateway import Gateway, Trace, tier_of
-from triptych.panels.playground.line import Line
-from triptych.panels.playground.shelf import Shelf
+from triptych.panels.playground.models.loaded_models import LoadedModels
+from triptych.panels.playground.models.queue import AnswerQueue
 from triptych.panels.playground.visitor import Visitor
 
 DRAW_EVERY_S = 0.06
@@ -95,13 +95,13 @@ class Column:
 
 
 @dataclass
-class Contest:
+class Comparison:
     """A comparison that was made: its columns in the order in which they were shown."""
 
     columns: list[Column]
     blind: bool = False
     revealed: bool = False
-    contest_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    comparison_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     time_s: float = field(default_factory=time.time)
 
     @property
@@ -125,31 +125,33 @@ class Contest:
         return [i for i, column in enumerate(self.columns) if column.text and not column.failed]
 
 
-class Arena:
-    """Where contests are held: the models, the gateway's tiers, the line before them."""
+class Comparer:
+    """Runs comparisons over the models here and the gateway's tiers, in the order of the queue."""
 
-    def __init__(self, shelf: Shelf, gateway: Gateway | None, line: Line) -> None:
-        self.shelf = shelf
+    def __init__(
+        self, loaded_models: LoadedModels, gateway: Gateway | None, queue: AnswerQueue
+    ) -> None:
+        self.loaded_models = loaded_models
         self.gateway = gateway
-        self.line = line
+        self.queue = queue
 
     async def hold(
         self, entries: Sequence[Entry], visitor: Visitor, *, blind: bool = False
-    ) -> AsyncGenerator[Contest, None]:
-        """Yield the contest whenever there is something new; leaving early cancels the rest."""
-        contest = Contest([Column(entry) for entry in entries], blind=blind)
+    ) -> AsyncGenerator[Comparison, None]:
+        """Yield the comparison whenever there is something new; leaving early cancels the rest."""
+        comparison = Comparison([Column(entry) for entry in entries], blind=blind)
         changed = asyncio.Event()
         writing = [
             asyncio.ensure_future(self._write(column, visitor, changed))
-            for column in contest.columns
+            for column in comparison.columns
         ]
         try:
-            while not contest.done:
-                yield contest
+            while not comparison.done:
+                yield comparison
                 await changed.wait()
                 await asyncio.sleep(DRAW_EVERY_S)  # takes all that comes within one frame
                 changed.clear()
-            yield contest
+            yield comparison
         finally:
             for task in writing:
                 task.cancel()
@@ -157,9 +159,9 @@ class Arena:
 
     async def _write(self, column: Column, visitor: Visitor, changed: asyncio.Event) -> None:
         try:
-            with self.line.join(visitor.name) as ticket:
+            with self.queue.join(visitor.name) as ticket:
                 while not await ticket.is_called(LINE_LOOK_S):
-                    column.note = f"in line, {ticket.ahead} before this one"
+                    column.note = f"waiting, {ticket.ahead} before this one"
                     changed.set()
                 column.begin()
                 chunks = self._chunks(column, visitor, changed)
@@ -191,15 +193,17 @@ class Arena:
             return
         column.note = "looking for the model"
         changed.set()
-        model = await self.shelf.find(entry.reference)
+        model = await self.loaded_models.find(entry.reference)
         column.origin = {"model": model.name, "revision": model.revision}
-        if not self.shelf.is_loaded(model):
+        if not self.loaded_models.is_loaded(model):
             column.note = "loading the model"
             changed.set()
-        answer = self.shelf.chunks(model, entry.request())
+        answer = self.loaded_models.chunks(model, entry.request())
         async with aclosing(answer):
             async for chunk in answer:
-                if "engine" not in column.origin and (engine := self.shelf.engine_of(model.name)):
+                if "engine" not in column.origin and (
+                    engine := self.loaded_models.engine_of(model.name)
+                ):
                     column.origin["engine"] = describe_engine(engine.info)
                 yield chunk
 

@@ -1,4 +1,4 @@
-"""What the rooms of the Console share: how one is loaded, how it complains, how it asks once."""
+"""What the tabs of the Console share: loading, error messages, one confirmation before an act."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ element.addEventListener('click', event => {
 
 
 @dataclass(frozen=True)
-class Room:
-    """Say how a room is read again: what it is asked with, and what it fills."""
+class ConsoleTab:
+    """How a tab is loaded: the function, its inputs and its outputs."""
 
     load: Callable[..., Any]
     inputs: list[Any]
@@ -81,7 +81,7 @@ def ask_once(
 ) -> Any:
     """Let a button say what will happen, and do it when one agrees.
 
-    Returns: the event after which the room should be read again.
+    Returns: the event after which the page should be read again.
     """
     label = str(button.value)
     with gr.Column(visible=False, elem_classes="asking") as box:

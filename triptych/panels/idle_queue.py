@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 else:
     Queue = object
 
-AWAKE_EVERY_S, RESTING_EVERY_S = 0.005, 0.1
-RESTS_AFTER_S = 10.0
+BUSY_EVERY_S, IDLE_EVERY_S = 0.005, 0.1
+IDLE_AFTER_S = 10.0
 # No page of ours draws Gradio's progress bar.
 PROGRESS_EVERY_S = 0.5
 # What the known queue keeps, in seconds.
 _PAUSES = ("sleep_when_free", "progress_update_sleep_when_free")
 
 
-class Resting(Queue):
+class IdleQueue(Queue):
     """Look for events often while somebody acts, and ten times a second when nobody did lately."""
 
     acted = 0.0
@@ -41,20 +41,20 @@ class Resting(Queue):
     @property
     def sleep_when_free(self) -> float:
         """Return how long to wait before the next look."""
-        awake = time.monotonic() - self.acted < RESTS_AFTER_S or len(self)
-        return AWAKE_EVERY_S if awake else RESTING_EVERY_S
+        awake = time.monotonic() - self.acted < IDLE_AFTER_S or len(self)
+        return BUSY_EVERY_S if awake else IDLE_EVERY_S
 
 
-def rest(page: gr.Blocks) -> gr.Blocks:
+def use_idle_queue(page: gr.Blocks) -> gr.Blocks:
     """Give a page whose queue is set up the manners of one that rests, where it can have them."""
     queue: Any = getattr(page, "_queue", None)
-    if isinstance(queue, Resting):
+    if isinstance(queue, IdleQueue):
         return page
     if not _is_known(queue):
-        _say_once()
+        _warn_once()
         return page
     kind = type(queue)
-    queue.__class__ = type(kind.__name__, (Resting, kind), {})
+    queue.__class__ = type(kind.__name__, (IdleQueue, kind), {})
     queue.progress_update_sleep_when_free = PROGRESS_EVERY_S
     return page
 
@@ -70,7 +70,7 @@ def _is_known(queue: Any) -> bool:
 
 
 @cache
-def _say_once() -> None:
+def _warn_once() -> None:
     logging.getLogger(__name__).warning(
         "this version of Gradio has another queue: pages that nobody visits do not rest"
     )

@@ -25,7 +25,7 @@ SIGN_OF_LIFE_S = 2.0
 Drawing = asyncio.Task[FastAPI]
 
 
-class LatePage:
+class LazyPage:
     """Draw a page in a thread at the first look, and hand it every request from then on.
 
     A program that asks for the bare address, as a hub does that waits for an app, is no such look:

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from triptych.errors import TriptychError
 from triptych.lm.serve import http, openai_api
-from triptych.panels.playground.stage import Stage
+from triptych.panels.playground.context import Context
 from triptych.panels.playground.visitor import visitor_of
 from triptych.wire import openai
 
@@ -25,27 +25,27 @@ PATH = "/models"
 BYTES_PER_CHAR, AROUND_BYTES = 6, 16_384
 
 
-def attach_face(app: FastAPI, stage: Stage) -> None:
+def attach_models_api(app: FastAPI, context: Context) -> None:
     """Put OpenAI's API over the page's models onto its application."""
-    shelf = stage.shelf
+    loaded_models = context.loaded_models
     face = FastAPI(title="Models of the Playground", docs_url=None, redoc_url=None)
 
     @face.get("/v1/models")
     def models() -> Response:
-        shelf.list_offered()
-        return http.JSON(openai.model_list(openai_api.model_cards(shelf)))
+        loaded_models.list_offered()
+        return http.JSON(openai.model_list(openai_api.model_cards(loaded_models)))
 
     @face.get("/v1/models/{name:path}")
     def model(name: str) -> Response:
-        found = shelf.choose(name).model
+        found = loaded_models.choose(name).model
         card = openai.model_card(found.name, created=found.created, revision=found.revision)
         return http.JSON(card)
 
-    face.include_router(openai_api.routes(shelf))
+    face.include_router(openai_api.routes(loaded_models))
     face.add_exception_handler(TriptychError, http.on_triptych_error)
     face.add_exception_handler(RequestValidationError, http.on_invalid_request)
     face.add_exception_handler(HTTPException, http.on_http_error)
-    limits = stage.config.panels
+    limits = context.config.panels
     face.add_middleware(
         http.BodyLimit, max_bytes=limits.prompt_chars * BYTES_PER_CHAR + AROUND_BYTES
     )

@@ -18,28 +18,30 @@ from triptych.hub.client import Hub
 from triptych.hub.repository import Repo
 from triptych.lm.runs.metrics import series
 from triptych.panels.charts import Pick, Point
-from triptych.panels.playground.offers import Offers, checkpoints, spread, step_of
-from triptych.panels.playground.shelf import Shelf
+from triptych.panels.playground.models.loaded_models import LoadedModels
+from triptych.panels.playground.models.model_list import ModelList, checkpoints, spread, step_of
 
 MARKS = 12
 
 
 @dataclass
-class Journey:
+class QualityCurves:
     """Curves by name, and on each the checkpoints that can be chosen."""
 
     curves: dict[str, list[Point]] = field(default_factory=dict)
     picks: dict[str, list[Pick]] = field(default_factory=dict)
 
 
-def journey(offers: Offers, shelf: Shelf, references: Sequence[str]) -> Journey:
+def quality_curves(
+    model_list: ModelList, loaded_models: LoadedModels, references: Sequence[str]
+) -> QualityCurves:
     """Read how the models behind some references were made, as far as it is known here."""
-    found = Journey()
+    found = QualityCurves()
     for reference in references:
-        if "/step-" in reference and offers.is_offered(reference):
-            _add_run(found, offers, reference, references)
-        elif (folder := _folder(shelf, reference)) is not None:
-            _add_repository(found, offers, reference, folder, references)
+        if "/step-" in reference and model_list.is_offered(reference):
+            _add_run(found, model_list, reference, references)
+        elif (folder := _folder(loaded_models, reference)) is not None:
+            _add_repository(found, model_list, reference, folder, references)
     return found
 
 
@@ -54,8 +56,10 @@ def height_at(points: Sequence[Point], step: float) -> float:
     return y0 + (y1 - y0) * (step - x0) / (x1 - x0)
 
 
-def _add_run(found: Journey, offers: Offers, reference: str, chosen: Sequence[str]) -> None:
-    run = offers.store.get(reference.partition("/")[0])
+def _add_run(
+    found: QualityCurves, model_list: ModelList, reference: str, chosen: Sequence[str]
+) -> None:
+    run = model_list.store.get(reference.partition("/")[0])
     name = run.name
     points = [
         (float(step), value)
@@ -74,7 +78,7 @@ def _add_run(found: Journey, offers: Offers, reference: str, chosen: Sequence[st
 
 
 def _add_repository(
-    found: Journey, offers: Offers, reference: str, folder: Path, chosen: Sequence[str]
+    found: QualityCurves, model_list: ModelList, reference: str, folder: Path, chosen: Sequence[str]
 ) -> None:
     name = reference.removeprefix("hf://").partition("@")[0]
     record = _record(folder)
@@ -86,7 +90,7 @@ def _add_repository(
     known = found.curves.get(name, [])
     if not points or len(points) <= len(known):
         return
-    steps = {step_of(tag): f"{name}@{tag}" for tag in _tags(offers, name) if step_of(tag) >= 0}
+    steps = {step_of(tag): f"{name}@{tag}" for tag in _tags(model_list, name) if step_of(tag) >= 0}
     if record.get("step") is not None:
         steps.setdefault(int(record["step"]), reference)
     found.curves[name] = points
@@ -105,9 +109,9 @@ def _pick(
     )
 
 
-def _folder(shelf: Shelf, reference: str) -> Path | None:
+def _folder(loaded_models: LoadedModels, reference: str) -> Path | None:
     """Give the folder of a repository's model that was opened here; nothing is fetched."""
-    model = shelf.known(reference)
+    model = loaded_models.known(reference)
     return model.folder if model is not None else None
 
 
@@ -119,11 +123,11 @@ def _record(folder: Path) -> dict[str, Any]:
     return record if isinstance(record, dict) else {}
 
 
-def _tags(offers: Offers, name: str) -> list[str]:
-    if offers.hub_models == "none":
+def _tags(model_list: ModelList, name: str) -> list[str]:
+    if model_list.hub_models == "none":
         return []
     try:
-        hub = Hub(token="") if offers.hub_models == "public" else Hub()
+        hub = Hub(token="") if model_list.hub_models == "public" else Hub()
         return list(hub.tags(Repo.parse(name)))
     except HubError:
         return []  # the curve is here; only the neighbours cannot be offered

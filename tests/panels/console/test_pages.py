@@ -1,4 +1,4 @@
-"""What the rooms do with a real gateway: conflicts, keys, one's own company; and what they draw."""
+"""What the pages do with a real gateway: conflicts, keys, one's own company; and what they draw."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _HEADERS = {
 }  # fmt: skip
 
 
-class Guard:
+class OriginCheck:
     """Refuse what another site's page asks to be changed; tell browsers what ours may do."""
 
     def __init__(self, app: ASGIApp) -> None:

@@ -13,20 +13,20 @@ from triptych.lm.generate.choose import open_engine, weights_bytes
 from triptych.lm.generate.engine import Chunk, Engine, GenerateRequest, Score
 from triptych.lm.serve.models import describe_model
 from triptych.lm.serve.service import Chosen, ModelService, ServedModel, UnknownModel
-from triptych.panels.playground.offers import Offers
+from triptych.panels.playground.models.model_list import ModelList
 
 OPENED_AT_MOST = 256
 
 
-class Shelf(ModelService):
+class LoadedModels(ModelService):
     """Serve whatever is on offer, found when it is first asked for.
 
     A repository's model goes by its commit (`acme/base@0123456789ab`), so that a newer one never
     answers under the same name.
     """
 
-    def __init__(self, config: Config, offers: Offers) -> None:
-        self.offers = offers
+    def __init__(self, config: Config, model_list: ModelList) -> None:
+        self.model_list = model_list
         self._generate = config.generate
         self._names: dict[str, str] = {}
         super().__init__(
@@ -50,14 +50,14 @@ class Shelf(ModelService):
         Raises: UnknownModel with the nearest names.
         """
         name = self._names.get(name or "", name)
-        if name in self.offers.named and name not in self.models:
+        if name in self.model_list.named and name not in self.models:
             raise GenerationError(
                 self.failures.get(name, f"{name} is still being fetched"),
                 hint="try again in a moment",
                 code="busy",
                 retryable=True,
             )
-        if name and name not in self.models and self.offers.is_offered(name):
+        if name and name not in self.models and self.model_list.is_offered(name):
             self._describe(name)
         if not self.models:
             self.list_offered()
@@ -67,8 +67,11 @@ class Shelf(ModelService):
 
     def list_offered(self) -> None:
         """Bring checkpoints that appeared meanwhile onto the list; nothing is fetched."""
-        for choice in self.offers.choices():
-            if choice.reference not in self.models and choice.reference not in self.offers.named:
+        for choice in self.model_list.choices():
+            if (
+                choice.reference not in self.models
+                and choice.reference not in self.model_list.named
+            ):
                 self._describe(choice.reference)
 
     async def find(self, reference: str) -> ServedModel:
@@ -111,14 +114,14 @@ class Shelf(ModelService):
 
     async def fetch_named(self) -> None:
         """Fetch what was named at the start, so that the first visitor need not wait for it."""
-        for name in self.offers.named:
+        for name in self.model_list.named:
             try:
                 await self.find(name)
             except TriptychError as error:
                 self.failures[name] = error.message
 
     def _describe(self, reference: str) -> ServedModel:
-        folder = self.offers.folder(reference)
+        folder = self.model_list.folder(reference)
         name = reference
         if folder.parent.name == "snapshots":
             name = f"{reference.removeprefix('hf://').partition('@')[0]}@{folder.name[:12]}"
@@ -131,7 +134,7 @@ class Shelf(ModelService):
         return model
 
     def _forget_oldest(self) -> None:
-        opened = [name for name in self.models if not self.offers.is_offered(name)]
+        opened = [name for name in self.models if not self.model_list.is_offered(name)]
         for name in opened[:-OPENED_AT_MOST]:
             if not self._active[name]:
                 del self.models[name]
