@@ -36,7 +36,7 @@ def test_an_admin_steers_and_sees_what_happened(
         row = page.locator("button.pick:visible")
         # A request is in the record soon after it was answered.
         while row.count() == 0:
-            page.get_by_role("button", name="Look again").click()
+            page.get_by_role("button", name="Refresh").click()
             page.wait_for_timeout(500)
         expect(row).to_have_count(1)
         row.click()

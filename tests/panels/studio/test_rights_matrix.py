@@ -74,7 +74,7 @@ BODIES: Mapping[str, Any] = {
 }
 # looks: shows what is one's own. acts: changes something, and asks for a name first.
 EVENTS: Mapping[str, str] = {
-    "look": "looks", "look_again": "looks", "allow": "looks", "list_again": "looks",
+    "describe": "looks", "describe_again": "looks", "check_text": "looks", "allow": "looks", "list_again": "looks",
     "compare": "looks", "sweep": "looks", "average": "looks",
     "choose": "looks", "advise": "looks", "offer": "looks",
     "arrive": "looks", "greet": "looks", "save": "acts", "evaluate": "acts", "publish": "acts",

@@ -106,7 +106,7 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
         page.get_by_role("button", name="Advanced: every other setting").click()
         page.get_by_label("Any other setting, one per line").fill(PLAIN)
         page.get_by_role("button", name="Advanced: every other setting").click()
-        page.get_by_role("button", name="Look at the text").click()
+        page.get_by_role("button", name="Check text").click()
         page.locator("#corpus .sample").first.wait_for()
     page.get_by_role("button", name="Start training").click()
     wait_for_state(page, "running")

@@ -18,7 +18,7 @@ def draw(client: gr.State) -> ConsoleTab:
     """Draw this tab."""
     with gr.Row():
         subject = gr.Textbox(label="About", placeholder="flags/*, keys/*, companies/acme")
-        look = gr.Button("Look again", variant="primary")
+        look = gr.Button("Refresh", variant="primary")
         older = gr.Button("Older", interactive=False)
         verify = gr.Button("Verify the chain")
     said = gr.HTML()

@@ -23,7 +23,7 @@ def draw(client: gr.State) -> ConsoleTab:
     with gr.Row():
         kind = gr.Dropdown(KINDS, label="Kind", value="", min_width=140)
         company = gr.Textbox(label="Company", min_width=140)
-        look = gr.Button("Look again", variant="primary")
+        look = gr.Button("Refresh", variant="primary")
         older = gr.Button("Older", interactive=False)
     rows = picking_table()
     beside = gr.HTML()

@@ -60,7 +60,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> Con
     beside = gr.HTML()
     with gr.Row(visible=False) as form:
         model = gr.Textbox(label="Published model", placeholder="owner/name@revision", scale=2)
-        tier = gr.Dropdown(published.TIERS, label="For the tier", value="base", min_width=120)
+        tier = gr.Dropdown(published.TIER_NAMES, label="For the tier", value="base", min_width=120)
         company = gr.Textbox(label="Of company", info="empty: for everybody", min_width=120)
     with gr.Column(visible=False) as acting:
         (enter,) = acts("Enter model")

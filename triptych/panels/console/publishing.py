@@ -60,7 +60,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore) -> Publishing:
             repo = gr.Textbox(label="To the repository", placeholder="owner/name", scale=3)
             private = gr.Checkbox(label="Private", value=True, min_width=120)
         with gr.Row():
-            tier = gr.Dropdown(published.TIERS, label="Enter it for the tier", value="base")
+            tier = gr.Dropdown(published.TIER_NAMES, label="Enter it for the tier", value="base")
             company = gr.Textbox(label="And for company", info="empty: for everybody")
         (publish,) = acts("Publish")
         said = gr.HTML()

@@ -11,9 +11,10 @@ from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import QUIET, ConsoleTab, acts, complaint, picked, picking_table
+from triptych.tiers.rules.query import TIERS
 
 PAGE = 50
-TIERS = ["", "base", "company", "abstraction"]
+ANY_TIER = ["", *TIERS]
 OUTCOMES = ["", "ok", "failed", "refused", "cancelled", "interrupted"]
 PROVIDERS = ["", "openai", "hf_spaces", "local", "scripted"]
 SINCE = {"last hour": 3600.0, "last day": 86_400.0, "last week": 604_800.0, "ever": 0.0}
@@ -74,8 +75,8 @@ def draw(client: gr.State) -> ConsoleTab:
 def _draw_filters() -> tuple[list[gr.Dropdown | gr.Textbox], gr.Textbox]:
     """Draw the filters of the list, and the field for the id of one request."""
     with gr.Row():
-        tier = gr.Dropdown(TIERS, label="Tier asked", value="", min_width=120)
-        served = gr.Dropdown(TIERS, label="Tier served", value="", min_width=120)
+        tier = gr.Dropdown(ANY_TIER, label="Tier asked", value="", min_width=120)
+        served = gr.Dropdown(ANY_TIER, label="Tier served", value="", min_width=120)
         provider = gr.Dropdown(PROVIDERS, label="Provider", value="", min_width=120)
         outcome = gr.Dropdown(OUTCOMES, label="Outcome", value="", min_width=120)
         since = gr.Dropdown(list(SINCE), label="Since", value="last day", min_width=120)

@@ -58,7 +58,7 @@ def _new_run() -> tuple[Form, dict[str, Any]]:
     with gr.Row():
         with gr.Column(min_width=300):
             form.draw_text(filled)
-            parts["look"] = gr.Button("Look at the text")
+            parts["check"] = gr.Button("Check text")
             parts["corpus"] = gr.HTML()
         with gr.Column(min_width=300):
             form.draw_how(filled)
@@ -114,7 +114,27 @@ def _connect_form(
         listed = gr.update(choices=watch.choices_of(store, request), value=run.run_id)
         yield listed, gr.update(selected="watch"), gr.skip(), ""
 
-    def look(request: gr.Request, *values: Any) -> tuple[str, str]:
+    started = parts["begin"].click(
+        launch, [*fields, parts["vary"]], [*places, trouble], api_name="start",
+        show_progress="hidden",
+    )  # fmt: skip
+    started.then(None, chosen, None, js=follow.SHOW_RUN)
+    _connect_checks(store, config, filled, parts)
+    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
+
+    def advise(*values: Any) -> str:
+        return _warned(filled, values)
+
+    watched = [*filled.nine.values(), *filled.advanced.values(), filled.plain["other"]]
+    gr.on([component.change for component in watched], advise, fields, parts["advice"], **quiet)
+
+    _keep_offering(page, store, filled, quiet)
+
+
+def _connect_checks(store: RunStore, config: Config, filled: Form, parts: dict[str, Any]) -> None:
+    fields, trouble = filled.components, parts["trouble"]
+
+    def check_text(request: gr.Request, *values: Any) -> tuple[str, str]:
         try:
             resolved = configure(store, config, filled.read(values), who(request))
         except TriptychError as error:
@@ -128,23 +148,9 @@ def _connect_form(
         except TriptychError as error:
             return gr.skip(), _said(error)
 
-    started = parts["begin"].click(
-        launch, [*fields, parts["vary"]], [*places, trouble], api_name="start",
-        show_progress="hidden",
-    )  # fmt: skip
-    started.then(None, chosen, None, js=follow.SHOW_RUN)
     outputs = [parts["corpus"], trouble]
-    parts["look"].click(look, fields, outputs, api_name="look", show_progress="minimal")
+    parts["check"].click(check_text, fields, outputs, api_name="check_text", show_progress="minimal")
     parts["estimate"].click(measure, fields, [parts["advice"], trouble], api_name="estimate")
-    quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
-
-    def advise(*values: Any) -> str:
-        return _warned(filled, values)
-
-    watched = [*filled.nine.values(), *filled.advanced.values(), filled.plain["other"]]
-    gr.on([component.change for component in watched], advise, fields, parts["advice"], **quiet)
-
-    _keep_offering(page, store, filled, quiet)
 
 
 def _keep_offering(page: gr.Blocks, store: RunStore, filled: Form, quiet: dict[str, Any]) -> None:
