@@ -74,7 +74,8 @@ BODIES: Mapping[str, Any] = {
 }
 # looks: shows what is one's own. acts: changes something, and asks for a name first.
 EVENTS: Mapping[str, str] = {
-    "describe": "looks", "describe_again": "looks", "check_text": "looks", "allow": "looks", "list_again": "looks",
+    "describe": "looks", "describe_again": "looks", "check_text": "looks",
+    "allow": "looks", "list_again": "looks",
     "compare": "looks", "sweep": "looks", "average": "looks",
     "choose": "looks", "advise": "looks", "offer": "looks",
     "arrive": "looks", "greet": "looks", "save": "acts", "evaluate": "acts", "publish": "acts",

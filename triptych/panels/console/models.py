@@ -26,6 +26,7 @@ from triptych.panels.console.tab import (
     picking_table,
     signed_in,
 )
+from triptych.wire.tiers import TIERS
 
 COLUMNS = {
     "model_id": "id",
@@ -60,7 +61,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore | None = None) -> Con
     beside = gr.HTML()
     with gr.Row(visible=False) as form:
         model = gr.Textbox(label="Published model", placeholder="owner/name@revision", scale=2)
-        tier = gr.Dropdown(published.TIER_NAMES, label="For the tier", value="base", min_width=120)
+        tier = gr.Dropdown(list(TIERS), label="For the tier", value="base", min_width=120)
         company = gr.Textbox(label="Of company", info="empty: for everybody", min_width=120)
     with gr.Column(visible=False) as acting:
         (enter,) = acts("Enter model")

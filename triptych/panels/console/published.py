@@ -10,9 +10,6 @@ from triptych.hub.cards import RECORD_FILE
 from triptych.hub.client import Hub
 from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console.client import GatewayClient
-from triptych.tiers.rules.query import TIERS
-
-TIER_NAMES = list(TIERS)
 
 
 def published(address: str | None, reference: str) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from triptych.panels.console import published
 from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.tab import QUIET, acts, ask_once, signed_in, to_the_end
 from triptych.panels.visitor import Visitor
+from triptych.wire.tiers import TIERS
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def draw(client: gr.State, hub: str | None, runs: RunStore) -> Publishing:
             repo = gr.Textbox(label="To the repository", placeholder="owner/name", scale=3)
             private = gr.Checkbox(label="Private", value=True, min_width=120)
         with gr.Row():
-            tier = gr.Dropdown(published.TIER_NAMES, label="Enter it for the tier", value="base")
+            tier = gr.Dropdown(list(TIERS), label="Enter it for the tier", value="base")
             company = gr.Textbox(label="And for company", info="empty: for everybody")
         (publish,) = acts("Publish")
         said = gr.HTML()

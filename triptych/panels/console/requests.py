@@ -11,7 +11,7 @@ from triptych.errors import TierError
 from triptych.panels.console import drawing
 from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import QUIET, ConsoleTab, acts, complaint, picked, picking_table
-from triptych.tiers.rules.query import TIERS
+from triptych.wire.tiers import TIERS
 
 PAGE = 50
 ANY_TIER = ["", *TIERS]

@@ -149,7 +149,9 @@ def _connect_checks(store: RunStore, config: Config, filled: Form, parts: dict[s
             return gr.skip(), _said(error)
 
     outputs = [parts["corpus"], trouble]
-    parts["check"].click(check_text, fields, outputs, api_name="check_text", show_progress="minimal")
+    parts["check"].click(
+        check_text, fields, outputs, api_name="check_text", show_progress="minimal"
+    )
     parts["estimate"].click(measure, fields, [parts["advice"], trouble], api_name="estimate")
 
 
