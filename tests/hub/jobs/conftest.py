@@ -21,6 +21,7 @@ from huggingface_hub import HfApi, JobInfo
 
 from triptych.config.hub import HubConfig
 from triptych.hub.server.http.app import create_app
+from triptych.hub.server.http.call import Services
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.storage.identity.accounts import create_account
 from triptych.hub.server.storage.identity.tokens import create_token
@@ -35,8 +36,13 @@ class RunningHub:
 
     url: str
     root: Path
-    hub: Hub
+    services: Services
     token: str
+
+    @property
+    def hub(self) -> Hub:
+        """The hub's storage and configuration."""
+        return self.services.hub
 
     def api(self, token: str | None = None) -> HfApi:
         return HfApi(endpoint=self.url, token=token or self.token)
@@ -88,7 +94,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
         assert thread.is_alive()
         time.sleep(0.02)
     yield RunningHub(
-        f"http://127.0.0.1:{port}", root, app.hub, (root / "admin_token").read_text().strip()
+        f"http://127.0.0.1:{port}", root, app.services, (root / "admin_token").read_text().strip()
     )
     server.should_exit = True
     thread.join(timeout=PATIENCE_S)

@@ -51,7 +51,7 @@ def test_a_fault_of_the_hub_ends_the_job_and_frees_its_place(running, monkeypatc
         raise ZeroDivisionError("of all things")
 
     with monkeypatch.context() as patched:
-        patched.setattr(running.hub.jobs, "_command", broken)
+        patched.setattr(running.services.jobs, "_command", broken)
         for _ in range(running.hub.config.job_slots + 1):
             done = running.until(running.python("pass"))
             assert done.status.stage == "ERROR"
@@ -90,7 +90,7 @@ def test_a_job_can_be_cancelled_while_it_runs_and_while_it_waits(running, wait_f
         running.api().cancel_job(job_id=job.id)
         assert running.stage(job) == "CANCELED"
     assert running.logs(waiting) == []
-    assert running.hub.jobs.supervisor.statuses() == []
+    assert running.services.jobs.supervisor.statuses() == []
     running.api().cancel_job(job_id=busy[0].id)
 
 

@@ -21,6 +21,7 @@ from huggingface_hub import HfApi
 
 from triptych.config.hub import HubConfig
 from triptych.hub.server.http.app import create_app
+from triptych.hub.server.http.call import Services
 from triptych.hub.server.http.serving import settings
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.storage.identity.accounts import Account, create_account
@@ -33,8 +34,13 @@ class RunningHub:
 
     url: str
     root: Path
-    hub: Hub
+    services: Services
     admin_token: str
+
+    @property
+    def hub(self) -> Hub:
+        """The hub's storage and configuration."""
+        return self.services.hub
 
     def api(self, token: str | bool | None = None) -> HfApi:
         """Return the unmodified client."""
@@ -131,7 +137,7 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
         stops.append(stop)
         token = (root / "admin_token").read_text().strip()
-        return RunningHub(f"http://127.0.0.1:{port}", root, raw.hub, token)
+        return RunningHub(f"http://127.0.0.1:{port}", root, raw.services, token)
 
     yield start
     for stop in stops:

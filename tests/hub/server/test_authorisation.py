@@ -21,9 +21,14 @@ from starlette.responses import Response
 from triptych.config.hub import HubConfig
 from triptych.hub.server import tickets
 from triptych.hub.server.http.app import declared, routed
-from triptych.hub.server.http.routing import Access, Call, Declared, RawPath, as_routes
+from triptych.hub.server.http.call import Access, Call, Declared, Services
+from triptych.hub.server.http.middleware import RawPath
+from triptych.hub.server.http.routing import as_routes
+from triptych.hub.server.jobs.runner import Jobs
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.lifecycle import create
+from triptych.hub.server.repository import KINDS
+from triptych.hub.server.spaces.runner import Spaces
 from triptych.hub.server.storage.hub import Hub, ensure_admin
 from triptych.hub.server.storage.identity.accounts import create_account
 from triptych.hub.server.storage.identity.tokens import create_token
@@ -60,10 +65,10 @@ class World:
         token = self.tokens["write"]
         assert token is not None
         identity = authenticate(database, token)
-        for kind in catalog.KINDS:
+        for kind in KINDS:
             for name in ("open", "hidden"):
                 create(self.hub, identity, owner, kind=kind, name=name, private=name == "hidden")
-        hidden = {k: catalog.find(database, k, "owner", "hidden") for k in catalog.KINDS}
+        hidden = {k: catalog.find(database, k, "owner", "hidden") for k in KINDS}
         grants = {found.id: "read" for found in hidden.values() if found}
         self.tokens["fine"] = create_token(database, owner, "f", "fineGrained", grants=grants)
         writing = {found.id: "write" for found in hidden.values() if found}
@@ -71,7 +76,8 @@ class World:
             database, owner, "fw", "fineGrained", grants=writing
         )
         stubs = [dataclasses.replace(one, handler=let_in) for one in ROUTES]
-        self.app = RawPath(Starlette(routes=as_routes(stubs, self.hub)), self.hub)
+        self.services = Services(self.hub, Spaces(self.hub), Jobs(self.hub))
+        self.app = RawPath(Starlette(routes=as_routes(stubs, self.services)), self.services)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +193,7 @@ async def test_signed_addresses_open_only_what_they_were_made_for(
 
 
 def test_nothing_is_served_without_a_rule(world: World) -> None:
-    routes: list[Any] = list(routed(world.hub).routes)
+    routes: list[Any] = list(routed(world.services).routes)
     served = {(route.path, method) for route in routes for method in route.methods - {"HEAD"}}
     assert served == {(one.path, one.method) for one in ROUTES}
     assert len(routes) == len(ROUTES)

@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
-from triptych.hub.server.storage.content import connection
-from triptych.hub.server.storage.content.connection import LEAST_BYTES, Lending
+from triptych.hub.server.http.bodies import connection
+from triptych.hub.server.http.bodies.connection import LEAST_BYTES, SocketProtocol
 
 if TYPE_CHECKING:
     from tests.hub.server.conftest import RunningHub
@@ -55,7 +55,7 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(connection.Connection, "receive", noted_receive)
     monkeypatch.setattr(connection.Connection, "send", noted_send)
     yield used
-    wait_for(lambda: Lending.borrowed == 0, "all connections to be given back")
+    wait_for(lambda: SocketProtocol.sockets_taken == 0, "all connections to be given back")
 
 
 def address(http: httpx.Client, repo_id: str, content: bytes) -> str:

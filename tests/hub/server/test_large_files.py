@@ -18,8 +18,8 @@ from huggingface_hub import CommitOperationAdd
 
 from triptych.config.hub import HubConfig
 from triptych.errors import HubRefused
+from triptych.hub.server.http.bodies.connection import room
 from triptych.hub.server.storage.content.blocks import StraightWriter
-from triptych.hub.server.storage.content.connection import room
 from triptych.hub.server.storage.content.multipart import Part
 from triptych.hub.server.storage.hub import Hub
 

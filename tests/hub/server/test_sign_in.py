@@ -224,7 +224,7 @@ def test_a_space_signs_people_in_at_its_own_address_only(hub: RunningHub, browse
 
 def _address_of(hub: RunningHub, space: catalog.Repository) -> str:
     deadline = time.monotonic() + 90
-    while (address := hub.hub.spaces.address(space, hub.url)).endswith(":0"):
+    while (address := hub.services.spaces.address(space, hub.url)).endswith(":0"):
         assert time.monotonic() < deadline, "the Space got no address"
         time.sleep(0.02)
     return str(address)

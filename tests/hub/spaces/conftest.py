@@ -19,6 +19,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from triptych.config.hub import HubConfig
 from triptych.hub.server.http.app import create_app
+from triptych.hub.server.http.call import Services
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.storage.identity.accounts import create_account
 from triptych.hub.server.storage.identity.tokens import create_token
@@ -212,8 +213,13 @@ class RunningHub:
 
     url: str
     root: Path
-    hub: Hub
+    services: Services
     token: str
+
+    @property
+    def hub(self) -> Hub:
+        """The hub's storage and configuration."""
+        return self.services.hub
 
     def api(self, token: str | bool | None = None) -> HfApi:
         return HfApi(endpoint=self.url, token=self.token if token is None else token)
@@ -260,7 +266,7 @@ def start_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[...
 
         stops.append(stop)
         token = (root / "admin_token").read_text().strip()
-        return RunningHub(f"http://127.0.0.1:{port}", root, app.hub, token)
+        return RunningHub(f"http://127.0.0.1:{port}", root, app.services, token)
 
     yield start
     for stop in stops:

@@ -412,7 +412,9 @@ def test_large_files_and_deletions_reach_the_tree(running) -> None:
 
 
 def test_no_process_is_left_behind_by_all_this(running, probe) -> None:
-    supervised = {status.pid for status in running.hub.spaces._supervisor.statuses() if status.pid}
+    supervised = {
+        status.pid for status in running.services.spaces._supervisor.statuses() if status.pid
+    }
     mine = {
         child.pid
         for child in psutil.Process().children()

@@ -87,7 +87,9 @@ def test_spaces_survive_a_long_mixed_life(start_hub, app: str, proven, seed: int
     for space in spaces:
         folder = running.root / "spaces" / space.uid
         wait_for(lambda f=folder: len(list(f.iterdir())) == 1, "old folders to go")
-    supervised = {s.pid for s in running.hub.spaces._supervisor.statuses() if s.state == "running"}
+    supervised = {
+        s.pid for s in running.services.spaces._supervisor.statuses() if s.state == "running"
+    }
     ours = [c for c in psutil.Process().children() if c.pid in supervised]
     assert len(ours) == len(spaces)
     proven(

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-import anyio.to_thread
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -28,17 +27,17 @@ from triptych.hub.server.http import oauth as oauth_routes
 from triptych.hub.server.http import repositories as repository_routes
 from triptych.hub.server.http import spaces as spaces_routes
 from triptych.hub.server.http import xet as xet_routes
-from triptych.hub.server.http.clock import ExactDate
+from triptych.hub.server.http.call import Declared, Services
+from triptych.hub.server.http.middleware import ExactDate, RawPath
 from triptych.hub.server.http.pages import account as account_pages
 from triptych.hub.server.http.pages import browse
-from triptych.hub.server.http.routing import Declared, RawPath, Router, as_routes, in_thread
+from triptych.hub.server.http.routing import Router, as_routes
 from triptych.hub.server.jobs.runner import Jobs
 from triptych.hub.server.repositories.heads import repair
 from triptych.hub.server.spaces.ports import ByHost
 from triptych.hub.server.spaces.runner import Spaces
 from triptych.hub.server.storage.hub import Hub
-
-THREADS = 64
+from triptych.hub.server.threads import in_thread, limit_request_threads
 
 
 def rooms() -> list[Router]:
@@ -70,31 +69,30 @@ def declared() -> list[Declared]:
 def create_app(settings: HubConfig) -> RawPath:
     """Build the hub over its folder; the folder is taken when the application starts."""
     hub = Hub(settings)
-    hub.spaces = Spaces(hub)
-    hub.jobs = Jobs(hub)
+    services = Services(hub, Spaces(hub), Jobs(hub))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        limit_request_threads()
         async with AsyncExitStack() as stack:
             stack.callback(hub.close)
             await in_thread(hub.open_for_serving)
             await in_thread(repair, hub)
-            await hub.spaces.open()
-            stack.push_async_callback(hub.spaces.close)
-            await hub.jobs.open()
-            stack.push_async_callback(hub.jobs.close)
+            await services.spaces.open()
+            stack.push_async_callback(services.spaces.close)
+            await services.jobs.open()
+            stack.push_async_callback(services.jobs.close)
             stack.push_async_callback(hub.events.drain)
             yield
 
-    app = routed(hub, lifespan)
-    return RawPath(ExactDate(ByHost(app, hub.spaces.gates)), hub)
+    app = routed(services, lifespan)
+    return RawPath(ExactDate(ByHost(app, services.spaces.gates)), services)
 
 
-def routed(hub: Hub, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def routed(services: Services, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
     """Put the routes of every room into one application; nothing else is served."""
     app = Starlette(
-        routes=as_routes(declared(), hub),
+        routes=as_routes(declared(), services),
         lifespan=lifespan,
         exception_handlers={HTTPException: _unrouted},
     )

@@ -17,7 +17,8 @@ import pygit2
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound, HubRefused, RevisionNotFound
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.names import require_path
 from triptych.hub.server.repositories import cards
 from triptych.hub.server.repositories.claims import claim
@@ -28,6 +29,7 @@ from triptych.hub.server.storage.git.commits import ATTRIBUTES, Change, Message
 from triptych.hub.server.storage.git.packing import BlobWriter
 from triptych.hub.server.storage.git.pointers import write_pointer
 from triptych.hub.server.storage.git.reading import Snapshot, head_of, open_repository
+from triptych.hub.server.threads import in_thread
 
 routes = Router()
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -101,7 +103,10 @@ async def commit(call: Call) -> Response:
     large = list(set(change.large.values()))
     await in_thread(call.hub.objects.grant_known, call.repository.id, large)
     sha = await change_refs(
-        call, lambda fresh: commits.commit(fresh, branch, change, message, parent=parent)
+        call.hub,
+        call.repository,
+        call.identity,
+        lambda fresh: commits.commit(fresh, branch, change, message, parent=parent),
     )
     return JSONResponse(
         {
@@ -144,7 +149,7 @@ def _take(call: Call, writer: BlobWriter, change: Change, key: str, value: dict[
         sha256 = value.get("oid")
         if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
             raise HubRefused(400, f"{path} needs a sha256 as oid")
-        size = claim(call, sha256, value.get("size"))
+        size = claim(call.hub, call.repository, call.identity, sha256, value.get("size"))
         change.files[path] = writer.add(write_pointer(sha256, size))
         change.large[path] = sha256
     elif key == "deletedFile":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import HubRefused
-from triptych.hub.server.http.routing import Access, Call, Handler, Router
+from triptych.hub.server.http.call import Access, Call, Handler
+from triptych.hub.server.http.routing import Router
 
 routes = Router()
 _DISCUSSIONS = "This hub has no discussions and no pull requests; commit to a branch instead"

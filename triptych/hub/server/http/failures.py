@@ -56,6 +56,14 @@ def describe(error: BaseException, *, anonymous: bool = False) -> tuple[int, str
     return 500, "", "Internal error; the hub's log has the details"
 
 
+def report(error: BaseException, *, anonymous: bool = False) -> tuple[int, str, str]:
+    """Return what `describe` returns, after logging an error that is the hub's own."""
+    status, code, message = describe(error, anonymous=anonymous)
+    if status >= 500 and status != 501:
+        log.error("%s: %s", type(error).__name__, error, exc_info=error)
+    return status, code, message
+
+
 def answer(
     error: BaseException,
     *,
@@ -64,9 +72,7 @@ def answer(
     commit: str | None = None,
 ) -> Response:
     """Turn an error into the JSON answer the clients parse."""
-    status, code, message = describe(error, anonymous=anonymous)
-    if status >= 500 and status != 501:
-        log.error("%s: %s", type(error).__name__, error, exc_info=error)
+    status, code, message = report(error, anonymous=anonymous)
     headers = {"X-Error-Message": re.sub(r"[^ -~]+", " ", message)[:_HEADER_CHARS]}
     if code:
         headers["X-Error-Code"] = code
@@ -84,16 +90,6 @@ def _is_full(error: BaseException) -> bool:
     if isinstance(error, pygit2.GitError):
         return os.strerror(errno.ENOSPC) in str(error)
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def page(error: BaseException, *, anonymous: bool = False) -> Response:
-    """Turn an error into a page for people."""
-    from triptych.hub.server.http.pages.render import error_page
-
-    status, _, message = describe(error, anonymous=anonymous)
-    if status >= 500 and status != 501:
-        log.error("%s: %s", type(error).__name__, error, exc_info=error)
-    return error_page(status, message)
 
 
 def _words(error: TriptychError) -> str:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pygit2
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound, HubRefused
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories.heads import change_refs
 from triptych.hub.server.storage.git import history, refs
 from triptych.hub.server.storage.git.commits import Message
 from triptych.hub.server.storage.git.reading import MAIN, Entry, Snapshot, open_repository, resolve
+from triptych.hub.server.threads import in_thread
 
 routes = Router()
 _TREE_PAGE = 1000
@@ -156,14 +160,24 @@ async def large_files(call: Call) -> Response:
 async def create_branch(call: Call) -> Response:
     """Create a branch from a starting point."""
     start = str((await call.json()).get("startingPoint") or MAIN)
-    await change_refs(call, lambda git: refs.create_branch(git, call.params["branch"], start))
+    await change_refs(
+        call.hub,
+        call.repository,
+        call.identity,
+        lambda git: refs.create_branch(git, call.params["branch"], start),
+    )
     return JSONResponse({"success": True})
 
 
 @routes.delete("{api}/branch/{branch}", Access.WRITE)
 async def delete_branch(call: Call) -> Response:
     """Delete a branch."""
-    await change_refs(call, lambda git: refs.delete_branch(git, call.params["branch"]))
+    await change_refs(
+        call.hub,
+        call.repository,
+        call.identity,
+        lambda git: refs.delete_branch(git, call.params["branch"]),
+    )
     return JSONResponse({"success": True})
 
 
@@ -176,14 +190,24 @@ async def create_tag(call: Call) -> Response:
         raise HubRefused(400, "The body needs a tag")
     message = Message(str(body.get("message") or ""), "", call.who.name, call.who.email)
     revision = call.params["revision"]
-    await change_refs(call, lambda git: refs.create_tag(git, tag, revision, message))
+    await change_refs(
+        call.hub,
+        call.repository,
+        call.identity,
+        lambda git: refs.create_tag(git, tag, revision, message),
+    )
     return JSONResponse({"success": True})
 
 
 @routes.delete("{api}/tag/{revision}", Access.WRITE)
 async def delete_tag(call: Call) -> Response:
     """Delete a tag."""
-    await change_refs(call, lambda git: refs.delete_tag(git, call.params["revision"]))
+    await change_refs(
+        call.hub,
+        call.repository,
+        call.identity,
+        lambda git: refs.delete_tag(git, call.params["revision"]),
+    )
     return JSONResponse({"success": True})
 
 
@@ -192,7 +216,12 @@ async def super_squash(call: Call) -> Response:
     """Replace a branch's history by one commit with the same files."""
     summary = str((await call.json()).get("message") or f"Squash {call.params['revision']}")
     message = Message(summary, "", call.who.name, call.who.email)
-    await change_refs(call, lambda git: refs.squash(git, call.params["revision"], message))
+    await change_refs(
+        call.hub,
+        call.repository,
+        call.identity,
+        lambda git: refs.squash(git, call.params["revision"], message),
+    )
     return JSONResponse({"success": True})
 
 
@@ -200,3 +229,7 @@ def _whole(text: str, name: str) -> int:
     if not text.isdecimal() or len(text) > 12:
         raise HubRefused(400, f"{name} must be a whole number, not {text[:40]!r}")
     return int(text)
+
+
+async def _change_refs(call: Call, work: Callable[[pygit2.Repository], object]) -> None:
+    await change_refs(call.hub, call.repository, call.identity, work)

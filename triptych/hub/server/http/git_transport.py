@@ -18,11 +18,13 @@ from starlette.responses import Response, StreamingResponse
 from triptych.config import environment
 from triptych.errors import HubRefused
 from triptych.hub.server.events import Committed
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories.heads import changed_refs, record
 from triptych.hub.server.storage.git.reading import MAIN, open_repository
 from triptych.hub.server.storage.git.refs import all_targets
 from triptych.hub.server.storage.identity.access import Level
+from triptych.hub.server.threads import in_thread
 
 routes = Router(git=True)
 _SERVICES = ("git-upload-pack", "git-receive-pack")

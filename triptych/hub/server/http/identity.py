@@ -7,9 +7,11 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.storage.git.history import timestamp
 from triptych.hub.server.storage.identity.accounts import find_account, members_of, organisations_of
+from triptych.hub.server.threads import in_thread
 
 routes = Router()
 

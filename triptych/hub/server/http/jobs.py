@@ -8,7 +8,8 @@ from urllib.parse import urlencode
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.jobs import records
 from triptych.hub.server.jobs.records import OVER, Job
 from triptych.hub.server.jobs.specification import (
@@ -20,6 +21,7 @@ from triptych.hub.server.jobs.specification import (
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.storage.identity.access import Level, level, may_create
 from triptych.hub.server.storage.identity.accounts import find_account
+from triptych.hub.server.threads import in_thread
 from triptych.hub.server.workloads import hardware, metrics
 from triptych.hub.server.workloads.logs import stream
 from triptych.wire import sse
@@ -74,7 +76,7 @@ async def logs(call: Call) -> Response:
     """Stream a job's output."""
     job = await _job(call, acting=False)
     tail = call.query("tail")
-    return stream(call.hub.jobs.book(job), int(tail) if tail.isdecimal() else None)
+    return stream(call.services.jobs.book(job), int(tail) if tail.isdecimal() else None)
 
 
 @routes.get("/api/jobs/{namespace}/{job}/metrics", Access.SIGNED_IN)
@@ -84,7 +86,7 @@ async def statistics(call: Call) -> Response:
     if job.stage in OVER:
         raise HubRefused(406, "This job is over")
     events = metrics.follow(
-        lambda: call.hub.jobs.status(job.id), call.hub.config.space_memory_bytes
+        lambda: call.services.jobs.status(job.id), call.hub.config.space_memory_bytes
     )
     return StreamingResponse(events, media_type=sse.MEDIA_TYPE)
 
@@ -92,7 +94,7 @@ async def statistics(call: Call) -> Response:
 @routes.post("/api/jobs/{namespace}/{job}/cancel", Access.SIGNED_IN)
 async def cancel(call: Call) -> Response:
     """End a job."""
-    await call.hub.jobs.cancel(await _job(call, acting=True))
+    await call.services.jobs.cancel(await _job(call, acting=True))
     return JSONResponse((await _job(call, acting=True)).to_dict())
 
 
@@ -149,7 +151,7 @@ async def _submit(
             hidden=hidden,
         )
     )
-    call.hub.jobs.submit(job)
+    call.services.jobs.submit(job)
     return job.to_dict()
 
 

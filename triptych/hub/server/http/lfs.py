@@ -11,11 +11,13 @@ from starlette.responses import JSONResponse, Response
 
 from triptych.errors import HubRefused
 from triptych.hub.server import tickets
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.bodies.streaming import stream_into
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories.claims import known_size
-from triptych.hub.server.storage.content.blocks import stream_into
 from triptych.hub.server.storage.content.multipart import Part
 from triptych.hub.server.storage.identity.access import Level
+from triptych.hub.server.threads import in_thread
 from triptych.hub.server.tickets import Ticket
 
 routes = Router(git=True)
@@ -50,7 +52,7 @@ def _upload_action(call: Call, one: Any, multipart: bool) -> dict[str, Any]:
     if size > call.hub.config.max_file_bytes:
         limit = call.hub.config.max_file_bytes
         return _error(sha256, size, 413, f"The file is larger than the {limit} bytes allowed")
-    if known_size(call, sha256) == size:
+    if known_size(call.hub, call.repository, call.identity, sha256) == size:
         call.hub.objects.touch(sha256)
         return {"oid": sha256, "size": size}
     part_bytes = call.hub.config.multipart_bytes
@@ -125,7 +127,7 @@ async def complete(call: Call) -> Response:
 async def verify(call: Call) -> Response:
     """Confirm that an upload arrived."""
     sha256, size = _object(await call.json())
-    if await in_thread(known_size, call, sha256) != size:
+    if await in_thread(known_size, call.hub, call.repository, call.identity, sha256) != size:
         raise HubRefused(404, f"The large file {sha256} has not arrived")
     return JSONResponse({"oid": sha256, "size": size}, media_type=_MEDIA_TYPE)
 

@@ -15,13 +15,15 @@ from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from triptych.errors import AccessDenied, HubRefused
+from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.pages.render import render
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.storage.identity import oauth, signing
 from triptych.hub.server.storage.identity.accounts import Account, account_by_id, organisations_of
 from triptych.hub.server.storage.identity.oauth import Client, Grant
 from triptych.hub.server.storage.identity.sessions import form_token, form_token_fits
+from triptych.hub.server.threads import in_thread
 
 routes = Router()
 pages = Router(page=True)
@@ -210,7 +212,7 @@ def _client(call: Call, client_id: str) -> Client | None:
     space = catalog.by_uid(call.hub.database, uid)
     if space is None or space.kind != "space":
         return None
-    address = call.hub.spaces.address(space, call.base_url)
+    address = call.services.spaces.address(space, call.base_url)
     return oauth.space_client(call.hub.vault, space, address)
 
 

@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from triptych.errors import HubRefused, RepositoryNotFound
 from triptych.hub.server.events import Created, Deleted, Moved
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import (
     cards,
     catalog,
@@ -17,11 +18,12 @@ from triptych.hub.server.repositories import (
     listing,
     variables,
 )
-from triptych.hub.server.repositories.catalog import KINDS, Repository
 from triptych.hub.server.repositories.heads import record
 from triptych.hub.server.repositories.listing import Search
+from triptych.hub.server.repository import KINDS, Repository
 from triptych.hub.server.storage.git.reading import MAIN, open_repository, resolve
 from triptych.hub.server.storage.identity.access import Level, level
+from triptych.hub.server.threads import in_thread
 
 routes = Router()
 
@@ -135,7 +137,7 @@ async def info(call: Call) -> Response:
         git = open_repository(call.hub.layout.repository(call.repository.uid))
         here = resolve(git, call.params.get("revision", MAIN))
         described = describing.detail(call.repository, here, blobs=call.flag("blobs"))
-        return described | call.hub.spaces.describe(call.repository, call.base_url)
+        return described | call.services.spaces.describe(call.repository, call.base_url)
 
     return JSONResponse(await in_thread(look_up))
 

@@ -11,10 +11,12 @@ from starlette.responses import Response, StreamingResponse
 
 from triptych.errors import EntryNotFound, HubRefused
 from triptych.hub.server.http import failures
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
-from triptych.hub.server.storage.content.blocks import FileResponse, threaded
+from triptych.hub.server.http.bodies.streaming import FileResponse, threaded
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.storage.git.pointers import Pointer
 from triptych.hub.server.storage.git.reading import Entry, Snapshot, open_repository, resolve
+from triptych.hub.server.threads import in_thread
 
 routes = Router(cookies=True)
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")

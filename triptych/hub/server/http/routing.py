@@ -11,49 +11,27 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any, TypeVar
-from urllib.parse import unquote
+from typing import Any
 
-import anyio.to_thread
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
+from triptych.errors import AccessDenied, RepositoryNotFound
 from triptych.hub.server import tickets
 from triptych.hub.server.http import failures
+from triptych.hub.server.http.call import Access, Call, Declared, Handler, Services
+from triptych.hub.server.http.pages.render import error_page
 from triptych.hub.server.names import RESERVED
 from triptych.hub.server.repositories import catalog
-from triptych.hub.server.repositories.catalog import KINDS, Repository
-from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.repository import KINDS
 from triptych.hub.server.storage.identity.access import Level, level
 from triptych.hub.server.storage.identity.sessions import session_identity
 from triptych.hub.server.storage.identity.tokens import Identity, authenticate
-
-_T = TypeVar("_T")
-JSON_LIMIT_BYTES = 4 * 2**20
-
-
-class Access(Enum):
-    """Say who may call a route."""
-
-    ANONYMOUS = "anybody; credentials, if any, are the route's own business"
-    PUBLIC = "anybody"
-    SIGNED_IN = "anybody with a valid token"
-    SEE = "who sees the repository"
-    READ = "who reads the repository's files"
-    WRITE = "who writes to the repository"
-    MANAGE = "who manages the repository"
-    SITE_ADMIN = "the hub's administrators"
-    TICKET = "the bearer of a signed address"
-
+from triptych.hub.server.threads import in_thread
 
 _LEVELS = {
     Access.SEE: Level.SEE,
@@ -61,102 +39,6 @@ _LEVELS = {
     Access.WRITE: Level.WRITE,
     Access.MANAGE: Level.MANAGE,
 }
-
-
-@dataclass(frozen=True)
-class Declared:
-    """Describe one route as it was declared."""
-
-    method: str
-    path: str
-    access: Access
-    handler: Handler
-    kind: str | None = None
-    page: bool = False
-    cookies: bool = False
-    git: bool = False
-    purposes: frozenset[str] = field(default_factory=frozenset)
-
-
-class Call:
-    """Carry one request that has been let in."""
-
-    def __init__(self, request: Request, hub: Hub, declared: Declared) -> None:
-        self.request = request
-        self.hub = hub
-        self.declared = declared
-        self.identity: Identity | None = None
-        self.level = Level.NONE
-        self.ticket: tickets.Ticket | None = None
-        self._repository: Repository | None = None
-        self.params = {name: unquote(value) for name, value in request.path_params.items()}
-
-    @property
-    def repository(self) -> Repository:
-        """Return the repository of this route; the caller may see it."""
-        assert self._repository is not None, "this route has no repository"
-        return self._repository
-
-    @property
-    def who(self) -> Identity:
-        """Return who asks; the route demands a token."""
-        if self.identity is None:
-            raise AccessDenied("Invalid username or password.")
-        return self.identity
-
-    @property
-    def base_url(self) -> str:
-        """Return the address under which this client reaches the hub, without a final slash."""
-        configured = self.hub.config.public_url
-        return configured.rstrip("/") or str(self.request.base_url).rstrip("/")
-
-    def query(self, name: str, default: str = "") -> str:
-        """Return a parameter of the query."""
-        return str(self.request.query_params.get(name, default))
-
-    def flag(self, name: str) -> bool:
-        """Return whether a parameter of the query says yes."""
-        return self.query(name).lower() in ("1", "true", "yes", "on")
-
-    async def body(self, limit_bytes: int = JSON_LIMIT_BYTES) -> bytes:
-        """Read the whole body, refusing one that is too large before it fills the memory."""
-        chunks = bytearray()
-        async for chunk in self.request.stream():
-            chunks += chunk
-            if len(chunks) > limit_bytes:
-                raise HubRefused(413, f"The request is larger than {limit_bytes} bytes")
-        return bytes(chunks)
-
-    async def json(self, limit_bytes: int = JSON_LIMIT_BYTES) -> dict[str, Any]:
-        """Read the body as a JSON object; an empty body is an empty object."""
-        raw = await self.body(limit_bytes)
-        try:
-            value = json.loads(raw) if raw else {}
-        except (ValueError, RecursionError) as error:
-            raise HubRefused(400, "The body is not valid JSON") from error
-        if not isinstance(value, dict):
-            raise HubRefused(400, "The body is not a JSON object")
-        return value
-
-    def require(self, needed: Level) -> None:
-        """Go on only with at least this level on the repository."""
-        if self.level >= needed:
-            return
-        if self.level < Level.SEE:
-            raise RepositoryNotFound("Repository not found")
-        if needed == Level.READ:
-            raise HubRefused(
-                403, f"Access to {self.repository.repo_id} is restricted", code="GatedRepo"
-            )
-        if self.identity is None:
-            raise AccessDenied("Invalid username or password.")
-        raise AccessDenied(
-            f"You are not allowed to do this with {self.repository.repo_id}; "
-            f"your token {self.identity.token_name!r} has role {self.identity.scope!r}"
-        )
-
-
-Handler = Callable[[Call], Awaitable[Response]]
 
 
 class Router:
@@ -218,31 +100,12 @@ class _Owner(StringConvertor):
 register_url_convertor("owner", _Owner())
 
 
-async def in_thread(function: Callable[..., _T], *arguments: Any) -> _T:
-    """Run blocking work without holding up other requests."""
-    return await anyio.to_thread.run_sync(lambda: function(*arguments))
-
-
-def as_routes(declared: Iterable[Declared], hub: Hub) -> list[Route]:
+def as_routes(declared: Iterable[Declared], services: Services) -> list[Route]:
     """Make the routes that enforce what was declared."""
     return [
-        Route(one.path, _endpoint(one, hub), methods=[one.method], name=one.handler.__name__)
+        Route(one.path, _endpoint(one, services), methods=[one.method], name=one.handler.__name__)
         for one in declared
     ]
-
-
-class RawPath:
-    """Let routes match the path as it was sent, so that an encoded slash stays one segment."""
-
-    def __init__(self, app: ASGIApp, hub: Hub) -> None:
-        self.app = app
-        self.hub = hub
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its raw path."""
-        if scope["type"] in ("http", "websocket") and scope.get("raw_path"):
-            scope = {**scope, "path": scope["raw_path"].split(b"?")[0].decode("latin-1")}
-        await self.app(scope, receive, send)
 
 
 def _expand(path: str, kinds: Iterable[str]) -> list[tuple[str | None, str]]:
@@ -255,9 +118,9 @@ def _expand(path: str, kinds: Iterable[str]) -> list[tuple[str | None, str]]:
     return [(None, path)]
 
 
-def _endpoint(declared: Declared, hub: Hub) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(declared: Declared, services: Services) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        call = Call(request, hub, declared)
+        call = Call(request, services, declared)
         try:
             await in_thread(_let_in, call)
             return await declared.handler(call)
@@ -265,7 +128,8 @@ def _endpoint(declared: Declared, hub: Hub) -> Callable[[Request], Awaitable[Res
             return Response(status_code=499)
         except Exception as error:  # boundary: request handler
             if declared.page:
-                return failures.page(error, anonymous=call.identity is None)
+                status, _, message = failures.report(error, anonymous=call.identity is None)
+                return error_page(status, message)
             return failures.answer(error, anonymous=call.identity is None, git=declared.git)
 
     return endpoint

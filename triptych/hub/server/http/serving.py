@@ -11,8 +11,8 @@ from starlette.types import ASGIApp
 
 from triptych.config.hub import HubConfig
 from triptych.hub.server.http.app import create_app
+from triptych.hub.server.http.bodies.connection import SocketProtocol
 from triptych.hub.server.layout import Layout
-from triptych.hub.server.storage.content.connection import Lending
 from triptych.processes import bind
 
 
@@ -24,7 +24,7 @@ def serve(config: HubConfig, *, log_level: str = "warning") -> int:
     listener = bind(config.host, config.port)
     port = listener.getsockname()[1]
     app = create_app(dataclasses.replace(config, port=port))
-    app.hub.open_for_serving()
+    app.services.hub.open_for_serving()
     host = f"[{config.host}]" if ":" in config.host else config.host
     print(f"hub: http://{host}:{port}", flush=True)
     print(f"hub: files in {config.folder()}", file=sys.stderr)
@@ -52,7 +52,7 @@ def settings(app: ASGIApp, log_level: str = "warning") -> uvicorn.Config:
         access.addFilter(WithoutQueries())
     return uvicorn.Config(
         app,
-        http=Lending,
+        http=SocketProtocol,
         log_level=log_level,
         access_log=log_level in ("info", "debug"),
         server_header=False,

@@ -8,10 +8,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from triptych.errors import HubRefused
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import variables
 from triptych.hub.server.spaces import records
 from triptych.hub.server.spaces.space import Space
+from triptych.hub.server.threads import in_thread
 from triptych.hub.server.workloads import hardware, metrics
 from triptych.hub.server.workloads.logs import LogBook, stream
 from triptych.wire import sse
@@ -96,7 +98,7 @@ async def set_sleep_time(call: Call) -> Response:
 async def approve(call: Call) -> Response:
     """Let a Space run where the machine cannot isolate it."""
     await in_thread(_remember, call, {"approved": 1})
-    await call.hub.spaces.refresh(await _space(call))
+    await call.services.spaces.refresh(await _space(call))
     return JSONResponse({"approved": True})
 
 
@@ -106,7 +108,7 @@ async def withdraw_approval(call: Call) -> Response:
     space = await _space(call)
     await in_thread(_remember, call, {"approved": 0})
     await space.stop()  # what runs now is what the approval was for
-    await call.hub.spaces.refresh(space)
+    await call.services.spaces.refresh(space)
     return JSONResponse({"approved": False})
 
 
@@ -193,7 +195,7 @@ def _no_volumes() -> HubRefused:
 
 
 async def _space(call: Call) -> Space:
-    return await call.hub.spaces.of(call.repository)
+    return await call.services.spaces.of(call.repository)
 
 
 async def _runtime(space: Space) -> Response:
@@ -235,7 +237,7 @@ async def _follow(call: Call, kind: str) -> None:
     space = await _space(call)
     if kind == variables.SECRET:
         await space.forget_earlier()  # a secret that was withdrawn must be in no process
-    await call.hub.spaces.refresh(space, only_if_running=True)
+    await call.services.spaces.refresh(space, only_if_running=True)
 
 
 def _remember(call: Call, fields: dict[str, Any]) -> None:

@@ -10,11 +10,13 @@ from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound, HubRefused
 from triptych.hub.server import tickets
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.bodies.streaming import FileResponse, stream_into
+from triptych.hub.server.http.call import Access, Call
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.storage.content import xet_hashes as hashes
-from triptych.hub.server.storage.content.blocks import FileResponse, stream_into
 from triptych.hub.server.storage.content.xet_recipes import Part, fetch_parts, select
 from triptych.hub.server.storage.content.xet_shard import MAXIMUM_BYTES, read_shard
+from triptych.hub.server.threads import in_thread
 from triptych.hub.server.tickets import Ticket
 
 routes = Router()

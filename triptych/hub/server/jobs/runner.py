@@ -21,8 +21,9 @@ from triptych.hub.server.repositories import catalog
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import running_python
-from triptych.hub.server.spaces.services import Ground, to_the_end
+from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.threads import in_shielded_thread
 from triptych.hub.server.workloads import hardware, sandbox
 from triptych.hub.server.workloads.logs import POLL_S, LogBook, timestamp
 from triptych.hub.server.workloads.sandbox import Workplace
@@ -40,7 +41,7 @@ class Jobs:
         self.hub = hub
         self.folder: Path = hub.layout.root / "jobs"
         self.supervisor: Supervisor
-        self._ground: Ground
+        self._services: WorkloadServices
         self._builder: Builder
         self._slots = asyncio.Semaphore(hub.config.job_slots)
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -50,9 +51,9 @@ class Jobs:
     async def open(self) -> None:
         """Reap, settle what was under way, and go on with what waits."""
         self.supervisor = await asyncio.to_thread(Supervisor, self.folder / "processes")
-        address = self.hub.spaces.local_address
-        self._ground = Ground(self.hub, self.supervisor, self.folder, address)
-        self._builder = Builder(self._ground)
+        address = self.hub.local_address
+        self._services = WorkloadServices(self.hub, self.supervisor, self.folder, address)
+        self._builder = Builder(self._services)
         await asyncio.to_thread(self._builder.environments.sweep)
         for job in await asyncio.to_thread(self._settle):
             self._begin(job)
@@ -134,10 +135,10 @@ class Jobs:
             message = f"the hub failed: {type(error).__name__}; its log says why"
             await asyncio.to_thread(records.end, database, job.id, Stage.ERROR, message)
         finally:
-            await to_the_end(self.supervisor.stop, _name(job.id))
+            await in_shielded_thread(self.supervisor.stop, _name(job.id))
             self.supervisor.forget(_name(job.id))
             self._books.pop(job.id).close()
-            await to_the_end(lambda: shutil.rmtree(self._work(job.id), ignore_errors=True))
+            await in_shielded_thread(lambda: shutil.rmtree(self._work(job.id), ignore_errors=True))
 
     async def _attempt(self, job: Job) -> tuple[Stage, str]:
         """Run a job to its end and say how it ended."""
@@ -146,7 +147,7 @@ class Jobs:
             command = await self._prepare(job)
             backoff = Backoff(attempts=asked.attempts, healthy_s=_FOREVER_S, only_failures=True)
             self._say(job.id, f"===== Job started at {timestamp()} =====")
-            await to_the_end(lambda: self.supervisor.start(command, backoff=backoff))
+            await in_shielded_thread(lambda: self.supervisor.start(command, backoff=backoff))
             async with asyncio.timeout(asked.timeout_s):
                 status = await self._finished(job.id)
         except TimeoutError:
@@ -178,9 +179,9 @@ class Jobs:
                 hint="install it (apt install bubblewrap), or let an administrator run the job",
             )
         work = self._work(job.id)
-        await to_the_end(lambda: shutil.rmtree(work, ignore_errors=True))
+        await in_shielded_thread(lambda: shutil.rmtree(work, ignore_errors=True))
         instance = Instance.plan(work, "job", "")
-        await to_the_end(instance.make_room)
+        await in_shielded_thread(instance.make_room)
         instance.python = running_python()
         if job.specification.space_id:
             await self._take_tree_of_space(job, instance, approved=starter)
@@ -216,7 +217,7 @@ class Jobs:
             "ACCELERATOR": "none",
             "CPU_CORES": str(hardware.cores()),
             "MEMORY": f"{config.space_memory_bytes / 2**30:g}Gi",
-            "HF_ENDPOINT": self._ground.address,
+            "HF_ENDPOINT": self._services.address,
             "HF_HUB_DISABLE_TELEMETRY": "1",
             **asked.environment,
             **records.reveal(self.hub.database, self.hub.vault, job.id),

@@ -11,60 +11,22 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from triptych.errors import HubRefused, RepositoryNotFound
-from triptych.hub.server.database import Database, Row
+from triptych.hub.server.database import Database
 from triptych.hub.server.names import require_repository_name
-
-KINDS = ("model", "dataset", "space")
-_SELECT = (
-    "SELECT repositories.*, accounts.name AS namespace FROM repositories"
-    " JOIN accounts ON accounts.id = repositories.namespace_id"
-)
-
-
-@dataclass(frozen=True)
-class Repository:
-    """Describe a repository as its row does."""
-
-    id: int
-    uid: str
-    kind: str
-    namespace_id: int
-    namespace: str
-    name: str
-    private: bool
-    gated: str
-    sdk: str
-    downloads: int
-    created_at: float
-    updated_at: float
-    head: str
-    card: Mapping[str, Any]
-    tags: tuple[str, ...]
-
-    @property
-    def repo_id(self) -> str:
-        """Return `namespace/name`."""
-        return f"{self.namespace}/{self.name}"
-
-    @property
-    def address(self) -> str:
-        """Return the path of its page: models have no prefix."""
-        prefix = "" if self.kind == "model" else f"{self.kind}s/"
-        return f"/{prefix}{self.repo_id}"
+from triptych.hub.server.repository import SELECT, Repository
 
 
 def find(database: Database, kind: str, namespace: str, name: str) -> Repository | None:
     """Look a repository up by its exact present name."""
     row = database.one(
-        f"{_SELECT} WHERE repositories.kind = ? AND accounts.name = ? COLLATE BINARY"
+        f"{SELECT} WHERE repositories.kind = ? AND accounts.name = ? COLLATE BINARY"
         " AND repositories.name = ? COLLATE BINARY",
         kind, namespace, name,
     )  # fmt: skip
-    return _repository(row) if row else None
+    return Repository.from_row(row) if row else None
 
 
 def find_folded(database: Database, kind: str, namespace_id: int, name: str) -> str | None:
@@ -79,11 +41,11 @@ def find_folded(database: Database, kind: str, namespace_id: int, name: str) -> 
 def find_moved(database: Database, kind: str, namespace: str, name: str) -> Repository | None:
     """Look a repository up by a name it had before."""
     row = database.one(
-        f"{_SELECT} JOIN redirects ON redirects.repository_id = repositories.id"
+        f"{SELECT} JOIN redirects ON redirects.repository_id = repositories.id"
         " WHERE redirects.kind = ? AND redirects.namespace = ? AND redirects.name = ?",
         kind, namespace, name,
     )  # fmt: skip
-    return _repository(row) if row else None
+    return Repository.from_row(row) if row else None
 
 
 def by_id(database: Database, repository_id: int) -> Repository:
@@ -91,21 +53,23 @@ def by_id(database: Database, repository_id: int) -> Repository:
 
     Raises: RepositoryNotFound when it was deleted.
     """
-    row = database.one(f"{_SELECT} WHERE repositories.id = ?", repository_id)
+    row = database.one(f"{SELECT} WHERE repositories.id = ?", repository_id)
     if row is None:
         raise RepositoryNotFound("Repository not found")
-    return _repository(row)
+    return Repository.from_row(row)
 
 
 def by_uid(database: Database, uid: str) -> Repository | None:
     """Look a repository up by the id it keeps for life."""
-    row = database.one(f"{_SELECT} WHERE repositories.uid = ?", uid)
-    return _repository(row) if row else None
+    row = database.one(f"{SELECT} WHERE repositories.uid = ?", uid)
+    return Repository.from_row(row) if row else None
 
 
 def every(database: Database) -> list[Repository]:
     """Return all repositories; for the housekeeping."""
-    return [_repository(row) for row in database.query(f"{_SELECT} ORDER BY repositories.id")]
+    return [
+        Repository.from_row(row) for row in database.query(f"{SELECT} ORDER BY repositories.id")
+    ]
 
 
 def new_uid() -> str:
@@ -202,23 +166,3 @@ def record_head(
         head, updated_at, json.dumps(card), json.dumps(tags),
         str(card.get("sdk") or ""), str(card.get("sdk") or ""), repository_id,
     )  # fmt: skip
-
-
-def _repository(row: Row) -> Repository:
-    return Repository(
-        id=row["id"],
-        uid=row["uid"],
-        kind=row["kind"],
-        namespace_id=row["namespace_id"],
-        namespace=row["namespace"],
-        name=row["name"],
-        private=bool(row["private"]),
-        gated=row["gated"],
-        sdk=row["sdk"],
-        downloads=row["downloads"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        head=row["head"],
-        card=json.loads(row["card"]),
-        tags=tuple(json.loads(row["tags"])),
-    )

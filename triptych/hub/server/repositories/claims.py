@@ -7,28 +7,34 @@ that the person committing can read elsewhere on this hub, which is how copies w
 from __future__ import annotations
 
 from triptych.errors import HubRefused, RepositoryNotFound
-from triptych.hub.server.http.routing import Call
 from triptych.hub.server.repositories import catalog
+from triptych.hub.server.repository import Repository
+from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.storage.identity.access import Level, level
+from triptych.hub.server.storage.identity.tokens import Identity
 
 
-def known_size(call: Call, sha256: str) -> int | None:
-    """Return the size of a file this caller may use in this repository, or None."""
-    found = call.hub.objects.holders(sha256)
+def known_size(
+    hub: Hub, repository: Repository, identity: Identity | None, sha256: str
+) -> int | None:
+    """Return the size of a file that this identity may use in this repository, or None."""
+    found = hub.objects.holders(sha256)
     if found is None:
         return None
     size, holders = found
-    if call.repository.id in holders:
+    if repository.id in holders:
         return size
-    return size if any(_readable(call, holder) for holder in holders) else None
+    return size if any(_readable(hub, identity, holder) for holder in holders) else None
 
 
-def claim(call: Call, sha256: str, size: object) -> int:
-    """Return the size of a file that the caller may put into the repository of a call.
+def claim(
+    hub: Hub, repository: Repository, identity: Identity | None, sha256: str, size: object
+) -> int:
+    """Return the size of a file that this identity may put into this repository.
 
     Raises: HubRefused (422) when it was not uploaded, or has another size.
     """
-    known = known_size(call, sha256)
+    known = known_size(hub, repository, identity, sha256)
     if known is None:
         raise HubRefused(422, f"The large file {sha256} was not uploaded to this repository")
     if size is not None and size != known:
@@ -36,9 +42,9 @@ def claim(call: Call, sha256: str, size: object) -> int:
     return known
 
 
-def _readable(call: Call, repository_id: int) -> bool:
+def _readable(hub: Hub, identity: Identity | None, repository_id: int) -> bool:
     try:
-        repository = catalog.by_id(call.hub.database, repository_id)
+        repository = catalog.by_id(hub.database, repository_id)
     except RepositoryNotFound:
         return False
-    return level(call.identity, repository) >= Level.READ
+    return level(identity, repository) >= Level.READ

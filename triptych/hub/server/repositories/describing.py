@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.hub.server.repositories.cards import read_card
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.git.history import timestamp
 from triptych.hub.server.storage.git.reading import Snapshot
 

@@ -14,34 +14,42 @@ from typing import TypeVar
 import pygit2
 
 from triptych.hub.server.events import Committed, RefChange
-from triptych.hub.server.http.routing import Call, in_thread
 from triptych.hub.server.repositories import cards, catalog
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.git.reading import MAIN, Snapshot, head_of, open_repository
 from triptych.hub.server.storage.git.refs import all_targets
 from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.storage.identity.tokens import Identity
+from triptych.hub.server.threads import in_thread
 
 _T = TypeVar("_T")
 _recording = threading.Lock()
 
 
-async def change_refs(call: Call, work: Callable[[pygit2.Repository], _T]) -> _T:
-    """Run work that may move refs of a call's repository, then tell who needs to know."""
-    repository = call.repository
+async def change_refs(
+    hub: Hub,
+    repository: Repository,
+    identity: Identity | None,
+    work: Callable[[pygit2.Repository], _T],
+) -> _T:
+    """Run work that may move refs of a repository, and publish an event for those that moved.
+
+    Returns: what `work` returns.
+    """
 
     def run() -> tuple[_T, tuple[RefChange, ...]]:
-        git = open_repository(call.hub.layout.repository(repository.uid))
+        git = open_repository(hub.layout.repository(repository.uid))
         before = all_targets(git)
         result = work(git)
         changes = changed_refs(before, all_targets(git))
         if any(change.ref == f"refs/heads/{MAIN}" for change in changes):
-            record(call.hub, repository, git)
+            record(hub, repository, git)
         return result, changes
 
     result, changes = await in_thread(run)
     if changes:
-        account = call.identity.name if call.identity else ""
-        call.hub.events.publish(Committed(repository, changes, account))
+        account = identity.name if identity else ""
+        hub.events.publish(Committed(repository, changes, account))
     return result
 
 

@@ -14,7 +14,7 @@ import pygit2
 from triptych.errors import AccessDenied, HubRefused
 from triptych.hub.server.names import require_repository_name
 from triptych.hub.server.repositories import catalog
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.git.commits import Message, create_bare
 from triptych.hub.server.storage.git.reading import MAIN, Snapshot, head_of, open_repository
 from triptych.hub.server.storage.hub import Hub

@@ -10,7 +10,7 @@ from typing import Any
 
 from triptych.errors import HubRefused
 from triptych.hub.server.database import Database
-from triptych.hub.server.repositories.catalog import _SELECT, Repository, _repository
+from triptych.hub.server.repository import SELECT, Repository
 from triptych.hub.server.storage.identity.tokens import Identity
 
 MAXIMUM_PAGE = 1000
@@ -67,7 +67,7 @@ def page(
         conditions.append(f"({column}, repositories.id) {sign} (?, ?)")
         values += [last, number]
     rows = database.query(
-        f"{_SELECT} WHERE {' AND '.join(conditions)}"
+        f"{SELECT} WHERE {' AND '.join(conditions)}"
         f" ORDER BY {column} {order}, repositories.id {order} LIMIT ?",
         *values, wanted.limit + 1,
     )  # fmt: skip
@@ -76,7 +76,7 @@ def page(
     if len(rows) > wanted.limit:
         name = column.partition(".")[2]
         following = _write_cursor(shown[-1][name], shown[-1]["id"])
-    return [_repository(row) for row in shown], following
+    return [Repository.from_row(row) for row in shown], following
 
 
 def _add_visibility(conditions: list[str], values: list[Any], identity: Identity | None) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.errors import HubRefused
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.git.history import timestamp
 from triptych.hub.server.storage.hub import Hub
 

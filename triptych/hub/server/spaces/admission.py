@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 
 from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
 from triptych.hub.server import tickets
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.storage.identity.access import Level, level
 from triptych.hub.server.storage.identity.tokens import Identity, authenticate

@@ -13,16 +13,17 @@ from pathlib import Path
 from triptych.config import environment
 from triptych.errors import StorageError, TriptychError
 from triptych.hub.server.names import require_path
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces import requirements
 from triptych.hub.server.spaces.card import read_card
 from triptych.hub.server.spaces.environments import Environments
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import Wishes
-from triptych.hub.server.spaces.services import Ground, aside, to_the_end
+from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
 from triptych.hub.server.storage.git.reading import open_repository, resolve
 from triptych.hub.server.storage.hub import Hub
+from triptych.hub.server.threads import in_long_thread, in_shielded_thread
 from triptych.hub.server.workloads import sandbox
 from triptych.hub.server.workloads.logs import timestamp
 from triptych.hub.server.workloads.sandbox import Workplace
@@ -59,10 +60,10 @@ def checkout(hub: Hub, repository: Repository, sha: str, folder: Path) -> int:
 class Builder:
     """Turn instances into something startable, a few at a time."""
 
-    def __init__(self, ground: Ground) -> None:
-        self.hub = ground.hub
-        self.supervisor = ground.supervisor
-        self.environments = Environments(ground.folder / "environments")
+    def __init__(self, services: WorkloadServices) -> None:
+        self.hub = services.hub
+        self.supervisor = services.supervisor
+        self.environments = Environments(services.folder / "environments")
         self._slots = asyncio.Semaphore(2)
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -78,7 +79,9 @@ class Builder:
         async with self._slots:
             instance.say(f"===== Build of {instance.sha} started at {timestamp()} =====")
             try:
-                files = await to_the_end(checkout, self.hub, repository, instance.sha, instance.app)
+                files = await in_shielded_thread(
+                    checkout, self.hub, repository, instance.sha, instance.app
+                )
                 instance.say(f"{files} files of {repository.repo_id}")
                 instance.card = await asyncio.to_thread(read_card, instance.app)
                 if instance.card.sdk != "static":
@@ -170,15 +173,15 @@ async def _finish(supervisor: Supervisor, command: Command, limit_s: float) -> N
     Raises: SpaceFailed (BUILD_ERROR) when it fails or takes longer than the limit.
     """
     try:
-        await to_the_end(supervisor.start, command)
+        await in_shielded_thread(supervisor.start, command)
         async with asyncio.timeout(limit_s):
-            status = await aside(supervisor.wait, command.name)
+            status = await in_long_thread(supervisor.wait, command.name)
     except TimeoutError as error:
         raise SpaceFailed(
             Stage.BUILD_ERROR, f"the build took longer than {limit_s:.0f} s"
         ) from error
     finally:
-        await to_the_end(supervisor.stop, command.name)
+        await in_shielded_thread(supervisor.stop, command.name)
         supervisor.forget(command.name)
     if status.exit_code != 0:
         raise SpaceFailed(Stage.BUILD_ERROR, f"the build failed: {status.reason}")

@@ -21,12 +21,12 @@ from starlette.types import Message, Receive, Scope, Send
 from yarl import URL
 
 from triptych.errors import HubRefused, RepositoryNotFound
-from triptych.hub.server.http.routing import in_thread
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces import admission, cookies
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.spaces.waiting import waiting_page
+from triptych.hub.server.threads import in_thread
 
 log = logging.getLogger(__name__)
 # A person sees at once that the Space wakes up; a program waits for its answer.
@@ -80,7 +80,7 @@ class Gate:
 
     def _admit(self, headers: Headers, query: bytes) -> tuple[Repository, admission.LetIn]:
         repository = self.space.repository()
-        return repository, admission.let_in(self.space.ground.hub, repository, headers, query)
+        return repository, admission.let_in(self.space.services.hub, repository, headers, query)
 
     async def _sign_in(self, scope: Scope, receive: Receive, send: Send, ticket: str) -> None:
         """Keep a ticket from the address in a cookie, and show the address without it."""
@@ -89,7 +89,7 @@ class Gate:
         path = _raw_path(scope) + (f"?{urlencode(query)}" if query else "")
         # A leading double slash would name another host.
         answer = RedirectResponse("/" + path.lstrip("/"), status_code=303)
-        seconds = self.space.ground.hub.config.ticket_s
+        seconds = self.space.services.hub.config.ticket_s
         name = admission.cookie_name(self.uid)
         answer.set_cookie(name, ticket, max_age=seconds, httponly=True, samesite="lax")
         await answer(scope, receive, send)
@@ -98,7 +98,7 @@ class Gate:
         self, scope: Scope, receive: Receive, send: Send, repository: Repository, keep: bool
     ) -> None:
         wants_page = "text/html" in Headers(scope=scope).get("accept", "")
-        patience_s = self.space.ground.hub.config.space_wake_s
+        patience_s = self.space.services.hub.config.space_wake_s
         instance = await self.space.answering(PAGE_PATIENCE_S if wants_page else patience_s)
         if instance is None:
             answer = waiting_page(repository, self.space.runtime(), page=wants_page)
@@ -109,7 +109,7 @@ class Gate:
             await _Exchange(self, instance, scope, receive, send, keep).run()
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send, keep: bool) -> None:
-        instance = await self.space.answering(self.space.ground.hub.config.space_wake_s)
+        instance = await self.space.answering(self.space.services.hub.config.space_wake_s)
         await receive()  # websocket.connect
         if instance is None or instance.card.sdk == "static":
             await send({"type": "websocket.close", "code": 1013, "reason": "not running"})

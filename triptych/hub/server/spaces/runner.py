@@ -20,13 +20,13 @@ import aiohttp
 from triptych.errors import HubRefused, ProcessError, RepositoryNotFound
 from triptych.hub.server.events import Committed, Created, Deleted, Event, Moved
 from triptych.hub.server.repositories import catalog
-from triptych.hub.server.repositories.catalog import Repository
 from triptych.hub.server.repositories.describing import subdomain
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces import admission, records
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.ports import Origin, listen
 from triptych.hub.server.spaces.proxy import Gate
-from triptych.hub.server.spaces.services import Ground
+from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.spaces.stages import Stage
 from triptych.hub.server.spaces.standby import Parking
@@ -56,7 +56,7 @@ class Spaces:
         self._admitting = asyncio.Lock()
         self._ticker: asyncio.Task[None] | None = None
         self._supervisor: Supervisor
-        self._ground: Ground
+        self._services: WorkloadServices
         self._builder: Builder
         self._parking: Parking
         self._upstream: aiohttp.ClientSession
@@ -68,9 +68,11 @@ class Spaces:
         self._supervisor = await asyncio.to_thread(self._take_folder)
         for name in self._supervisor.reaped:
             log.warning("ended %s, which a killed hub left running", name)
-        self._ground = Ground(self.hub, self._supervisor, self.folder, self.local_address)
-        self._builder = Builder(self._ground)
-        self._parking = Parking(self._ground)
+        self._services = WorkloadServices(
+            self.hub, self._supervisor, self.folder, self.hub.local_address
+        )
+        self._builder = Builder(self._services)
+        self._parking = Parking(self._services)
         await asyncio.to_thread(self._builder.environments.sweep)
         self._upstream = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
@@ -95,13 +97,6 @@ class Spaces:
         await asyncio.gather(*(space.stop() for space in self._spaces.values()))
         await asyncio.to_thread(self._supervisor.close)
         await self._upstream.close()
-
-    @property
-    def local_address(self) -> str:
-        """Return the hub's address as a process on this machine reaches it."""
-        config = self.hub.config
-        host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host  # noqa: S104
-        return f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
 
     async def of(self, repository: Repository) -> Space:
         """Return the Space of a repository, also in the moment after its creation."""
@@ -146,13 +141,13 @@ class Spaces:
 
     async def _admit(self, repository: Repository) -> None:
         """Give a repository its Space and the Space its address."""
-        space = Space(self._ground, self._builder, self._parking, repository)
+        space = Space(self._services, self._builder, self._parking, repository)
         gate = Gate(space, repository.uid, self._upstream)
         if self.hub.config.space_domain:
             self._call_it(repository, gate)
         else:
             await self._listen(repository, gate)
-        space.host = self.address(repository, self.hub.config.public_url or self._ground.address)
+        space.host = self.address(repository, self.hub.config.public_url or self._services.address)
         self._spaces[repository.id] = space
 
     async def _listen(self, repository: Repository, gate: Gate) -> None:

@@ -19,11 +19,11 @@ from typing import Any
 
 from triptych.errors import RepositoryNotFound, TriptychError
 from triptych.hub.server.repositories import catalog
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces import records
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.instance import Instance
-from triptych.hub.server.spaces.services import Ground, to_the_end
+from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.stages import (
     FAILED,
     WAKES_ON_REQUEST,
@@ -34,6 +34,7 @@ from triptych.hub.server.spaces.stages import (
 )
 from triptych.hub.server.spaces.standby import Parking
 from triptych.hub.server.spaces.starting import end, meaning, start, until_it_answers
+from triptych.hub.server.threads import in_shielded_thread
 from triptych.hub.server.workloads.logs import LogBook
 from triptych.processes import Status
 
@@ -45,13 +46,13 @@ class Space:
     """Lead one repository's app through its life."""
 
     def __init__(
-        self, ground: Ground, builder: Builder, parking: Parking, repository: Repository
+        self, services: WorkloadServices, builder: Builder, parking: Parking, repository: Repository
     ) -> None:
-        self.ground = ground
+        self.services = services
         self.builder = builder
         self.parking = parking
         self.repository_id = repository.id
-        self.folder: Path = ground.folder / repository.uid
+        self.folder: Path = services.folder / repository.uid
         self.host = ""
         self.stage = Stage.STOPPED
         self.message = ""
@@ -67,11 +68,11 @@ class Space:
 
     def repository(self) -> Repository:
         """Read the repository's row as it is now."""
-        return catalog.by_id(self.ground.hub.database, self.repository_id)
+        return catalog.by_id(self.services.hub.database, self.repository_id)
 
     def record(self) -> records.Record:
         """Read what is remembered of this Space."""
-        return records.load(self.ground.hub.database, self.repository_id)
+        return records.load(self.services.hub.database, self.repository_id)
 
     def runtime(self) -> Runtime:
         """Describe the Space as it is now."""
@@ -88,7 +89,7 @@ class Space:
 
     def sleep_after_s(self, record: records.Record) -> int | None:
         """Return the idle time after which this Space goes to sleep; None for never."""
-        configured = self.ground.hub.config.space_sleep_s
+        configured = self.services.hub.config.space_sleep_s
         seconds = configured if record.sleep_s is None else record.sleep_s
         return seconds if seconds > 0 else None
 
@@ -127,7 +128,7 @@ class Space:
     async def remove(self) -> None:
         """Stop for good and delete everything the Space left here."""
         await self._stop(Stage.DELETING)
-        await to_the_end(lambda: shutil.rmtree(self.folder, ignore_errors=True))
+        await in_shielded_thread(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
     def log_book(self, *, build: bool) -> LogBook | None:
         """Return the log of the newest attempt."""
@@ -137,7 +138,7 @@ class Space:
 
     def process(self) -> Status | None:
         """Return what the serving process does."""
-        return self.ground.supervisor.status(self.serving.name) if self.serving else None
+        return self.services.supervisor.status(self.serving.name) if self.serving else None
 
     def rest(self, stage: Stage) -> None:
         """Take up a stage in which nothing runs, as it was before the hub restarted."""
@@ -205,14 +206,16 @@ class Space:
             serving, self.serving = self.serving, None
             self._enter(stage)
             if serving is not None:
-                await end(self.ground, serving)
+                await end(self.services, serving)
             await self.parking.clear(self.repository_id)
             if self._aside:
                 await asyncio.wait(self._aside)
 
     async def _remember(self, wanted: str) -> None:
-        database = self.ground.hub.database
-        await to_the_end(lambda: records.change(database, self.repository_id, wanted=wanted))
+        database = self.services.hub.database
+        await in_shielded_thread(
+            lambda: records.change(database, self.repository_id, wanted=wanted)
+        )
 
     async def _give_up_attempt(self) -> None:
         attempt, self._attempt = self._attempt, None
@@ -241,7 +244,7 @@ class Space:
     def _wanted(self) -> tuple[Repository, bool, str]:
         """Read what is to be started, whether it is approved, and what all of it means."""
         repository, approved = self.repository(), self.record().approved
-        wanted = meaning(self.ground, repository, self.host, approved=approved)
+        wanted = meaning(self.services, repository, self.host, approved=approved)
         return repository, approved, wanted
 
     async def _try(self, *, afresh: bool = False) -> None:
@@ -249,12 +252,12 @@ class Space:
         try:
             repository, approved, wanted = await asyncio.to_thread(self._wanted)
             instance = Instance.plan(self.folder, repository.uid, repository.head, wanted)
-            await to_the_end(instance.make_room)
+            await in_shielded_thread(instance.make_room)
             self.latest = instance
             await self.builder.build(instance, repository, approved=approved, afresh=afresh)
             instance.build_log.close()
             self._enter(Stage.APP_STARTING)
-            await start(self.ground, instance, repository, self.host)
+            await start(self.services, instance, repository, self.host)
         except RepositoryNotFound:
             self._discard(instance)
         except (TriptychError, OSError) as error:
@@ -284,15 +287,15 @@ class Space:
 
     def _discard(self, instance: Instance | None) -> None:
         if instance is not None:
-            self._meanwhile(end(self.ground, instance))
+            self._meanwhile(end(self.services, instance))
 
     async def _welcome_back(self, instance: Instance) -> None:
         """Let requests in again when a restarted process answers."""
         restarts = self.restarts
         try:
-            await until_it_answers(self.ground, instance, restarts=restarts)
+            await until_it_answers(self.services, instance, restarts=restarts)
         except SpaceFailed as failure:
-            status = self.ground.supervisor.status(instance.name)
+            status = self.services.supervisor.status(instance.name)
             silent = status is not None and status.state == "running"
             if silent and self.serving is instance and self.restarts == restarts:
                 self._retire(instance)

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from triptych.errors import ProcessError
 from triptych.hub.server.spaces.instance import Instance
-from triptych.hub.server.spaces.services import Ground, to_the_end
+from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.stages import SpaceFailed
 from triptych.hub.server.spaces.starting import end, until_it_answers
+from triptych.hub.server.threads import in_shielded_thread
 from triptych.processes import Identity, Status
 from triptych.processes.identity import family, memory_bytes
 
@@ -35,15 +36,15 @@ class _Parked:
 class Parking:
     """Keep one earlier version per Space; `park` it, `take` it back, or `clear` it away."""
 
-    def __init__(self, ground: Ground) -> None:
-        self._ground = ground
+    def __init__(self, services: WorkloadServices) -> None:
+        self._services = services
         self._parked: dict[int, _Parked] = {}
         self._ending: dict[int, set[asyncio.Task[None]]] = {}
 
     def park(self, space_id: int, instance: Instance) -> None:
         """Keep a version that nobody asks any more, in place of the one kept so far."""
         self._drop(space_id)
-        if self._ground.hub.config.space_parked_s == 0:
+        if self._services.hub.config.space_parked_s == 0:
             self._end(space_id, instance)
             return
         instance.answering = False
@@ -87,24 +88,24 @@ class Parking:
             await asyncio.wait(instance.exchanges, timeout=DRAIN_S)
         instance.break_off()
         try:
-            used_bytes = await to_the_end(self._freeze, instance)
+            used_bytes = await in_shielded_thread(self._freeze, instance)
         except ProcessError:
-            used_bytes = self._ground.hub.config.space_parked_bytes + 1
+            used_bytes = self._services.hub.config.space_parked_bytes + 1
         self._parked[space_id].memory_bytes = used_bytes
         self._make_room(space_id)
-        await asyncio.sleep(self._ground.hub.config.space_parked_s)
+        await asyncio.sleep(self._services.hub.config.space_parked_s)
         self._drop(space_id)
 
     def _freeze(self, instance: Instance) -> int:
         """Stop it where it stands and return the memory it holds."""
-        self._ground.supervisor.freeze(instance.name)
-        status = self._ground.supervisor.status(instance.name)
+        self._services.supervisor.freeze(instance.name)
+        status = self._services.supervisor.status(instance.name)
         identity = Identity.of(status.pid) if status and status.pid else None
         return sum(map(memory_bytes, family(identity))) if identity else 0
 
     def _make_room(self, newest: int) -> None:
         """Drop what has been kept longest until the rest fits; the newest itself at last."""
-        limit_bytes = self._ground.hub.config.space_parked_bytes
+        limit_bytes = self._services.hub.config.space_parked_bytes
         oldest_first = [space_id for space_id in self._parked if space_id != newest]
         for space_id in [*oldest_first, newest]:
             if sum(parked.memory_bytes for parked in self._parked.values()) <= limit_bytes:
@@ -118,10 +119,10 @@ class Parking:
         """
         if instance.card.sdk == "static":
             return
-        await to_the_end(self._ground.supervisor.thaw, instance.name)
-        status = self._ground.supervisor.status(instance.name)
+        await in_shielded_thread(self._services.supervisor.thaw, instance.name)
+        status = self._services.supervisor.status(instance.name)
         restarts = status.restarts if status else 0
-        await until_it_answers(self._ground, instance, restarts=restarts, patience_s=ANSWER_S)
+        await until_it_answers(self._services, instance, restarts=restarts, patience_s=ANSWER_S)
 
     def _drop(self, space_id: int) -> None:
         parked = self._parked.pop(space_id, None)
@@ -132,7 +133,7 @@ class Parking:
             parked.keeping.cancel()
 
     def _end(self, space_id: int, instance: Instance) -> None:
-        task = asyncio.create_task(end(self._ground, instance))
+        task = asyncio.create_task(end(self._services, instance))
         ending = self._ending.setdefault(space_id, set())
         ending.add(task)
         task.add_done_callback(ending.discard)

@@ -11,12 +11,13 @@ import aiohttp
 
 from triptych.config import environment
 from triptych.hub.server.repositories import variables
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces.instance import Instance
-from triptych.hub.server.spaces.services import Ground, to_the_end
+from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
 from triptych.hub.server.storage.git.reading import open_repository, resolve
 from triptych.hub.server.storage.identity.oauth import space_credentials
+from triptych.hub.server.threads import in_shielded_thread
 from triptych.hub.server.workloads import hardware, sandbox
 from triptych.hub.server.workloads.sandbox import Workplace
 from triptych.processes import Backoff, Command, Limits, free_port
@@ -25,39 +26,47 @@ PROBE_S = 0.1
 PROBE_PATIENCE_S = 10.0
 
 
-async def start(ground: Ground, instance: Instance, repository: Repository, host: str) -> None:
+async def start(
+    services: WorkloadServices, instance: Instance, repository: Repository, host: str
+) -> None:
     """Start an instance's app and wait until it answers.
 
     Raises: SpaceFailed (RUNTIME_ERROR) when it ends or stays silent for too long.
     """
     if instance.card.sdk == "static":
         return
-    instance.port = await to_the_end(free_port)
-    command = await asyncio.to_thread(_command, ground, instance, repository, host)
-    await to_the_end(lambda: ground.supervisor.start(command, backoff=Backoff()))
-    await until_it_answers(ground, instance, restarts=0)
+    instance.port = await in_shielded_thread(free_port)
+    command = await asyncio.to_thread(_command, services, instance, repository, host)
+    await in_shielded_thread(lambda: services.supervisor.start(command, backoff=Backoff()))
+    await until_it_answers(services, instance, restarts=0)
 
 
-async def end(ground: Ground, instance: Instance) -> None:
+async def end(services: WorkloadServices, instance: Instance) -> None:
     """End an instance's app and everything it left."""
     instance.answering = False
-    await to_the_end(ground.supervisor.stop, instance.name)
-    ground.supervisor.forget(instance.name)
+    await in_shielded_thread(services.supervisor.stop, instance.name)
+    services.supervisor.forget(instance.name)
     instance.close_logs()
-    await to_the_end(instance.delete)
+    await in_shielded_thread(instance.delete)
 
 
-def meaning(ground: Ground, repository: Repository, host: str, *, approved: bool) -> str:
+def meaning(
+    services: WorkloadServices, repository: Repository, host: str, *, approved: bool
+) -> str:
     """Return what tells two starts of a Space apart; equal ones run the same app the same way."""
-    git = open_repository(ground.hub.layout.repository(repository.uid))
+    git = open_repository(services.hub.layout.repository(repository.uid))
     tree = resolve(git, repository.head).entry("").oid
-    settings = variables.reveal(ground.hub, repository)
+    settings = variables.reveal(services.hub, repository)
     said = [tree, repository.repo_id, host, approved, settings]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 async def until_it_answers(
-    ground: Ground, instance: Instance, *, restarts: int, patience_s: float | None = None
+    services: WorkloadServices,
+    instance: Instance,
+    *,
+    restarts: int,
+    patience_s: float | None = None,
 ) -> None:
     """Wait for an answer of a process that was restarted this many times.
 
@@ -73,7 +82,7 @@ async def until_it_answers(
             aiohttp.ClientSession(timeout=patience) as session,
         ):
             while True:
-                _require_process(ground, instance, restarts)
+                _require_process(services, instance, restarts)
                 with suppress(aiohttp.ClientError, TimeoutError):
                     async with session.get(address, allow_redirects=False):
                         return
@@ -86,8 +95,8 @@ async def until_it_answers(
         ) from error
 
 
-def _require_process(ground: Ground, instance: Instance, restarts: int) -> None:
-    status = ground.supervisor.status(instance.name)
+def _require_process(services: WorkloadServices, instance: Instance, restarts: int) -> None:
+    status = services.supervisor.status(instance.name)
     if status is None or status.state != "running" or status.restarts != restarts:
         cause = status.reason.partition(";")[0] if status else "stopped"
         raise SpaceFailed(
@@ -97,8 +106,10 @@ def _require_process(ground: Ground, instance: Instance, restarts: int) -> None:
         )
 
 
-def _command(ground: Ground, instance: Instance, repository: Repository, host: str) -> Command:
-    hub = ground.hub
+def _command(
+    services: WorkloadServices, instance: Instance, repository: Repository, host: str
+) -> Command:
+    hub = services.hub
     place = Workplace(
         instance.app,
         instance.home,
@@ -110,8 +121,8 @@ def _command(ground: Ground, instance: Instance, repository: Repository, host: s
     base = sandbox.base_environment(confined.home, instance.python.parent, environment.snapshot())
     values = {
         **base,
-        **_where_it_runs(ground, instance, repository, host),
-        **_sign_in(ground, instance, repository),
+        **_where_it_runs(services, instance, repository, host),
+        **_sign_in(services, instance, repository),
         **variables.reveal(hub, repository),
         # The last word: an app that was told another port could not be reached.
         "PORT": str(instance.port),
@@ -129,31 +140,33 @@ def _command(ground: Ground, instance: Instance, repository: Repository, host: s
     )
 
 
-def _sign_in(ground: Ground, instance: Instance, repository: Repository) -> dict[str, str]:
+def _sign_in(
+    services: WorkloadServices, instance: Instance, repository: Repository
+) -> dict[str, str]:
     """Return what an app needs to ask people who they are on this hub."""
     if not instance.card.signs_in:
         return {}
-    client_id, secret = space_credentials(ground.hub.vault, repository)
+    client_id, secret = space_credentials(services.hub.vault, repository)
     return {
         "OAUTH_CLIENT_ID": client_id,
         "OAUTH_CLIENT_SECRET": secret,
         "OAUTH_SCOPES": " ".join(instance.card.scopes),
-        "OPENID_PROVIDER_URL": ground.hub.config.public_url.rstrip("/") or ground.address,
+        "OPENID_PROVIDER_URL": services.hub.config.public_url.rstrip("/") or services.address,
     }
 
 
 def _where_it_runs(
-    ground: Ground, instance: Instance, repository: Repository, host: str
+    services: WorkloadServices, instance: Instance, repository: Repository, host: str
 ) -> dict[str, str]:
     """Return the documented variables that tell an app where it runs, and who signs people in."""
     sign_in = {}
     if instance.card.oauth_scopes:
-        client_id, secret = space_credentials(ground.hub.vault, repository)
+        client_id, secret = space_credentials(services.hub.vault, repository)
         sign_in = {
             "OAUTH_CLIENT_ID": client_id,
             "OAUTH_CLIENT_SECRET": secret,
             "OAUTH_SCOPES": instance.card.oauth_scopes,
-            "OPENID_PROVIDER_URL": ground.address,
+            "OPENID_PROVIDER_URL": services.address,
         }
     return sign_in | {
         "SYSTEM": "spaces",
@@ -165,8 +178,8 @@ def _where_it_runs(
         "SPACE_TITLE": instance.card.title,
         "ACCELERATOR": "none",
         "CPU_CORES": str(hardware.cores()),
-        "MEMORY": f"{ground.hub.config.space_memory_bytes / 2**30:g}Gi",
-        "HF_ENDPOINT": ground.address,
+        "MEMORY": f"{services.hub.config.space_memory_bytes / 2**30:g}Gi",
+        "HF_ENDPOINT": services.address,
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "GRADIO_ANALYTICS_ENABLED": "False",
     }

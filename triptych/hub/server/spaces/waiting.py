@@ -6,7 +6,7 @@ from html import escape
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces.stages import UNDER_WAY, WAKES_ON_REQUEST, Runtime, Stage
 
 RETRY_S = 2

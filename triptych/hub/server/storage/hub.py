@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
 
 from triptych.config.hub import HubConfig
 from triptych.durable import FolderLock
@@ -16,10 +15,6 @@ from triptych.hub.server.storage.identity.accounts import Account, create_accoun
 from triptych.hub.server.storage.identity.tokens import create_token
 from triptych.secrets import FirstAdmin, Vault
 
-if TYPE_CHECKING:
-    from triptych.hub.server.jobs.runner import Jobs
-    from triptych.hub.server.spaces.runner import Spaces
-
 ADMIN = "admin"
 KEY_VARIABLE = "TRIPTYCH_HUB_KEY"
 TOKEN_VARIABLE = "TRIPTYCH_HUB_ADMIN_TOKEN"  # noqa: S105 - the name, not the token
@@ -27,9 +22,6 @@ TOKEN_VARIABLE = "TRIPTYCH_HUB_ADMIN_TOKEN"  # noqa: S105 - the name, not the to
 
 class Hub:
     """Hold what the rooms of the hub share."""
-
-    spaces: Spaces
-    jobs: Jobs
 
     def __init__(self, config: HubConfig) -> None:
         self.config = config
@@ -43,6 +35,13 @@ class Hub:
         self.address = config.public_url.rstrip("/") or f"http://{config.host}:{config.port}"
         self._lock = FolderLock(self.layout.lock)
         self._taken = False
+
+    @property
+    def local_address(self) -> str:
+        """Return the hub's address as a process on this machine reaches it."""
+        config = self.config
+        host = "127.0.0.1" if config.host in ("0.0.0.0", "::", "") else config.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{config.port}"
 
     def open_for_serving(self) -> None:
         """Take the folder for this process, clean up, make the first administrator.

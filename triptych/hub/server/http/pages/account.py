@@ -7,17 +7,19 @@ from urllib.parse import parse_qsl
 from starlette.responses import RedirectResponse, Response
 
 from triptych.errors import AccessDenied, HubRefused
+from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.oauth import read_form
 from triptych.hub.server.http.pages.render import render
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.storage.identity.accounts import account_by_id
-from triptych.hub.server.storage.identity.sessions import close_session, open_session, set_cookie
+from triptych.hub.server.storage.identity.sessions import COOKIE, close_session, open_session
 from triptych.hub.server.storage.identity.tokens import (
     authenticate,
     create_token,
     list_tokens,
     revoke_token,
 )
+from triptych.hub.server.threads import in_thread
 
 routes = Router(page=True)
 _FORM_BYTES = 16 * 1024
@@ -43,7 +45,7 @@ async def sign_in(call: Call) -> Response:
     value = await in_thread(open_session, call.hub.database, identity, seconds)
     response = RedirectResponse(after, 303)
     secure = call.base_url.startswith("https:")
-    set_cookie(response, value, seconds=seconds, secure=secure)
+    _set_cookie(response, value, seconds=seconds, secure=secure)
     return response
 
 
@@ -94,3 +96,10 @@ async def _tokens(call: Call, fresh: str = "") -> Response:
 def _local(address: str) -> str:
     """Return an address of this hub, whatever was asked for."""
     return address if address.startswith("/") and not address.startswith(("//", "/\\")) else "/"
+
+
+def _set_cookie(response: Response, value: str, *, seconds: int, secure: bool) -> None:
+    """Put a session's cookie on an answer; scripts and other sites never see it."""
+    response.set_cookie(
+        COOKIE, value, max_age=seconds, httponly=True, samesite="lax", secure=secure, path="/"
+    )

@@ -10,17 +10,19 @@ from starlette.responses import Response
 
 from triptych.errors import EntryNotFound, RevisionNotFound
 from triptych.hub.server.http import spaces as spaces_routes
+from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.pages import changes
 from triptych.hub.server.http.pages.cards import render_card
 from triptych.hub.server.http.pages.previews import preview
 from triptych.hub.server.http.pages.render import render, static_file
-from triptych.hub.server.http.routing import Access, Call, Router, in_thread
+from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import listing
 from triptych.hub.server.repositories.listing import Search
 from triptych.hub.server.storage.git import history, refs
 from triptych.hub.server.storage.git.reading import MAIN, Snapshot, open_repository, resolve
 from triptych.hub.server.storage.identity.access import Level
 from triptych.hub.server.storage.identity.accounts import find_account, members_of, organisations_of
+from triptych.hub.server.threads import in_thread
 
 routes = Router(page=True)
 _PAGE = 30
@@ -118,10 +120,10 @@ async def repository(call: Call) -> Response:
     """Show a repository's card; of a Space also how it is."""
     values = await in_thread(_repository_values, call, MAIN)
     if call.repository.kind == "space":
-        described = call.hub.spaces.describe(call.repository, call.base_url)
+        described = call.services.spaces.describe(call.repository, call.base_url)
         values["space"] = described.get("runtime", {})
         account_id = call.identity.account_id if call.identity else None
-        values["address"] = call.hub.spaces.door(call.repository, call.base_url, account_id)
+        values["address"] = call.services.spaces.door(call.repository, call.base_url, account_id)
     return render("repository.html", call, **values)
 
 

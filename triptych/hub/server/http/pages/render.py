@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse
 from triptych.hub.server.storage.identity.sessions import form_token
 
 if TYPE_CHECKING:
-    from triptych.hub.server.http.routing import Call
+    from triptych.hub.server.http.call import Call
 
 _FOLDER = Path(__file__).parent
 _templates = Environment(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.identity.tokens import Identity
 
 

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from triptych.errors import HubRefused, UsageError
 from triptych.hub.server.database import Database
-from triptych.hub.server.repositories.catalog import Repository
+from triptych.hub.server.repository import Repository
 from triptych.hub.server.storage.identity.accounts import Account
 from triptych.hub.server.storage.identity.tokens import Identity, create_token, digest
 from triptych.secrets import Vault

@@ -10,8 +10,6 @@ import secrets
 import time
 from collections.abc import Mapping
 
-from starlette.responses import Response
-
 from triptych.hub.server.database import Database
 from triptych.hub.server.storage.identity.tokens import Identity, digest, identity_of
 from triptych.secrets import Vault
@@ -51,13 +49,6 @@ def session_identity(database: Database, cookies: Mapping[str, str]) -> Identity
         digest(cookies[COOKIE]), time.time(), time.time(),
     )  # fmt: skip
     return identity_of(database, row) if row else None
-
-
-def set_cookie(response: Response, value: str, *, seconds: int, secure: bool) -> None:
-    """Put a session's cookie on an answer; scripts and other sites never see it."""
-    response.set_cookie(
-        COOKIE, value, max_age=seconds, httponly=True, samesite="lax", secure=secure, path="/"
-    )
 
 
 def form_token(vault: Vault, cookies: Mapping[str, str]) -> str:

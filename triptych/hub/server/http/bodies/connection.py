@@ -1,15 +1,14 @@
-"""Lending a connection's socket to who moves a large body between the network and the disk.
+"""SocketProtocol a connection's socket to who moves a large body between the network and the disk.
 
 An event loop handles each piece of a gigabyte in Python. A thread that has the socket itself
-reads into a block at a time, and the kernel sends a file by itself. `Lending` is the HTTP
-protocol of the hub's server; a handler borrows through `borrow`, and does without where that
+reads into a block at a time, and the kernel sends a file by itself. `SocketProtocol` is the HTTP
+protocol of the hub's server; a handler borrows through `take_socket`, and does without where that
 gives nothing: another server, too little to move, or enough borrowed already.
 """
 
 from __future__ import annotations
 
 import asyncio
-import mmap
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, MutableMapping
@@ -21,8 +20,8 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# What fits into a processor's cache is hashed and written from there.
-BLOCK_BYTES = 2**20
+from triptych.hub.server.storage.content.blocks import BLOCK_BYTES, new_block
+
 LEAST_BYTES = 8 * BLOCK_BYTES
 # A silent client keeps a thread no longer than this.
 PATIENCE_S = 60.0
@@ -32,10 +31,10 @@ _EXTENSION = "triptych.connection"
 _threads = ThreadPoolExecutor(MOST, thread_name_prefix="connection")
 
 
-class Lending(HttpToolsProtocol):
+class SocketProtocol(HttpToolsProtocol):
     """Serve HTTP, and offer the connection to the handler of each request."""
 
-    borrowed = 0
+    sockets_taken = 0
 
     def on_headers_complete(self) -> None:
         """Offer what is under the request where nothing has to be encrypted."""
@@ -47,7 +46,7 @@ class Lending(HttpToolsProtocol):
 class Connection:
     """Move one body, past the event loop."""
 
-    def __init__(self, protocol: Lending) -> None:
+    def __init__(self, protocol: SocketProtocol) -> None:
         self._protocol = protocol
 
     async def receive(self, length: int, write: Callable[[memoryview], None]) -> None:
@@ -83,7 +82,7 @@ class Connection:
     @asynccontextmanager
     async def _socket(self) -> AsyncIterator[socket.socket]:
         handle = self._protocol.transport.get_extra_info("socket").fileno()
-        Lending.borrowed += 1
+        SocketProtocol.sockets_taken += 1
         try:
             with socket.socket(fileno=os.dup(handle)) as under:
                 under.settimeout(PATIENCE_S)
@@ -93,18 +92,13 @@ class Connection:
             self._protocol.transport.close()
             raise ClientDisconnect from error
         finally:
-            Lending.borrowed -= 1
+            SocketProtocol.sockets_taken -= 1
 
 
-def borrow(scope: MutableMapping[str, Any], length: int) -> Connection | None:
+def take_socket(scope: MutableMapping[str, Any], length: int) -> Connection | None:
     """Return the connection under a request for a body of this length, where that is worth it."""
     connection: Connection | None = scope.get("extensions", {}).get(_EXTENSION)
-    return connection if length >= LEAST_BYTES and Lending.borrowed < MOST else None
-
-
-def room() -> memoryview:
-    """Return memory for a block; it begins with a page, as writing straight to a disk asks."""
-    return memoryview(mmap.mmap(-1, BLOCK_BYTES))
+    return connection if length >= LEAST_BYTES and SocketProtocol.sockets_taken < MOST else None
 
 
 async def _aside(under: socket.socket, work: Callable[[], Any]) -> Any:
@@ -122,7 +116,7 @@ def _pour(
     under: socket.socket, early: bytearray, length: int, write: Callable[[memoryview], None]
 ) -> None:
     """Read a body; while one block is hashed and written, the next one fills."""
-    filling, other = room(), room()
+    filling, other = new_block(), new_block()
     writing: Future[None] = Future()
     writing.set_result(None)
     with ThreadPoolExecutor(1, thread_name_prefix="writing") as hand:
