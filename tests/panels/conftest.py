@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from programs import require
 
 # What a page may take for anything: only a machine that others use too is that slow.
 PATIENCE_MS = 120_000
@@ -32,11 +31,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import expect, sync_playwright
 
     expect.set_options(timeout=PATIENCE_MS)
-    program = shutil.which("chromium")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing; .ci/run installs it")
-        pytest.skip("chromium is not installed")
+    program = require("chromium")
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=program, args=list(FLAGS), timeout=PATIENCE_MS

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
 import socket
 import subprocess
 import time
@@ -12,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from programs import require
 
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.tiers.store import accounts
@@ -69,11 +68,7 @@ async def test_j1_anonymous_callers_are_counted_by_address_and_get_the_base_tier
 
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = shutil.which("redis-server")
-    if server is None:
-        if os.environ.get("CI"):
-            pytest.fail("redis-server is missing; .ci/run installs it")
-        pytest.skip("no redis-server here")
+    server = require("redis-server")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -7,7 +7,6 @@ way are kept under `artefacts/`.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import httpx
 import pytest
 from browsing import fits, screenshot, serving
 from playwright.sync_api import expect
+from programs import require
 
 from triptych.cli.resolve import resolve
 from triptych.config import load_config
@@ -85,7 +85,7 @@ def panels(own_home: Path, hub: tuple[str, str]) -> Iterator[str]:
 def other_browser(browser: Any) -> Iterator[Any]:
     """Start a second Chromium; what one browser keeps the other does not know."""
     started = browser.browser_type.launch(
-        executable_path=shutil.which("chromium"),
+        executable_path=require("chromium"),
         args=["--no-sandbox", "--disable-gpu"],
         timeout=120_000,
     )
