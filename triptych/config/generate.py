@@ -30,8 +30,8 @@ class Sampling:
     top_k: Annotated[int, Field(ge=0)] = 0
     """Keep only the k most probable tokens; 0 keeps all."""
 
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Keep the smallest set of tokens whose probabilities reach this sum; 1 keeps all."""
+    top_p: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Keep the smallest set of tokens whose probabilities reach this sum; 1 keeps all, 0 one."""
 
     min_p: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """Keep tokens at least this many times as probable as the most probable one; 0 keeps all."""

@@ -1,4 +1,4 @@
-"""What a model face accepts: OpenAI's requests and the originals' /api/generate, checked.
+"""What a model server accepts: OpenAI's requests and the originals' /api/generate, checked.
 
 Types are strict and every number has its range; a mistake is reported with the field, the range
 and, for an unknown field, the nearest name. A length limit always counts new tokens.
@@ -13,13 +13,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
-MAX_CHOICES = 8
+from triptych.wire.ranges import RANGES, in_words
+
 MAX_STOPS = 16
 MAX_PROMPTS = 64
 
-Temperature = Annotated[float, Field(ge=0.0, le=2.0)]
-TopP = Annotated[float, Field(gt=0.0, le=1.0)]
-NewTokens = Annotated[int, Field(ge=1, le=1_000_000)]
+Temperature = Annotated[float, RANGES["temperature"].field()]
+TopP = Annotated[float, RANGES["top_p"].field()]
+TopK = Annotated[int, RANGES["top_k"].field()]
+RepetitionPenalty = Annotated[float, RANGES["repetition_penalty"].field()]
+NewTokens = Annotated[int, RANGES["max_tokens"].field()]
+TopLogprobs = Annotated[int, RANGES["top_logprobs"].field()]
 Stop = str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None
 Prompts = Annotated[list[str] | list[list[int]], Field(min_length=1, max_length=MAX_PROMPTS)]
 Zero = Annotated[float, Field(ge=0.0, le=0.0)]
@@ -58,14 +62,14 @@ class _Sampled(_Strict):
     model: str | None = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    min_p: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    top_k: TopK | None = None
+    min_p: Annotated[float, RANGES["min_p"].field()] | None = None
+    repetition_penalty: RepetitionPenalty | None = None
     frequency_penalty: Zero | None = None
     presence_penalty: Zero | None = None
     stop: Stop = None
-    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] = 1
+    seed: Annotated[int, RANGES["seed"].field()] | None = None
+    n: Annotated[int, RANGES["n"].field()] = 1
     stream: bool = False
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
@@ -95,7 +99,7 @@ class ChatRequest(_Sampled):
     max_tokens: NewTokens | None = None
     max_completion_tokens: NewTokens | None = None
     logprobs: bool = False
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: TopLogprobs | None = None
 
 
 class CompletionRequest(_Sampled):
@@ -103,7 +107,7 @@ class CompletionRequest(_Sampled):
 
     prompt: str | list[int] | Prompts
     max_tokens: NewTokens | None = None
-    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    logprobs: TopLogprobs | None = None
     echo: bool = False
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: None = None
@@ -126,8 +130,8 @@ class GenerateParams(_Strict):
     ] = None
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] | None = None
+    top_k: TopK | None = None
+    repetition_penalty: RepetitionPenalty | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     stop: Stop = None
     return_full_text: Literal[False] | None = None
@@ -212,22 +216,9 @@ def _models(model: type[BaseModel]) -> list[type[BaseModel]]:
 
 def _range(described: Mapping[str, Any]) -> str:
     for option in (described, *described.get("anyOf", ())):
-        low, high = option.get("minimum"), option.get("maximum")
-        above, below = option.get("exclusiveMinimum"), option.get("exclusiveMaximum")
-        if low is not None and high is not None:
-            return _number(low) if low == high else f"between {_number(low)} and {_number(high)}"
-        limits = [
-            f"{words} {_number(limit)}"
-            for words, limit in (
-                ("at least", low),
-                ("above", above),
-                ("at most", high),
-                ("below", below),
-            )
-            if limit is not None
-        ]
-        if limits:
-            return " and ".join(limits)
+        names = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+        if limits := in_words(*map(option.get, names)):
+            return limits
         for key, words in (("minLength", "character"), ("minItems", "entry")):
             if key in option:
                 return f"at least {option[key]} {words} long"
@@ -239,7 +230,3 @@ def _range(described: Mapping[str, Any]) -> str:
 def _short(value: object) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def _number(value: float) -> str:
-    return f"{int(value):,}" if value == int(value) else f"{value:g}"

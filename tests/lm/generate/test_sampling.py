@@ -33,7 +33,7 @@ def distribution(row: torch.Tensor, sampling: Sampling) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("temperature", "top_k", "top_p", "min_p"),
-    list(itertools.product([0.7, 1.5], [0, 1, 40], [1.0, 0.9, 0.999, 0.01], [0.0, 0.05])),
+    list(itertools.product([0.7, 1.5], [0, 1, 40], [1.0, 0.9, 0.999, 0.01, 0.0], [0.0, 0.05])),
 )
 def test_the_filters_leave_what_transformers_leaves(
     temperature: float, top_k: int, top_p: float, min_p: float
@@ -81,7 +81,7 @@ def test_greedy_takes_the_most_probable_token() -> None:
     [
         {"temperature": -0.1},
         {"top_k": -1},
-        {"top_p": 0.0},
+        {"top_p": -0.1},
         {"top_p": 1.1},
         {"min_p": 2.0},
         {"repetition_penalty": 0.0},

@@ -222,9 +222,9 @@ def test_an_unknown_model_is_404_and_names_the_nearest(client: openai.OpenAI) ->
     ("wrong", "words"),
     [
         ({"temperature": 2.5}, "temperature must be between 0 and 2"),
-        ({"top_p": 0.0}, "top_p must be"),
+        ({"top_p": 1.1}, "top_p must be between 0 and 1"),
         ({"max_tokens": 0}, "max_tokens must be between 1 and"),
-        ({"n": 99}, "n must be between 1 and 8"),
+        ({"n": 99}, "n must be between 1 and 16"),
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs must be between 0 and 20"),
         ({"seed": "seven"}, "seed"),
         ({"extra_body": {"temprature": 1}}, "did you mean temperature"),

@@ -85,7 +85,7 @@ def _top_p(logits: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, Te
         ordered, order = logits.topk(count)
         before = (ordered - total).exp().cumsum(0).roll(1)
         before[0] = 0.0
-        kept = int((before < top_p).sum())
+        kept = max(1, int((before < top_p).sum()))
         if kept < count:
             break
     order = order[:kept]

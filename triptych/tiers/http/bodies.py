@@ -16,6 +16,7 @@ import orjson
 from triptych.errors import InvalidQuery
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.query import Message, Query, original_tier
+from triptych.wire.ranges import RANGES
 from triptych.wire.tiers import TIERS
 
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
@@ -37,7 +38,7 @@ _SAMPLING = (
     "safety_identifier",
     "prompt_cache_key",
     "response_format",
-    # what vLLM, llama.cpp and our own faces understand beyond OpenAI
+    # what vLLM, llama.cpp and our own model server understand beyond OpenAI
     "top_k",
     "min_p",
     "repetition_penalty",
@@ -72,20 +73,6 @@ _TEXT = frozenset(
     ("model", "prompt", "stream", "stream_options", "suffix", "echo", "best_of", *_SAMPLING)
 )
 _NOT_PARAMS = frozenset(("model", "messages", "prompt", "stream", "stream_options"))
-_RANGES: Mapping[str, tuple[type | tuple[type, ...], float, float]] = {
-    "temperature": ((int, float), 0, 2),
-    "top_p": ((int, float), 0, 1),
-    "presence_penalty": ((int, float), -2, 2),
-    "frequency_penalty": ((int, float), -2, 2),
-    "n": (int, 1, 16),
-    "max_tokens": (int, 1, 1_000_000),
-    "max_completion_tokens": (int, 1, 1_000_000),
-    "top_logprobs": (int, 0, 20),
-    "top_k": (int, 0, 1_000_000),
-    "min_p": ((int, float), 0, 1),
-    "repetition_penalty": ((int, float), 0.01, 10),
-    "seed": (int, -(2**63), 2**63 - 1),
-}
 _TEXTS: Mapping[str, type | tuple[type, ...]] = {
     "stop": (str, list),
     "user": str,
@@ -186,22 +173,14 @@ def _check_message(message: Any, number: int, system_allowed: bool) -> None:
 
 
 def _check_param(name: str, value: Any) -> None:
-    limits = _RANGES.get(name)
+    limits = RANGES.get(name)
     if limits is not None:
-        _, low, high = limits
-        if not _within(value, *limits):
-            _refuse(name, f"must be between {low:g} and {high:g}, got {str(value)[:40]}")
+        if not limits.accepts(value):
+            _refuse(name, f"must be {limits}, got {str(value)[:40]}")
         return
     kind = _TEXTS.get(name)
     if kind is not None and not isinstance(value, kind):
         _refuse(name, f"must not be a {type(value).__name__}")
-
-
-def _within(value: Any, kinds: type | tuple[type, ...], low: float, high: float) -> bool:
-    if isinstance(value, bool) or not isinstance(value, kinds):
-        return False
-    number: float = value  # type: ignore[assignment]
-    return low <= number <= high
 
 
 def _known(body: Mapping[str, Any], fields: frozenset[str]) -> None:
@@ -230,12 +209,8 @@ _ORIGINAL_FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "context": lambda v: isinstance(v, str) and (not v or _is_name(v, 64)),
     "conversation_history": lambda v: isinstance(v, list),
     "conversation_id": lambda v: isinstance(v, str) and bool(_ID.fullmatch(v)),
-    "temperature": lambda v: (
-        not isinstance(v, bool) and isinstance(v, (int, float)) and 0 <= v <= 2
-    ),
-    "max_new_tokens": lambda v: (
-        not isinstance(v, bool) and isinstance(v, int) and 1 <= v <= 1_000_000
-    ),
+    "temperature": RANGES["temperature"].accepts,
+    "max_new_tokens": RANGES["max_tokens"].accepts,
     "feature": lambda v: isinstance(v, str) and (not v or _is_name(v, 64)),
     "stream": lambda v: isinstance(v, bool),
     "tier": lambda v: v in (*TIERS, "auto"),
