@@ -12,6 +12,7 @@ import importlib
 import io
 import itertools
 import json
+import re
 import statistics
 import sys
 from collections.abc import Iterator
@@ -116,11 +117,12 @@ def errors() -> str:
 
     lines = ["# Errors", "", "```text", (tree.__doc__ or "").strip(), "```", ""]
     lines += ["| class | code | exit | retry |", "| --- | --- | --- | --- |"]
-    for value in vars(tree).values():
-        if isinstance(value, type) and issubclass(value, TriptychError):
-            retry = "yes" if value.default_retryable else "no"
-            row = f"| `{value.__name__}` | `{value.default_code}` | {value.exit_code} | {retry} |"
-            lines.append(row)
+    drawn = re.findall(r"[├└]── (\w+)", tree.__doc__ or "")
+    for name in ("TriptychError", *drawn):
+        value: type[TriptychError] = getattr(tree, name)
+        retry = "yes" if value.default_retryable else "no"
+        row = f"| `{name}` | `{value.default_code}` | {value.exit_code} | {retry} |"
+        lines.append(row)
     return "\n".join([*lines, ""])
 
 

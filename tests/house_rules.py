@@ -49,8 +49,6 @@ ONLY_IN = {
 ENVIRONMENT = {"environ", "getenv", "putenv"}
 # a Space is a program of its own: its hub speaks to it through the environment
 READS_ENVIRONMENT = {"config", "spaces"}
-# The tree of errors is one list, read from top to bottom.
-LISTS = {"triptych/errors.py"}
 BOUNDARY = "# boundary:"
 FORBIDDEN_NAMES = re.compile(
     r"(^|_)(utils?|helpers?|common|managers?|improved|optimi[sz]ed|v2|misc)(_|$)"
@@ -223,11 +221,7 @@ def environment_reads(tree: Tree) -> list[str]:
 def long_files(tree: Tree) -> dict[str, int]:
     """Return the lines of every file with more than `FILE_LINES`, by the file's name."""
     lengths = {path: len(text.splitlines()) for path, text in tree.files.items()}
-    return {
-        path.name: length
-        for path, length in lengths.items()
-        if length > FILE_LINES and tree.place(path) not in LISTS
-    }
+    return {path.name: length for path, length in lengths.items() if length > FILE_LINES}
 
 
 def long_functions(tree: Tree) -> dict[str, int]:

@@ -27,7 +27,8 @@ def test_help_loads_no_command_module() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     loaded = set(eval(result.stdout))
-    assert loaded == {"triptych.cli", "triptych.cli.main", "triptych.errors"}
+    others = {name for name in loaded if not name.startswith("triptych.errors")}
+    assert others == {"triptych.cli", "triptych.cli.main"}
 
 
 def test_an_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
