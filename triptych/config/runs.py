@@ -21,16 +21,16 @@ class RunsConfig:
     """Where a run trains that says nothing else: a process here, several, or a job on the hub."""
 
     processes: Annotated[int, Field(ge=1)] = 2
-    """Processes on each machine that a run of the back end `torchrun` is spread over."""
+    """Processes on each machine that a run of the backend `torchrun` is spread over."""
 
     nodes: Annotated[int, Field(ge=1)] = 1
-    """Machines of the back end `torchrun`; the others join with `triptych runs join`."""
+    """Machines of the backend `torchrun`; the others join with `triptych runs join`."""
 
     rendezvous: str = "127.0.0.1:29400"
     """Where the machines of a run meet: an address of the supervisor's machine and a port."""
 
     jobs_at_once: Annotated[int, Field(ge=1)] = 4
-    """Runs of the back end `jobs` that are under way at the same time."""
+    """Runs of the backend `jobs` that are under way at the same time."""
 
     jobs_namespace: str = ""
     """Account on the hub whose jobs and private repositories are used; empty is the token's."""

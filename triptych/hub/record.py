@@ -202,7 +202,7 @@ def milestones(run_folder: Path) -> dict[int, Path]:
 def find_checkpoint(path: Path) -> Path:
     """Return the checkpoint a path means: itself, or the best, else the latest, of a run.
 
-    Raises: PublishRefused where there is none.
+    Raises: PublishRefused where the run has no checkpoint yet.
     """
     if (path / "checkpoints").is_dir():
         for pointer in ("best", "latest"):

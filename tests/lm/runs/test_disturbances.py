@@ -90,4 +90,4 @@ def test_an_unknown_back_end_fails_the_run_in_words(store: RunStore, request_for
     with RunSupervisor(store, RunsConfig()) as supervisor:
         supervisor.tick()
     ended = store.get(run.run_id)
-    assert ended.state == "failed" and "no back end 'cloud'" in ended.message
+    assert ended.state == "failed" and "no backend 'cloud'" in ended.message

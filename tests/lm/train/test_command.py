@@ -44,7 +44,7 @@ def test_without_a_place_the_run_goes_under_the_home(
         (["train.optimizer=lion"], "train.optimizer = 'lion'"),
         (["model.size=huge"], "model.size = 'huge'"),
         (["no-such.toml"], "no configuration file no-such.toml"),
-        ([], "train.data names no corpus"),
+        ([], "train.data is not set"),
         (["--resume", "somewhere", "train.steps=3"], "--resume takes no settings"),
     ],
 )

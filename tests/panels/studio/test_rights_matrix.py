@@ -284,7 +284,7 @@ def inputs_of(world: World, event: Mapping[str, Any], parts: Mapping[int, Any]) 
         if parts[number]["type"] == "state":
             data[-1] = None
         if properties.get("elem_id") == "prediction":
-            data[-1] = "The falling rate"
+            data[-1] = "The decaying rate"
     return data
 
 

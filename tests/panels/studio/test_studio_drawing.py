@@ -201,7 +201,7 @@ def test_a_lesson_shows_the_prediction_beside_the_outcome(store: RunStore) -> No
         run = make(store, name, [5.0, loss], sweep=sweep)
         store.annotate(run.run_id, prediction=1)
     page = learn.shown(one, learn.newest(store, one, "local"))
-    assert "<h3>The falling rate</h3>" in page
+    assert "<h3>The decaying rate</h3>" in page
     assert "You said “The constant rate”" in page
 
 

@@ -1,4 +1,4 @@
-"""Compare checkpoints on one text: a table, and a chart of how each came to be.
+"""Compare checkpoints on one text: a table, and a chart of their training curves.
 
 Example: triptych compare RUN_A RUN_B owner/model --text notes.txt
 """

@@ -41,9 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("prompt", nargs="?", help="text to continue; without it, standard input")
     parser.add_argument("settings", nargs="*", help="generate.field=value")
     parser.add_argument("--chat", action="store_true", help="ask as a user, in the chat template")
-    parser.add_argument(
-        "--system", metavar="TEXT", help="with --chat, what the model is told first"
-    )
+    parser.add_argument("--system", metavar="TEXT", help="with --chat, the system message")
     parser.add_argument("--stop", action="append", metavar="TEXT", help="end before this text")
     for option, meaning in OPTIONS.items():
         flag = "--" + option.replace("_", "-")

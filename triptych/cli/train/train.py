@@ -1,10 +1,10 @@
-"""Train a model: from scratch, or from a checkpoint, live in the terminal.
+"""Train a model from scratch or from a checkpoint, with live progress in the terminal.
 
 Examples:
   triptych train configs/tiny.toml train.data=corpus
   triptych train configs/tiny.toml train.data=corpus model.size=small train.steps=500
   triptych train --resume ~/.triptych/runs/RUN
-Ctrl-C or SIGTERM finishes the step and saves; --resume goes on bit for bit as if it never stopped.
+Ctrl-C or SIGTERM finishes the step and saves; --resume then continues bit for bit.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--run-dir", type=Path, help="folder of the new run (default: a new one under the home)"
     )
-    where.add_argument("--resume", type=Path, metavar="DIR", help="go on with the run in DIR")
+    where.add_argument("--resume", type=Path, metavar="DIR", help="resume the run in DIR")
     parser.add_argument("--quiet", action="store_true", help="no live line")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or go on training, until the end or until asked to stop."""
+    """Train a new run or resume one, until its end or a signal."""
     from triptych.lm.train.console import Console
     from triptych.lm.train.loop import run_to_end
 
@@ -40,15 +40,15 @@ def run(args: argparse.Namespace) -> int:
     ended = run_to_end(trainer, readers)
     if trainer.world.is_main:
         print(trainer.folder.path)
-        _say_what_next(ended, trainer.folder.path)
+        _print_next_command(ended, trainer.folder.path)
     return 0
 
 
-def _say_what_next(ended: str, folder: Path) -> None:
+def _print_next_command(ended: str, folder: Path) -> None:
     import sys
 
     if ended == "stopped":
-        print(f"go on with: triptych train --resume {folder}", file=sys.stderr)
+        print(f"resume it: triptych train --resume {folder}", file=sys.stderr)
     else:
         print(f"report: {folder / 'report.md'}", file=sys.stderr)
 
@@ -74,7 +74,7 @@ def _resumed(args: argparse.Namespace) -> Trainer:
 
     if args.settings:
         raise UsageError(
-            "--resume takes no settings: the run goes on exactly as it began",
+            "--resume takes no settings: the run continues with its own",
             hint="to change something, start a new run with train.init_from=CHECKPOINT",
         )
     return Trainer.resume(args.resume)

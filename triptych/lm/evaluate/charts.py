@@ -1,4 +1,4 @@
-"""Charts of training histories, as PNG files.
+"""Charts of training runs, as PNG files.
 
 Colours keep their order everywhere and differ in lightness too, so that they survive a printer
 and colour blindness.
@@ -50,7 +50,7 @@ def draw_run(history: RunHistory, yardsticks: Mapping[str, float], path: Path) -
 def draw_comparison(
     histories: Sequence[tuple[str, RunHistory | None]], scores: Mapping[str, float], path: Path
 ) -> None:
-    """Draw how several checkpoints came to be, and what each scores on the same text."""
+    """Draw the training curves of several checkpoints, and their scores on the same text."""
     figure, (left, right) = _figure(2)
     for (name, history), colour in zip(histories, _colours(), strict=False):
         if history:

@@ -1,4 +1,4 @@
-"""Evaluate checkpoints on tokens of a corpus or on a text, alone or beside each other."""
+"""Evaluate checkpoints on a corpus or on a text, one or several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from triptych.lm.model.transformer import Transformer
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """One checkpoint and what it scored."""
+    """One checkpoint and its scores."""
 
     name: str
     folder: Path
@@ -32,7 +32,7 @@ class Evaluation:
     measurement: Measurement
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for `--json`."""
+        """Return plain values for `--json`."""
         scored = self.measurement
         return {
             "name": self.name,
@@ -53,7 +53,7 @@ def evaluate_text(folder: Path, text: str, config: EvaluateConfig) -> Evaluation
     Raises: EvaluationError for an empty text; CheckpointError and DataError for the folder.
     """
     if not text:
-        raise EvaluationError("the text is empty", hint="give a file with some text in it")
+        raise EvaluationError("the text is empty", hint="choose a file with some text in it")
     model, tokenizer = load_model(folder, device=_device(config)), load_tokenizer(folder)
     tokens = np.array([tokenizer.boundary_id, *tokenizer.encode(text)], dtype=np.int64)
     return _evaluation(folder, model, tokenizer, tokens, config)
@@ -113,7 +113,7 @@ def _evaluation(
 
 
 def read_text(path: Path) -> str:
-    """Read a text file.
+    """Return the contents of a text file.
 
     Raises: EvaluationError where it is missing, empty, binary or not UTF-8.
     """
@@ -124,9 +124,9 @@ def read_text(path: Path) -> str:
             error
         )
     if not data:
-        raise EvaluationError(f"{path} is empty", hint="give a file with some text in it")
+        raise EvaluationError(f"{path} is empty", hint="choose a file with some text in it")
     if b"\0" in data[:65536]:
-        raise EvaluationError(f"{path} is a binary file", hint="give a text file in UTF-8")
+        raise EvaluationError(f"{path} is a binary file", hint="choose a text file in UTF-8")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -137,7 +137,7 @@ def read_text(path: Path) -> str:
 
 
 def table(evaluations: Sequence[Evaluation]) -> str:
-    """Write evaluations as an aligned table, best first."""
+    """Return evaluations as an aligned table, lowest bits per byte first."""
     header = ("checkpoint", "parameters", "tokens seen", "loss", "bpb", "perplexity", "tok/s")
     rows = [
         (

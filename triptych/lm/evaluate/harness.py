@@ -1,6 +1,6 @@
-"""Outside tasks, through EleutherAI's evaluation harness: any task it knows, or a task file.
+"""Benchmark tasks through EleutherAI's evaluation harness: any task it knows, or a task file.
 
-The harness asks an engine of ours for log-probabilities and continuations; tasks, few-shot
+The harness gets log-probabilities and continuations from one of our engines; tasks, few-shot
 prompts and metrics are its own. Left out: everything that the harness already does.
 """
 
@@ -26,7 +26,7 @@ Request = tuple[tuple[str, str], list[int], list[int]]
 
 
 class EngineLM(TemplateLM):
-    """Let the harness ask one of our engines."""
+    """One of our engines as a model of the harness."""
 
     def __init__(self, engine: Engine, tokenizer: Tokenizer) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class EngineLM(TemplateLM):
 
     @property
     def eot_token_id(self) -> int:
-        """Name the token that starts every document."""
+        """Return the token that starts every document."""
         return self._ids.boundary_id
 
     def tok_encode(
@@ -53,7 +53,7 @@ class EngineLM(TemplateLM):
     def loglikelihood_rolling(
         self, requests: list[Instance], disable_tqdm: bool = False
     ) -> list[float]:
-        """Give the log-probability of whole texts, in windows that do not overlap."""
+        """Return the log-probability of whole texts, in windows that do not overlap."""
         totals = []
         for request in requests:
             windows = get_rolling_token_windows(
@@ -63,7 +63,7 @@ class EngineLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """Continue prompts until one of their stop strings."""
+        """Return continuations of prompts, each up to one of its stop strings."""
         return [self._continue(*request.args) for request in requests]
 
     def _continue(self, prompt: str, options: dict[str, Any]) -> str:
@@ -93,7 +93,7 @@ class EngineLM(TemplateLM):
 def run_tasks(
     engine: Engine, tokenizer: Tokenizer, tasks: Sequence[str], *, limit: int | None = None
 ) -> dict[str, dict[str, float]]:
-    """Run tasks, named or as YAML files, and give each task's metrics.
+    """Run tasks, by name or from YAML files, and return each task's metrics.
 
     Raises: EvaluationError where the harness knows no such task.
     """

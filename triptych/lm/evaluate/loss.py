@@ -1,7 +1,8 @@
 """Loss and bits per byte of a model on tokens, read in windows.
 
-Bits per byte count the raw bytes that the tokens stand for, so models with different tokenizers
-compare; the boundary token has no bytes but costs its bits. Left out: where tokens come from.
+Bits per byte divide by the bytes of text that the tokens stand for, so models with different
+tokenizers can be compared; the boundary token has no bytes, but its bits count. Left out: where
+tokens come from.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Read = Callable[[int, int], np.ndarray]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What a model scored.
+    """The scores of a model.
 
     Units: `nats` summed over `tokens`, which stand for `text_bytes`.
     """
@@ -35,27 +36,27 @@ class Measurement:
 
     @property
     def loss(self) -> float:
-        """Mean nats per token."""
+        """Return the mean nats per token."""
         return self.nats / self.tokens
 
     @property
     def perplexity(self) -> float:
-        """Exponential of the loss; infinite where a float cannot hold it."""
+        """Return the exponential of the loss; infinite where a float cannot hold it."""
         return math.exp(self.loss) if self.loss < 700 else math.inf
 
     @property
     def bpb(self) -> float:
-        """Bits per byte of text."""
+        """Return the bits per byte of text."""
         return self.nats / math.log(2) / self.text_bytes if self.text_bytes else math.inf
 
     @property
     def tok_per_s(self) -> float:
-        """Tokens scored per second."""
+        """Return the tokens scored per second."""
         return self.tokens / self.seconds
 
 
 def window_starts(length: int, context_length: int, max_tokens: int | None) -> list[int]:
-    """Place windows end to end over a text, or spread fewer of them evenly over it.
+    """Return where windows begin: end to end over a text, or fewer, spread evenly over it.
 
     Units: a window at `s` predicts tokens `s + 1` to `s + context_length`.
     """
@@ -77,14 +78,17 @@ def measure(
     batch_size: int,
     max_tokens: int | None = None,
 ) -> Measurement:
-    """Score the tokens that `read(start, count)` gives.
+    """Return the scores of a model on the tokens that `read(start, count)` returns.
 
-    Shape: `byte_lengths` (V,).
+    Every window predicts its tokens without any context from before it, so a shorter
+    `context_length` scores worse.
+
+    Shape: `byte_lengths` (V,); `read` returns (count,), or fewer at the end.
     Raises: EvaluationError where there are fewer than two tokens.
     """
     if length < 2:
         raise EvaluationError(
-            "there is nothing to evaluate: fewer than two tokens", hint="give a longer text"
+            "there is nothing to evaluate: fewer than two tokens", hint="use a longer text"
         )
     device = model.lm_head.weight.device
     starts = window_starts(length, context_length, max_tokens)

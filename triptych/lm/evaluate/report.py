@@ -32,7 +32,8 @@ def write_report(run_dir: Path) -> dict[str, Any]:
     history = read_run_history(run_dir)
     if not history.evals or not history.steps:
         raise EvaluationError(
-            f"{run_dir} has no evaluation to report yet", hint="let it train on, then ask again"
+            f"{run_dir} has no evaluation to report yet",
+            hint="let it train until its first evaluation",
         )
     data = Path(history.config["config"]["train"]["data"])
     tokenizer = Tokenizer.load(data / "tokenizer")
@@ -98,7 +99,7 @@ def _yardstick_names(report: dict[str, Any]) -> dict[str, float]:
 
 
 def render(report: dict[str, Any]) -> str:
-    """Write a report for people."""
+    """Return the report as Markdown."""
     recipe, model = report["recipe"], report["model"]
     rows = [("this model", report["val/bpb"]), *_yardstick_names(report).items()]
     rows.append(("before training", report["yardsticks"]["before_training_bpb"]))
@@ -119,7 +120,7 @@ A {model["model_type"]} model of {report["parameters"]:,} parameters \
 
 ## Result
 
-Bits needed for a byte of the validation text, which training never saw; less is better.
+Bits per byte of the validation text, which was not used for training; lower is better.
 
 | | bits per byte |
 |---|---|

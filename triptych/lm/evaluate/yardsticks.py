@@ -1,7 +1,7 @@
-"""Honest yardsticks for a small model: what counting tokens and what a file compressor reach.
+"""Baselines without a neural network: token frequencies, and a file compressor (xz).
 
-All in bits per byte of the validation text. The compressor is asked twice: on the validation
-text alone, and after it has read the training text, which is what the model has had too.
+All in bits per byte of the validation text. The compressor is measured twice: on the validation
+text alone, and after it has read the training text, as the model has.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import numpy as np
 from triptych.lm.data.shards import TokenShards
 from triptych.lm.model.tokenizer import Tokenizer
 
-# What the compressor reads before; it remembers 64 MiB, and reads about 2 MB a second.
+# Training text that the compressor reads first; it remembers 64 MiB and reads about 2 MB/s.
 _PRIMER_BYTES = 16_000_000
 _BLOCK_TOKENS = 1 << 20
 
 
 @dataclass(frozen=True)
 class Yardsticks:
-    """Bits per byte that need no neural network."""
+    """Bits per byte of the baselines."""
 
     unigram_bpb: float
     xz_bpb: float
@@ -29,7 +29,7 @@ class Yardsticks:
 
 
 def measure_yardsticks(train: TokenShards, val: TokenShards, tokenizer: Tokenizer) -> Yardsticks:
-    """Measure the yardsticks of a corpus."""
+    """Return the baselines of a corpus."""
     text = text_bytes(val, tokenizer, len(val))
     primer = text_bytes(train, tokenizer, len(train))[-_PRIMER_BYTES:]
     alone, before = _xz_bytes(text), _xz_bytes(primer)
@@ -41,7 +41,7 @@ def measure_yardsticks(train: TokenShards, val: TokenShards, tokenizer: Tokenize
 
 
 def unigram_bits(train: TokenShards, val: TokenShards) -> float:
-    """Count the bits of the validation tokens when only their frequency is known.
+    """Return the bits of the validation tokens under a unigram model.
 
     Frequencies are counted on the training tokens, plus one for every token of the vocabulary.
     """
@@ -51,7 +51,7 @@ def unigram_bits(train: TokenShards, val: TokenShards) -> float:
 
 
 def token_counts(shards: TokenShards) -> np.ndarray:
-    """Count how often each token occurs.
+    """Return how often each token occurs.
 
     Shape: (V,).
     """
@@ -62,7 +62,7 @@ def token_counts(shards: TokenShards) -> np.ndarray:
 
 
 def text_bytes(shards: TokenShards, tokenizer: Tokenizer, tokens: int) -> bytes:
-    """Spell the last `tokens` tokens of a split; boundary tokens spell nothing."""
+    """Return the text of the last `tokens` tokens of a split; boundary tokens have none."""
     first = max(0, len(shards) - tokens)
     return tokenizer.decode(shards.read(first, tokens).tolist()).encode()
 

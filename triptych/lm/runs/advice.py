@@ -1,6 +1,6 @@
 """Warnings about settings that are known to go wrong, in plain words, before a run is started.
 
-Each rule looks at what was asked for only; values left to the recipe are never warned about.
+Rules read only settings made by the user; values that the recipe derives get no warning.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ Rule = Callable[[TrainConfig], str]
 
 
 def warnings(config: Config) -> list[str]:
-    """Say what is likely to go wrong with these settings; empty when nothing is known to."""
-    return [said for rule in _RULES if (said := rule(config.train))]
+    """Return warnings about these settings; empty where none is known to go wrong."""
+    return [text for rule in _RULES if (text := rule(config.train))]
 
 
 def _rate_too_high(train: TrainConfig) -> str:
@@ -42,8 +42,8 @@ def _adam_for_muon(train: TrainConfig) -> str:
     if train.optimizer != "muon" or train.learning_rate is None or train.learning_rate > 0.002:
         return ""
     return (
-        f"{train.learning_rate:g} is a rate for AdamW; Muon wants about 0.03. "
-        "Choose adamw, or leave the rate to the recipe."
+        f"{train.learning_rate:g} is a learning rate for AdamW; Muon needs about 0.03. "
+        "Choose adamw, or leave the rate automatic."
     )
 
 
@@ -60,20 +60,20 @@ def _warmup_fills_the_run(train: TrainConfig) -> str:
 def _no_warmup(train: TrainConfig) -> str:
     if train.warmup_steps != 0 or train.optimizer == "sgd" or train.init_from:
         return ""
-    return "Without warmup the first steps are taken at the full rate; the loss may jump."
+    return "Without warmup the first steps use the full learning rate; the loss may jump."
 
 
 def _no_clip(train: TrainConfig) -> str:
     if train.grad_clip:
         return ""
-    return "Without clipping, one bad batch can throw the model off. 1 is a safe norm."
+    return "Without gradient clipping, one bad batch can ruin the model. 1 is a safe limit."
 
 
 def _no_decline(train: TrainConfig) -> str:
     if train.schedule == "constant":
-        return "A constant rate ends at a higher loss than one that falls towards the end."
+        return "A constant learning rate ends at a higher loss than one that decays at the end."
     if train.schedule == "wsd" and train.cooldown_frac == 0:
-        return "With train.cooldown_frac=0 the rate never falls; the loss ends higher."
+        return "With train.cooldown_frac=0 the learning rate never decays; the loss ends higher."
     return ""
 
 
@@ -81,7 +81,7 @@ def _average_too_long(train: TrainConfig) -> str:
     if not train.ema_decay or train.steps is None or 2 / (1 - train.ema_decay) <= train.steps:
         return ""
     return (
-        f"Averaging with a decay of {train.ema_decay:g} remembers about "
+        f"Averaging with a decay of {train.ema_decay:g} averages about "
         f"{1 / (1 - train.ema_decay):,.0f} steps, and the run has {train.steps:,}."
     )
 
@@ -90,7 +90,7 @@ def _many_epochs(train: TrainConfig) -> str:
     if train.max_epochs <= 8:
         return ""
     return (
-        f"Up to {train.max_epochs:g} passes over the same text: the model may learn it by heart "
+        f"Up to {train.max_epochs:g} passes over the same text: the model may memorise it "
         "(validation loss rises while training loss falls)."
     )
 

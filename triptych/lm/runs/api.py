@@ -1,9 +1,9 @@
 """The run API: create, list, watch and control runs over HTTP; events as server-sent events.
 
-Every event has an id, so a browser that comes back with `Last-Event-ID` misses nothing; polling
-`/events?after=` is the fallback. Each route asks `may`, a function handed in, whether this
-caller may touch this run, so a shared Space and a single user run the same code. Left out: who
-the caller is (the panel or the app that mounts this decides).
+Every event has an id, so a browser that reconnects with `Last-Event-ID` misses none; polling
+`/events?after=` is the fallback. Every route reads and changes only the user's own runs, so a
+shared Space and a single user run the same code. Left out: who the user is (`identify` is handed
+in by the app that mounts this).
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ POLL_S = 0.2
 HEARTBEAT_S = 15.0
 DOWNLOADS = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
 Identify = Callable[[Request], Awaitable[str]]
-"""Name the caller; raise HTTPException 401 where nobody may be anonymous."""
+"""Return the user of a request; raise HTTPException 401 where a sign-in is required."""
 Own = Callable[[str, str], Run]
-"""Give a run to its user; to everybody else it is not there."""
+"""Return a user's run; raise `run_not_found` for a run of another user."""
 
 
 async def local_user(request: Request) -> str:
-    """Let everyone on this machine be the one user it has."""
+    """Return `local`, the only user of a machine that is not shared."""
     return "local"
 
 
 def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) -> APIRouter:
-    """Make the routes for a store; mount them under any prefix."""
+    """Return the routes for a store; mount them under any prefix."""
     routes = APIRouter(tags=["runs"])
     caller = Depends(identify)
 
     def own(run_id: str, user: str) -> Run:
         run = runs.get(run_id)
         if run.user != user:
-            # The same answer as for a run that is not there.
+            # The same answer as for a run that does not exist: ids of other users stay unknown.
             raise RunError(f"no run {run_id}", hint="see the list of runs", code="run_not_found")
         return run
 
@@ -203,7 +203,7 @@ def _add_reading_routes(routes: APIRouter, own: Own, identify: Identify) -> None
 async def _follow(
     own: Own, run_id: str, user: str, position: int, request: Request
 ) -> AsyncIterator[bytes]:
-    """Send what is new in the log as it is written, until the run rests or the reader leaves."""
+    """Yield new events as they are written, until the run ends or pauses or the client leaves."""
     quiet_s = 0.0
     while not await request.is_disconnected():
         run = own(run_id, user)
@@ -221,7 +221,7 @@ async def _follow(
 
 
 def add_error_answers(app: Any) -> None:
-    """Answer our own errors with their message, hint and code."""
+    """Turn TriptychError into a JSON answer with its message, hint and code."""
 
     async def answer(request: Request, error: TriptychError) -> JSONResponse:
         status = {"run_not_found": 404, "quota": 429, "illegal_transition": 409}

@@ -1,4 +1,4 @@
-"""Several runs side by side: the settings that differ, and what came out."""
+"""Several runs side by side: the settings that differ, and the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RESULTS = ("train/loss", "val/loss", "val/bpb", "train/tok_per_s")
 
 
 def compare(runs: Sequence[Run]) -> dict[str, Any]:
-    """Put runs into one table.
+    """Return runs as one table.
 
     Returns: `rows` with a header row, one row per differing setting and one per result.
     """
@@ -32,7 +32,7 @@ def compare(runs: Sequence[Run]) -> dict[str, Any]:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    """Flatten what was asked for and what the recipe derived."""
+    """Return settings and derived recipe as one flat dictionary."""
     values: dict[str, Any] = {}
     path = run.path / "config.json"
     saved = json.loads(path.read_bytes()) if path.exists() else {"config": run.request["config"]}

@@ -1,7 +1,7 @@
-"""What a person may do to a run: pause, resume, cancel, branch, continue with more steps.
+"""What a user may do with a run: pause, resume, cancel, branch, extend.
 
-Each act is one small file written whole, under a lock of the run, so that two people or two
-processes never overwrite each other's wish; the supervisor makes it true. Left out: signals.
+Each action writes one small file whole, under a lock of the run, so that two users or two
+processes never overwrite each other; the supervisor then acts on it. Left out: signals.
 """
 
 from __future__ import annotations
@@ -20,17 +20,26 @@ from triptych.lm.runs.store import Request, Run, RunStore, desired_state, shapin
 
 
 def pause(store: RunStore, run_id: str, *, by: str = "local") -> Run:
-    """Ask a run to finish its step, save and rest; `resume` goes on from there."""
+    """Ask a run to finish its step, save and pause; `resume` continues from there.
+
+    Raises: RunError where the run is in another state than queued, starting or running.
+    """
     return _set_desired_state(store, run_id, "pause", by)
 
 
 def resume(store: RunStore, run_id: str, *, by: str = "local") -> Run:
-    """Queue a paused or interrupted run again; it goes on to the bit where it was."""
+    """Queue a paused or interrupted run again; it continues exactly where it was.
+
+    Raises: RunError where it is neither.
+    """
     return _set_desired_state(store, run_id, "run", by)
 
 
 def cancel(store: RunStore, run_id: str, *, by: str = "local") -> Run:
-    """End a run for good; its checkpoints stay and can be branched."""
+    """End a run for good; its checkpoints stay and can be branched.
+
+    Raises: RunError where it has ended.
+    """
     return _set_desired_state(store, run_id, "cancel", by)
 
 
@@ -48,7 +57,7 @@ def branch(
     """Start a new run from one of a run's checkpoints, with other settings.
 
     `checkpoint` is `latest`, `best` or a folder name such as `step-00000100`. The new run
-    remembers where it came from. `check` may refuse the new configuration.
+    records the old one as its parent. `check` may refuse the new configuration.
 
     Raises: RunError where there is no such checkpoint; ConfigError for wrong settings.
     """
@@ -70,9 +79,12 @@ def branch(
 
 
 def extend(store: RunStore, run_id: str, more_steps: int, *, user: str = "local") -> Run:
-    """Go on for more steps than a finished run had, as a new run from its last checkpoint."""
+    """Train an ended run for more steps, as a new run from its last checkpoint.
+
+    Raises: RunError where the run has not ended.
+    """
     if more_steps < 1:
-        raise RunError(f"{more_steps} more steps is too few", hint="ask for at least 1")
+        raise RunError(f"{more_steps} more steps is too few", hint="use at least 1")
     run = store.get(run_id)
     if run.state not in ENDED:
         raise RunError(
@@ -100,7 +112,7 @@ def checkpoint_folder(run: Run, checkpoint: str = "latest") -> Path:
 
 
 def apply_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[str, Any]:
-    """Change some settings of a run's configuration and check the whole.
+    """Return a run's configuration with some settings changed, checked as a whole.
 
     Raises: ConfigError as `load_config` does.
     """
@@ -113,7 +125,7 @@ def apply_settings(config: Mapping[str, Any], settings: Sequence[str]) -> dict[s
 
 
 def read_config(values: Mapping[str, Any]) -> Config:
-    """Turn the plain values of a request back into a configuration.
+    """Return the configuration that the plain values of a request describe.
 
     Raises: ConfigError where a value is not allowed.
     """
@@ -140,7 +152,7 @@ def _set_desired_state(store: RunStore, run_id: str, wanted: DesiredState, by: s
         run = store.get(run_id)
         if run.state not in ALLOWED[wanted]:
             if run.control.get("wanted") == wanted and run.state not in ENDED:
-                return run  # asked for twice; the first asking is on its way
+                return run  # a repeated request; the first one is being carried out
             raise RunError(
                 f"run {run_id} is {run.state}; it cannot be {_PARTICIPLE[wanted]}",
                 hint=_advice(run),

@@ -1,6 +1,6 @@
-"""What a run would take, from a few of its own steps measured here: time, memory, tokens, disk.
+"""Time, memory, tokens and disk of a run, estimated from a few of its steps on this machine.
 
-Nothing is written. It is run in a process of its own (`triptych runs estimate`), so that the
+Nothing is written. It runs in a process of its own (`triptych runs estimate`), so that the
 memory it reports is that of one worker.
 """
 
@@ -36,14 +36,14 @@ class Estimate:
     recipe: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready values."""
+        """Return plain values for JSON."""
         return asdict(self)
 
 
 def estimate(config: Config, resolve: Callable[[str], Path] = Path, *, tries: int = 3) -> Estimate:
-    """Set a run up, take a few steps, and scale them to the whole.
+    """Set up a run, time a few steps, and scale them to all steps.
 
-    Raises: what starting the run would raise, before anything is queued.
+    Raises: what starting the run would raise.
     """
     from triptych.lm.train import probe
     from triptych.lm.train.distribution import World

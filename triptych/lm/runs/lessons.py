@@ -1,8 +1,8 @@
 """Lessons: small experiments with a question before and an honest check afterwards.
 
 A lesson is a few runs that differ in one thing, a question with some answers, and a function
-that reads from the finished runs which answer was right. Nothing here knows the answer before
-the runs have shown it. Left out: drawing (`panels/studio`).
+that reads from the finished runs which answer was right. No answer is stored; the finished runs
+decide it. Left out: drawing (`panels/studio`).
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Lesson:
 
 
 def lesson(name: str) -> Lesson:
-    """Find a lesson.
+    """Return a lesson.
 
     Raises: UsageError naming the lessons there are.
     """
@@ -62,27 +62,30 @@ def lesson(name: str) -> Lesson:
 
 
 def check(one: Lesson, runs: Sequence[Run]) -> Verdict | None:
-    """Read which answer was right; None while a run is still under way.
+    """Return which answer was right; None while a run still trains.
 
-    Raises: UsageError when a run was ended before it could tell.
+    Raises: UsageError when a run was paused or cancelled.
     """
-    told = {"succeeded", "failed"}
+    decided = {"succeeded", "failed"}
     if any(run.state in ("cancelled", "paused") for run in runs):
-        raise UsageError("a run of this lesson was stopped", hint="resume it, or start again")
-    if len(runs) < len(one.runs) or any(run.state not in told for run in runs):
+        raise UsageError(
+            "a run of this lesson was paused or cancelled",
+            hint="resume it, or start the lesson again",
+        )
+    if len(runs) < len(one.runs) or any(run.state not in decided for run in runs):
         return None
     return one.verdict(runs)
 
 
 def _loss(run: Run, name: str = "val/loss") -> float:
-    """Return the last value of a curve; a run that diverged has an infinite one."""
+    """Return the last value of a curve; infinite for a run that diverged."""
     if run.state == "failed":
         return math.inf
     points = series(run.path, [name], max_points=500)[name]
     return points[-1][1] if points else math.inf
 
 
-def _say(value: float) -> str:
+def _shown(value: float) -> str:
     return "diverged" if math.isinf(value) else f"{value:.3f}"
 
 
@@ -101,14 +104,14 @@ def _first_curve(runs: Sequence[Run]) -> Verdict:
 def _rates(runs: Sequence[Run]) -> Verdict:
     losses = [_loss(run) for run in runs]
     best = losses.index(min(losses))
-    figures = ", ".join(f"{run.name}: {_say(v)}" for run, v in zip(runs, losses, strict=True))
+    figures = ", ".join(f"{run.name}: {_shown(v)}" for run, v in zip(runs, losses, strict=True))
     return best, f"Validation loss at the end. {figures}."
 
 
 def _steps_or_batch(runs: Sequence[Run]) -> Verdict:
     many, large = (_loss(run) for run in runs)
     right = 2 if abs(many - large) < 0.02 else 0 if many < large else 1
-    return right, f"Validation loss: many small steps {_say(many)}, few large {_say(large)}."
+    return right, f"Validation loss: many small steps {_shown(many)}, few large {_shown(large)}."
 
 
 def _overfitting(runs: Sequence[Run]) -> Verdict:
@@ -116,7 +119,7 @@ def _overfitting(runs: Sequence[Run]) -> Verdict:
     curve = [value for _, value in series(run.path, ["val/loss"])["val/loss"]]
     train = _loss(run, "train/loss")
     if not curve:
-        return 2, "The run broke before it was evaluated."
+        return 2, "The run failed before it was evaluated."
     lowest, last = min(curve), curve[-1]
     right = 1 if last > lowest + 0.02 else 0
     return right, (
@@ -129,7 +132,7 @@ def _cooldown(runs: Sequence[Run]) -> Verdict:
     losses = [_loss(run) for run in runs]
     falling, constant = losses
     right = 2 if abs(falling - constant) < 0.01 else 0 if falling < constant else 1
-    return right, f"Validation loss: falling {_say(falling)}, constant {_say(constant)}."
+    return right, f"Validation loss: decaying {_shown(falling)}, constant {_shown(constant)}."
 
 
 LESSONS: tuple[Lesson, ...] = (
@@ -137,20 +140,20 @@ LESSONS: tuple[Lesson, ...] = (
         name="first-curve",
         level="beginner",
         title="Your first curve",
-        story="A model starts by guessing every token alike. One short run shows it learning.",
+        story="At first every token is equally likely. One short run shows the model learning.",
         question="When does most of the improvement come?",
-        answers=("In the first half", "Evenly all along", "In the second half"),
+        answers=("In the first half", "Evenly over the run", "In the second half"),
         runs={"one run": ("train.steps=120",)},
         verdict=_first_curve,
-        afterwards="Common letters and words are learned at once; what is rare takes long. That is "
+        afterwards="Common letters and words are learned quickly; rare ones take long. That is "
         "why a loss curve is steep first and flat later, and why its end still matters. Open the "
         "checkpoints in the Playground and read what each of them writes.",
     ),
     Lesson(
         name="learning-rate",
         level="beginner",
-        title="How large a step?",
-        story="The learning rate says how far every step goes. Three runs differ in nothing else.",
+        title="The learning rate",
+        story="The learning rate scales every step. Three runs differ in nothing else.",
         question="Which AdamW learning rate ends at the lowest validation loss?",
         answers=("0.0001", "0.003", "1"),
         runs={
@@ -162,8 +165,8 @@ LESSONS: tuple[Lesson, ...] = (
             for rate in ("0.0001", "0.003", "1")
         },
         verdict=_rates,
-        afterwards="Too small, and the run ends before it has learned; too large, and each step "
-        "throws away what the last one found.",
+        afterwards="Too small, and the run ends before the model has learned much; too large, and "
+        "each step overshoots and the loss does not fall.",
     ),
     Lesson(
         name="batch-or-steps",
@@ -171,7 +174,7 @@ LESSONS: tuple[Lesson, ...] = (
         title="Many small steps or few large ones?",
         story="Both runs read the same number of tokens: 240 steps of 512, or 60 steps of 2048.",
         question="Which ends at the lower validation loss?",
-        answers=("Many small steps", "Few large steps", "No difference worth the name"),
+        answers=("Many small steps", "Few large steps", "No clear difference"),
         runs={
             "240 small steps": ("train.steps=240", "train.batch_tokens=512"),
             "60 large steps": ("train.steps=60", "train.batch_tokens=2048"),
@@ -183,10 +186,10 @@ LESSONS: tuple[Lesson, ...] = (
     Lesson(
         name="overfitting",
         level="intermediate",
-        title="Learning by heart",
-        story="One run passes over little text again and again. Choose a corpus of a few pages.",
+        title="Overfitting",
+        story="One run trains on little text for many epochs. Choose a corpus of a few pages.",
         question="What does the validation loss do in the end?",
-        answers=("It keeps falling", "It turns and rises", "It cannot be measured"),
+        answers=("It keeps falling", "It falls, then rises", "It cannot be measured"),
         runs={
             "many epochs": (
                 "train.steps=400",
@@ -196,22 +199,22 @@ LESSONS: tuple[Lesson, ...] = (
             )
         },
         verdict=_overfitting,
-        afterwards="When validation rises while training falls, the model remembers instead of "
-        "learning. More text helps most; then dropout, or stopping early.",
+        afterwards="When validation loss rises while training loss falls, the model memorises the "
+        "text. More text helps most; then dropout, or early stopping.",
     ),
     Lesson(
         name="cooldown",
         level="advanced",
-        title="What the end of the schedule is worth",
-        story="Two runs with the same peak rate; one lets it fall over the second half.",
+        title="The end of the schedule",
+        story="Two runs with the same peak learning rate; one decays it over the second half.",
         question="Which ends at the lower validation loss?",
-        answers=("The falling rate", "The constant rate", "No difference worth the name"),
+        answers=("The decaying rate", "The constant rate", "No clear difference"),
         runs={
             "falling": ("train.steps=200", "train.schedule=wsd", "train.cooldown_frac=0.5"),
             "constant": ("train.steps=200", "train.schedule=constant"),
         },
         verdict=_cooldown,
-        afterwards="A high rate explores and a falling one settles. Compare the curves: most of "
+        afterwards="A high rate moves fast and a low one refines. Compare the curves: most of "
         "the difference appears in the last steps.",
     ),
 )

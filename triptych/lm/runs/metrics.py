@@ -1,4 +1,4 @@
-"""The curves of a run, small enough to draw: at most 500 points, first and last kept.
+"""The curves of a run with at most 500 points, small enough to draw; first and last are kept.
 
 Left out: drawing, and reading the log (`wire/run_events`).
 """
@@ -21,7 +21,7 @@ Point = tuple[int, float]
 def series(
     path: Path, names: Sequence[str], *, max_points: int = MAX_POINTS
 ) -> dict[str, list[Point]]:
-    """Read some curves, such as `train/loss` and `val/bpb`, by step.
+    """Return curves, such as `train/loss` and `val/bpb`, by step.
 
     Returns: for each name at most `max_points` pairs of step and value.
     """
@@ -30,9 +30,9 @@ def series(
 
 
 def downsample(points: Sequence[Point], max_points: int = MAX_POINTS) -> list[Point]:
-    """Keep the shape of a curve with few points: the extremes of each stretch, first and last.
+    """Return a curve with fewer points: the lowest and highest of each interval, first and last.
 
-    Each stretch gives its lowest and its highest point, so a spike is never lost.
+    A spike is never lost.
     """
     if len(points) <= max_points:
         return list(points)

@@ -1,8 +1,8 @@
-"""One more machine of a run that several machines train together.
+"""One more node of a run that several machines train together.
 
 The machine that supervises is a node as well; each other one runs `triptych runs join RUN`, sees
 the same run folder (a shared disk) and has the same settings under `runs`. It takes part in every
-try of the run until the run has ended.
+attempt until the run has ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from triptych.lm.runs.supervisor import TICK_S, node_command
 
 
 def join(store: RunStore, run_id: str, config: RunsConfig) -> int:
-    """Take part in a run until it ends or rests; return the exit code of the last try."""
+    """Take part in a run until it has ended; return the exit code of the last attempt."""
     code = 0
     while (run := store.get(run_id)).state not in ENDED:
         ticket = int(run.control["ticket"])

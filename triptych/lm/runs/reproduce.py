@@ -1,7 +1,7 @@
-"""Write a run down so that it can be repeated elsewhere: a TOML file and a command.
+"""What reproduces a run on another machine: a TOML file and a command.
 
-Every value the recipe derived or measured is written out, so a like machine with the same corpus
-computes the same run to the bit. Left out: the corpus, which is known by its fingerprint.
+Every value that the recipe derived or measured is written out, so a machine of the same kind with
+the same corpus computes the same run bit for bit. Left out: the corpus; its fingerprint names it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _DECIDED = frozenset({"budget_s", "data", "tokens_per_parameter", "max_epochs"})
 
 
 def config_toml(run: Run) -> str:
-    """Write the configuration of a run, resolved where it has begun, as a TOML file."""
+    """Return the configuration of a run as TOML, resolved where it has begun."""
     saved, resolved = _saved(run), bool(run.path.joinpath("config.json").exists())
     train = {**saved["config"]["train"], **_derived(saved.get("recipe") or {})}
     lines = [f"# run {run.run_id}"]
     if fingerprint := saved.get("data_fingerprint"):
         lines.append(f"# corpus {fingerprint}")
     if not resolved:
-        lines.append("# not begun yet: what is missing here is derived when it begins")
+        lines.append("# not started yet: settings that are missing here are derived at the start")
     lines += ["", "[model]", *_lines(saved["config"]["model"], ModelSection())]
     kept = {name: value for name, value in train.items() if name not in _DECIDED}
     lines += ["", "[train]", *_lines(kept, TrainConfig())]
@@ -35,7 +35,7 @@ def config_toml(run: Run) -> str:
 
 
 def command(run: Run, file: str = "") -> str:
-    """Write the command that repeats a run from its TOML file and its corpus."""
+    """Return the command that reproduces a run from its TOML file and its corpus."""
     data = _saved(run)["config"]["train"].get("data") or "CORPUS"
     return f"triptych train {file or run.run_id + '.toml'} train.data={data}"
 

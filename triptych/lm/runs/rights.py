@@ -1,8 +1,8 @@
-"""What one user may ask for: quotas, and which files a shared place lets a request name.
+"""What a user may request: quotas, and which files a request may name on a shared machine.
 
-On one's own machine the only user is `local` and may name any file. Everybody else may name the
-corpora made for them, checkpoints of their own runs, and nothing by its path. Left out: who
-somebody is (the application that mounts the API decides).
+On one's own machine the only user is `local` and may name any file. Every other user may name
+their own corpora and checkpoints of their own runs, and no other path. Left out: who the user is
+(the application that mounts the API decides).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def corpora_of(store: RunStore, user: str) -> Path:
 def check_request(store: RunStore, limits: RunsConfig, config: Config, user: str) -> None:
     """Refuse a request that names what its user may not read, or that is over quota.
 
-    `limits` are those of this place; what the request itself says about them does not count.
+    `limits` are those of this machine; limits in the request are ignored.
 
     Raises: RunError naming the setting or the quota.
     """
@@ -53,26 +53,26 @@ def check_request(store: RunStore, limits: RunsConfig, config: Config, user: str
 
 
 def check_backend(backend: str, user: str) -> None:
-    """Refuse a place that acts with the token of whoever owns this machine.
+    """Refuse a backend that uses the token of the machine's owner to any other user.
 
     Raises: RunError.
     """
     if backend == "jobs" and user != LOCAL:
         raise RunError(
-            "only the owner of this place may train in jobs of the hub",
-            hint="leave the back end out; the run trains here",
+            "only the owner of this machine may train in jobs of the hub",
+            hint="leave the backend out; the run trains on this machine",
             code="not_yours",
         )
 
 
 def without_tokens() -> dict[str, str]:
-    """Return the environment without anything that opens a door, for a stranger's processes."""
+    """Return the environment without secrets, for the processes of other users."""
     kept = {
         name: value
         for name, value in environment.snapshot().items()
         if not _SECRET.search(name.upper())
     }
-    # A login that lies in a file opens doors as well.
+    # A login stored in a file gives access as well.
     return {**kept, "HF_HUB_DISABLE_IMPLICIT_TOKEN": "1", "HF_TOKEN_PATH": os.devnull}
 
 
@@ -91,7 +91,7 @@ def check_quota(store: RunStore, config: RunsConfig, user: str, steps: int | Non
         )
     if config.max_steps is not None and (steps is None or steps > config.max_steps):
         raise RunError(
-            f"a run may take {config.max_steps} steps here, not {steps or 'as many as it likes'}",
+            f"a run may take {config.max_steps} steps here, not {steps or 'an open number'}",
             hint=f"set train.steps={config.max_steps} or less",
             code="quota",
         )
@@ -108,7 +108,7 @@ def check_quota(store: RunStore, config: RunsConfig, user: str, steps: int | Non
 
 
 def _inside(path: Path, folder: Path) -> bool:
-    """Tell whether a path leads into a folder, links followed."""
+    """Return whether a path is inside a folder, links followed."""
     return path.resolve().is_relative_to(folder.resolve())
 
 

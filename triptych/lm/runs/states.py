@@ -1,4 +1,4 @@
-"""The state of a run, derived from files and a living process; never written, so it cannot lie.
+"""The state of a run, derived from its files and whether its process is alive; never stored.
 
 ::
 
@@ -9,14 +9,14 @@
       ├──▶ paused
       └──▶ cancelled
 
-    paused, interrupted ──resume──▶ queued       in place, to the bit
+    paused, interrupted ──resume──▶ queued       in place, bit for bit
     paused, interrupted ──cancel──▶ cancelled
     failed, cancelled, succeeded ──branch──▶ a new run
 
-Three files decide: `control.json` holds what is wanted and a ticket that counts the asking,
-`worker.json` the process that was started for a ticket, and `run.json` what the trainer says.
-A run that trains elsewhere has a fourth, `job.json`: as long as its job is not known to be over,
-a run that shall rest is stopping, whatever became of the process that looks after it.
+Three files decide: `control.json` holds the desired state and a ticket that counts requests to
+run, `worker.json` the process that was started for a ticket, and `run.json` the trainer's state.
+A remote run has a fourth, `job.json`: until its job is known to be over, a run that shall pause
+or be cancelled is stopping, even if its controller has died.
 Left out: writing them (`control`, `supervisor`, the trainer).
 """
 
@@ -43,7 +43,7 @@ LIVE: frozenset[RunState] = frozenset({"starting", "running", "stopping"})
 ENDED: frozenset[RunState] = frozenset({"succeeded", "failed", "cancelled"})
 RESUMABLE: frozenset[RunState] = frozenset({"paused", "interrupted"})
 
-# what may be wished for in which state
+# The states in which each desired state may be requested.
 ALLOWED: Mapping[DesiredState, frozenset[RunState]] = {
     "run": RESUMABLE,
     "pause": frozenset({"queued", "starting", "running"}),
@@ -56,11 +56,11 @@ Files = Mapping[str, Any] | None
 def derive(
     control: Files, worker: Files, record: Files, *, alive: bool, job_open: bool = False
 ) -> RunState:
-    """Say in which state a run is.
+    """Return the state of a run.
 
-    `control`, `worker` and `record` are the three files, None where there is none; `alive` says
-    whether the worker's process runs, `job_open` whether a job elsewhere may still train. A run
-    without `control` was started by `triptych train`.
+    `control`, `worker` and `record` are the three files, None where a file does not exist;
+    `alive` is whether the worker's process runs, `job_open` whether a remote job may still train.
+    A run without `control` was started by `triptych train`.
     """
     wanted: DesiredState = control["wanted"] if control else "run"
     trainer = record.get("state") if record else None

@@ -1,13 +1,13 @@
 """The folder of runs: create, find, list, annotate, delete.
 
-A run folder is the trainer's (`lm/train/folder`) plus four small files of this room::
+A run folder is the trainer's (`lm/train/folder`) plus four small files::
 
-    request.json   what was asked for, by whom; written once
-    control.json   what is wanted now, and the ticket that counts the asking
+    request.json   the configuration, the user and the backend; written once
+    control.json   the desired state, and the ticket that counts requests to run
     worker.json    the process that was started, and for which ticket
-    notes.json     name, notes and tags a person may change
+    notes.json     name, notes and tags that a user may change
 
-Left out: what may be wished for when (`control`), and processes (`supervisor`).
+Left out: which request is allowed in which state (`control`), and processes (`supervisor`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 
 def shaping(config: Config) -> dict[str, Any]:
-    """Keep the sections that shape a run; what the rest of the house is set to is not its own."""
+    """Return the sections of a configuration that belong to a run: model, train, evaluate."""
     sections = to_dict(config)
     return {name: sections[name] for name in ("model", "train", "evaluate")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Say what a new run shall be. The same `key` by the same user never starts twice."""
+    """The request for a new run. The same `key` by the same user never starts twice."""
 
     config: Mapping[str, Any]
     user: str = "local"
@@ -57,14 +57,14 @@ class Request:
 
     @classmethod
     def of(cls, config: Config, **fields: Any) -> Request:
-        """Ask for a run with this configuration."""
+        """Return a request for a run with this configuration."""
         fields.setdefault("backend", config.runs.backend)
         return cls(config=shaping(config), **fields)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is known about a run at one moment.
+    """A run as it was when it was read.
 
     Units: `*_s` are Unix seconds.
     """
@@ -87,18 +87,18 @@ class Run:
 
     @property
     def child(self) -> Child | None:
-        """Return the worker's process, if one was ever started."""
+        """Return the worker's process, or None where none was ever started."""
         return Child.from_dict(dict(self.worker)) if "pid" in self.worker else None
 
     @property
     def job_open(self) -> bool:
-        """Tell whether a job elsewhere may still train this run."""
+        """Return whether a remote job may still train this run."""
         job = Job.of(self.path)
         return job is not None and not job.over
 
     @property
     def newest_checkpoint(self) -> str:
-        """Return the name of the newest checkpoint folder, or nothing."""
+        """Return the name of the newest checkpoint folder, or an empty string."""
         pointer = self.path / "checkpoints" / "latest"
         return pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
 
@@ -109,7 +109,7 @@ class Run:
 
 
 class RunStore:
-    """Hold all runs of one machine in one folder."""
+    """All runs of one machine, in one folder."""
 
     def __init__(self, root: Path) -> None:
         self.root = Path(root)
@@ -127,7 +127,7 @@ class RunStore:
                         return run
             name = slug(request.name) or "run"
             run_id = new_run_id(name)
-            while (self.root / run_id).exists():  # another run of this second drew the same end
+            while (self.root / run_id).exists():  # same second, same random digits
                 run_id = new_run_id(name)
             with atomic_folder(self.root / run_id) as folder:
                 _write(folder / "request.json", {**asdict(request), "created_s": time.time()})
@@ -138,7 +138,7 @@ class RunStore:
     def path(self, run_id: str) -> Path:
         """Return a run's folder; the name is checked, so it never leaves the store.
 
-        Raises: RunError for a name that is none, or a run that is not there.
+        Raises: RunError for a name that is not a run id, or a run that does not exist.
         """
         if not _RUN_ID.fullmatch(run_id) or ".." in run_id:
             raise RunError(f"{run_id!r} is not a run id", hint="see `triptych runs list`")
@@ -154,7 +154,7 @@ class RunStore:
         return _read_run(self.path(run_id))
 
     def list(self, *, user: str | None = None) -> list[Run]:
-        """Read all runs, newest first. Ended runs are read once and remembered."""
+        """Return all runs, newest first; ended runs are cached until their files change."""
         runs = [run for run in self._all() if user is None or run.user == user]
         return sorted(runs, key=lambda run: run.created_s, reverse=True)
 
@@ -174,9 +174,10 @@ class RunStore:
             raise RunError(
                 f"run {run_id} is {run.state}", hint=f"first: triptych runs cancel {run_id}"
             )
-        grave = self.root / f".deleted-{run_id}"
-        run.path.rename(grave)
-        shutil.rmtree(grave)
+        # Renamed first: a crash half-way leaves no run with half of its files.
+        doomed = self.root / f".deleted-{run_id}"
+        run.path.rename(doomed)
+        shutil.rmtree(doomed)
 
     def _all(self) -> Iterator[Run]:
         if not self.root.is_dir():
@@ -203,7 +204,7 @@ def desired_state(wanted: DesiredState, ticket: int, by: str) -> dict[str, Any]:
 
 
 def slug(text: str) -> str:
-    """Make a name fit for a folder: `My run!` becomes `my-run`."""
+    """Return a name fit for a folder: `My run!` becomes `my-run`."""
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40]
 
 
@@ -254,7 +255,7 @@ def _read_run(path: Path) -> Run:
 def _alive(path: Path, worker: Mapping[str, Any], record: Mapping[str, Any]) -> bool:
     if "pid" in worker and Child.from_dict(dict(worker)).alive():
         return True
-    # Started by `triptych train`: only the lock tells whether somebody writes here.
+    # Started by `triptych train`: only the lock shows whether a process writes here.
     return record.get("state") in ("created", "running") and _locked(path / "run.lock")
 
 
@@ -275,7 +276,7 @@ def _steps(path: Path) -> int | None:
 
 
 def _changed_ns(path: Path) -> int:
-    """Return when any small file of a run changed last."""
+    """Return the newest modification time of a run's small files."""
     newest = 0
     for name in ("run.json", "control.json", "worker.json", "notes.json"):
         try:

@@ -1,8 +1,9 @@
-"""Make wishes true: start queued workers one per device, stop what shall stop, notice the dead.
+"""Bring runs to their desired state: start queued workers, stop others, restart the interrupted.
 
-One supervisor at a time holds the folder of runs. It may die at any moment: workers live on in
-process groups of their own, and its successor reads the same files and goes on. Workers are
-started fairly: the user with the fewest running runs first, then the longest wait.
+One supervisor at a time locks the folder of runs. It may die at any moment: workers live on in
+process groups of their own, and the next supervisor reads the same files and continues. Each
+device trains one run. Runs are started fairly: the user with the fewest running runs first, then
+the longest wait.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ from triptych.processes import Child, Command, start
 
 TICK_S = 0.3
 REMOTE = "jobs"
-# A wall clock that gained or lost this much against the steady one was set by somebody.
+# A wall clock that gained or lost this much against the monotonic one has been set.
 _CLOCK_SET_S = 60.0
 _STORAGE_PAUSE_S = 5.0
 Launcher = Callable[[Run, str], Sequence[str]]
-"""Give the command of a worker for a run and a device."""
+"""Return the command of a worker for a run and a device."""
 
 
 def local_worker(run: Run, device: str) -> Sequence[str]:
-    """Train in a process on this machine."""
+    """Return the command of a worker on this machine."""
     return [sys.executable, "-m", "triptych", "runs", "work", str(run.path)]
 
 
 def torchrun(config: RunsConfig) -> Launcher:
-    """Train in several processes, one for each GPU or share of the batch, here or on more nodes."""
+    """Return the launcher of workers of several processes, here or on more nodes."""
 
     def worker(run: Run, device: str) -> Sequence[str]:
         return node_command(run.path, config, int(run.control["ticket"]))
@@ -49,14 +50,14 @@ def torchrun(config: RunsConfig) -> Launcher:
 
 
 def node_command(path: Path, config: RunsConfig, ticket: int) -> list[str]:
-    """Give the command of one machine of a spread run; all machines see the same run folder."""
+    """Return the torchrun command of one node; all nodes must share the run folder."""
     spread = [f"--nproc-per-node={config.processes}"]
     if config.nodes == 1:
         spread.append("--standalone")
     else:
-        # A ticket is asked for once, so nodes of an earlier try never meet those of a later one.
-        meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={config.rendezvous}"]
-        spread += [f"--nnodes={config.nodes}", *meeting, f"--rdzv-id={path.name}-{ticket}"]
+        # A ticket belongs to one attempt, so nodes of an earlier attempt never join a later one.
+        rendezvous = ["--rdzv-backend=c10d", f"--rdzv-endpoint={config.rendezvous}"]
+        spread += [f"--nnodes={config.nodes}", *rendezvous, f"--rdzv-id={path.name}-{ticket}"]
     program = ["-m", "triptych", "runs", "work", str(path)]
     return [sys.executable, "-m", "torch.distributed.run", *spread, *program]
 
@@ -67,14 +68,14 @@ def remote_controller(run: Run, device: str) -> Sequence[str]:
 
 
 def launchers_of(config: RunsConfig) -> dict[str, Launcher]:
-    """Name the back ends a run can ask for."""
+    """Return the launcher of each backend."""
     return {"local": local_worker, "torchrun": torchrun(config), REMOTE: remote_controller}
 
 
 class RunSupervisor:
-    """Look after all runs of a store from one thread.
+    """Supervise all runs of a store from one thread.
 
-    Raises: StorageError when another live process looks after this store.
+    Raises: StorageError when another live process supervises this store.
     """
 
     def __init__(
@@ -97,17 +98,17 @@ class RunSupervisor:
         self._thread: threading.Thread | None = None
 
     def run_in_background(self) -> RunSupervisor:
-        """Look after the runs until `close`."""
+        """Supervise in a thread until `close`."""
         self._thread = threading.Thread(target=self._loop, name="runs", daemon=True)
         self._thread.start()
         return self
 
     def run_until_idle(self) -> None:
-        """Look after the runs until none is queued or alive."""
+        """Supervise until no run is queued or alive."""
         self._loop(until_idle=True)
 
     def close(self) -> None:
-        """Let the store go. Workers live on; the next supervisor finds them."""
+        """Release the store. Workers live on; the next supervisor finds them."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join()
@@ -120,11 +121,11 @@ class RunSupervisor:
         self.close()
 
     def tick(self) -> bool:
-        """Look at every run once; say whether any is queued or alive."""
+        """Act once on every run; return whether any is queued or alive."""
         runs = self.store.list()
         quiet = all(run.state in ENDED | RESUMABLE for run in runs)
         for run in runs:
-            self._bury(run)
+            self._reap(run)
             if run.state == "stopping":
                 self._stop(run)
             elif run.state in RESUMABLE and self._resume_by_policy(run):
@@ -132,7 +133,7 @@ class RunSupervisor:
                 quiet = False
             elif run.state in ENDED and self._expired(run):
                 self.store.delete(run.run_id)
-        if quiet:  # as on most days: nothing to start, and nothing more to read
+        if quiet:  # the usual case: nothing to start, so nothing more to read
             return False
         self._start_queued(self.store.list())
         return any(run.state == "queued" or run.state in LIVE for run in self.store.list())
@@ -143,7 +144,7 @@ class RunSupervisor:
                 if not self.tick() and until_idle:
                     return
             except StorageError as error:
-                # Workers go on by themselves; a disk that is full now may not be in a moment.
+                # Workers need no supervisor, and a full disk may have space again soon.
                 print(f"runs: {error}; trying again", file=sys.stderr, flush=True)
                 self._closing.wait(_STORAGE_PAUSE_S)
 
@@ -158,7 +159,7 @@ class RunSupervisor:
     def _fill(
         self, devices: Sequence[str], queued: list[Run], runs: Sequence[Run], running: Counter[str]
     ) -> None:
-        """Give each free device the run of the user who has the fewest, then the longest wait."""
+        """Start a run on each free device: by fewest runs of the user, then by wait."""
         busy = {run.worker.get("device") for run in runs if run.state in LIVE}
         for device in devices:
             if device in busy:
@@ -184,13 +185,13 @@ class RunSupervisor:
         }
         if asked:
             worker["asked_s"] = self._clock()
-        # Before the worker exists: on a full disk it is better not started than not known.
+        # Written before the worker exists: on a full disk, no worker is better than an unknown one.
         write_worker(run.path, worker)
         if run.record:
             RunFolder(run.path).update_record(state="created", state_message="")
         try:
             if launcher is None:
-                raise RunError(f"no back end {run.request['backend']!r}")
+                raise RunError(f"no backend {run.request['backend']!r}")
             check_backend(run.request.get("backend", "local"), run.user)
             command = Command(
                 run.run_id,
@@ -211,24 +212,24 @@ class RunSupervisor:
         self._asked_s.pop(run.run_id, None)
 
     def _stop(self, run: Run) -> None:
-        """Ask once; after the grace, end what is left."""
+        """Ask the worker to stop, once; after `grace_s`, kill what is left."""
         child = self._children.get(run.run_id) or run.child
         if child is None or not child.alive():
             if run.job_open:
-                # Whoever looked after the job is gone; another one sees it to its end. It reads
-                # what is wanted, and a signal while it starts would only end it again.
+                # The job's controller died; a new one stops the job. It reads the desired state
+                # from the folder, and a signal while it starts would only kill it.
                 self._start(run, str(run.worker.get("device")), asked=True)
             return
         if "asked_s" not in run.worker:
-            # The worker alone is asked, so that helpers it needs to save are still there.
+            # Only the worker gets the signal: helper processes are still needed for saving.
             child.ask_to_stop()
             write_worker(run.path, {**run.worker, "asked_s": self._clock()})
-        # The grace is counted by a clock that nobody sets, from when this supervisor saw it begin.
+        # By the monotonic clock, from when this supervisor first saw it: the wall clock may be set.
         since_s = self._asked_s.setdefault(run.run_id, time.monotonic())
         if time.monotonic() - since_s > self.config.grace_s:
             child.stop(grace_s=2.0)
 
-    def _bury(self, run: Run) -> None:
+    def _reap(self, run: Run) -> None:
         """Collect the exit code of a worker we started, so that no zombie stays."""
         child = self._children.get(run.run_id)
         if child is not None and not child.alive():
@@ -246,12 +247,12 @@ class RunSupervisor:
     def _expired(self, run: Run) -> bool:
         days = self.config.expire_days
         if days is None or abs(self._clock() - time.monotonic() - self._begun_s) > _CLOCK_SET_S:
-            return False  # nothing is deleted on the word of a clock that was set meanwhile
+            return False  # nothing is deleted by a clock that was set meanwhile
         return self._clock() - run.updated_s > days * 86400
 
 
 def is_stalled(run: Run, stalled_s: float) -> bool:
-    """Tell whether a running worker wrote no event for too long."""
+    """Return whether a running worker has written no event for `stalled_s`."""
     events = run.path / "events.jsonl"
     if run.state != "running" or not events.exists():
         return False

@@ -1,7 +1,7 @@
-"""Several runs as one start: a small grid of settings, each with several seeds.
+"""A sweep: several runs queued at once, from a small grid of settings and seeds.
 
-The runs share a name, so they can be found, shown together and averaged. Left out: how they are
-trained; to the queue they are runs like any other.
+The runs share the sweep's name, so they can be found, shown together and averaged. Left out: how
+they are trained; to the queue they are runs like any other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Interval:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Interval | None:
-        """Average some values; None without any."""
+        """Return the mean of some values; None where there are none."""
         if not values:
             return None
         half = None
@@ -55,7 +55,7 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """The runs of one setting, and what they came to."""
+    """The runs of one point of the grid, and their averaged results."""
 
     settings: dict[str, Any]
     runs: list[Run]
@@ -63,9 +63,9 @@ class Group:
 
 
 def grid(vary: Sequence[str]) -> list[list[str]]:
-    """Spell out a grid: `train.seed=1,2` and `train.learning_rate=0.001,0.01` are four runs.
+    """Return the points of a grid: `train.seed=1,2` and `train.steps=10,20` are four runs.
 
-    Raises: UsageError for what is no such list, or a grid that is too large.
+    Raises: UsageError for text that is not NAME=VALUE,VALUE, or a grid of too many runs.
     """
     axes: list[list[str]] = []
     for text in vary:
@@ -116,7 +116,7 @@ def start_sweep(
 
 
 def runs_of(store: RunStore, sweep: str, *, user: str | None = None) -> list[Run]:
-    """Find the runs of a sweep, oldest first.
+    """Return the runs of a sweep, oldest first.
 
     Raises: UsageError where there is no such sweep.
     """
@@ -128,13 +128,13 @@ def runs_of(store: RunStore, sweep: str, *, user: str | None = None) -> list[Run
 
 
 def sweeps(store: RunStore, *, user: str | None = None) -> list[str]:
-    """Name all sweeps, newest first."""
+    """Return the names of all sweeps, newest first."""
     named = (run.request.get("sweep") for run in store.list(user=user))
     return list(dict.fromkeys(name for name in named if name))
 
 
 def summarise(runs: Sequence[Run]) -> list[Group]:
-    """Average runs that differ only in their seed, the best validation loss first."""
+    """Return the averages of runs that differ only in their seed, lowest validation loss first."""
     varied = _varied(runs)
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -144,7 +144,7 @@ def summarise(runs: Sequence[Run]) -> list[Group]:
 
 
 def to_csv(runs: Sequence[Run]) -> str:
-    """Write one row for each run: its settings that vary, its seed, its state and its results."""
+    """Return CSV with a row for each run: settings that vary, seed, state and results."""
     varied = _varied(runs)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")

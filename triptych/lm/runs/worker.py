@@ -1,8 +1,8 @@
 """The process that trains one run: from a request to events, in a process group of its own.
 
-It is started by the supervisor but needs nobody: it reads its folder, trains, and writes its
-folder. SIGTERM finishes the step, saves and ends. This is one of the three places that may
-catch every exception, because a run that broke must say so in its own record.
+The supervisor starts it, and it needs no other process: it reads its folder, trains, and writes
+its folder. SIGTERM finishes the step, saves and ends. This is one of the three places that may
+catch every exception, because a run that failed must have the reason in its record.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ if TYPE_CHECKING:
     from triptych.lm.train.trainer import Trainer
 
 Readers = Callable[["Trainer"], Sequence[Callable[["Event"], None]]]
-"""Give those who hear the events of a trainer beside the log and the console."""
+"""Return more readers of a trainer's events, beside the log and the console."""
 
 
 def work(path: Path, resolve: Callable[[str], Path], readers: Readers = lambda trainer: ()) -> int:
-    """Train the run in `path` to its end, or go on where it stopped; give the exit code."""
+    """Train the run in `path` to its end, or continue where it stopped; return the exit code."""
     folder = RunFolder(path)
     begun = folder.config.exists()
     try:
         ended = _train(folder, resolve, readers)
     except TriptychError as error:
-        if error.code != "in_use":  # another worker is at it, and its run is well
+        if error.code != "in_use":  # another worker trains this run
             record_error(folder, error, begun=begun)
-        _say(str(error))
+        _print(str(error))
         return error.exit_code
     except Exception as error:  # boundary: run worker
-        told = traceback.format_exc().strip()
+        trace = traceback.format_exc().strip()
         # A log or a library may be the first to find the disk full.
         state = "stopped" if is_disk_full(error) else "failed"
         with suppress(StorageError):
-            folder.update_record(state=state, state_message=told.splitlines()[-1])
-        _say(told)
+            folder.update_record(state=state, state_message=trace.splitlines()[-1])
+        _print(trace)
         return 1
     return 0 if ended in ("finished", "stopped") else 1
 
 
-def _say(text: str) -> None:
-    with suppress(OSError):  # the log may lie on a full disk
+def _print(text: str) -> None:
+    with suppress(OSError):  # the log may be on a full disk
         print(text, file=sys.stderr, flush=True)
 
 
@@ -77,14 +77,14 @@ def _request(folder: RunFolder) -> dict[str, Any]:
 
     path = folder.path / "request.json"
     if not path.exists():
-        raise RunError(f"{folder.path} holds no request", hint="start one: triptych runs start")
+        raise RunError(f"{folder.path} has no request.json", hint="start one: triptych runs start")
     request: dict[str, Any] = json.loads(path.read_bytes())
     return request
 
 
 def record_error(folder: RunFolder, error: TriptychError, *, begun: bool) -> None:
-    """Say why the run is over; it rests instead where nothing but the machine is in its way."""
+    """Write why a run ended: failed, or stopped where only the machine kept it from continuing."""
     failed = folder.record.exists() and folder.read_record().get("state") == "failed"
-    rests = error.code == "disk_full" or (begun and not failed)
+    resumable = error.code == "disk_full" or (begun and not failed)
     with suppress(StorageError):  # on a full disk not even this can be written
-        folder.update_record(state="stopped" if rests else "failed", state_message=str(error))
+        folder.update_record(state="stopped" if resumable else "failed", state_message=str(error))

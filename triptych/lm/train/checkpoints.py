@@ -1,7 +1,7 @@
-"""Checkpoints of a run: written whole or not at all, verified when read, thinned out by rule.
+"""Checkpoints of a run: written whole or not at all, verified when read, pruned by rule.
 
 A checkpoint is a Hugging Face folder (the averaged weights where the run averages) and, for
-going on, `optimizer.safetensors`, `trainer_state.json` and a `manifest.json` with the size and
+resuming, `optimizer.safetensors`, `trainer_state.json` and a `manifest.json` with the size and
 SHA-256 of every file. Left out: what the tensors and the state mean (`trainer`).
 """
 
@@ -29,23 +29,29 @@ TENSORS = "optimizer.safetensors"
 
 
 @dataclass(frozen=True)
-class Found:
-    """A verified checkpoint and the state in it."""
+class VerifiedCheckpoint:
+    """A checkpoint whose manifest was verified, and the trainer's state in it."""
 
     folder: Path
     state: dict[str, Any]
 
     def weights(self) -> dict[str, Tensor]:
-        """Load the model's tensors."""
+        """Load the weights of the evaluated model.
+
+        Shape: one tensor for each parameter, whole.
+        """
         return load_tensors(self.folder / WEIGHTS)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Load the optimizer's tensors."""
+        """Load the optimizer's tensors.
+
+        Shape: as `TrainStep.state_tensors` returned them.
+        """
         return load_tensors(self.folder / TENSORS)
 
 
 def checkpoint_name(step: int) -> str:
-    """Name the checkpoint folder of a step."""
+    """Return the name of a step's checkpoint folder."""
     return f"step-{step:08d}"
 
 
@@ -59,6 +65,7 @@ def save(
 ) -> None:
     """Write a checkpoint folder; it appears whole, by one rename, or not at all.
 
+    Shape: `tensors` are whole, not sharded.
     Raises: StorageError when the disk is too full or the folder cannot be written.
     """
     require_free_space(folder.parent, needed_bytes)
@@ -70,11 +77,12 @@ def save(
         write_manifest(temporary)
 
 
-def newest(checkpoints: Path) -> tuple[Found | None, list[str]]:
-    """Find the newest checkpoint that verifies, and say which newer ones were torn.
+def newest(checkpoints: Path) -> tuple[VerifiedCheckpoint | None, list[str]]:
+    """Return the newest checkpoint that verifies, and a message for each newer one that does not.
 
-    Torn ones are set aside as `NAME.torn` and unfinished temporary folders are removed; the
-    caller holds the run's lock.
+    Damaged ones are renamed to `NAME.torn` and unfinished temporary folders are removed; the
+    caller holds the run's lock. A checkpoint is verified although it was renamed into place
+    whole: after a power failure the rename may have reached the disk and some contents not.
     """
     skipped: list[str] = []
     for leftover in checkpoints.glob(".step-*.tmp-*"):
@@ -84,23 +92,23 @@ def newest(checkpoints: Path) -> tuple[Found | None, list[str]]:
             if not verify_manifest(folder):
                 raise CheckpointError(f"{folder} has no manifest")
             state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-            return Found(folder, state), skipped
+            return VerifiedCheckpoint(folder, state), skipped
         except (CheckpointError, ValueError) as error:
             aside = folder.with_name(f"{folder.name}.torn")
             shutil.rmtree(aside, ignore_errors=True)
             folder.rename(aside)
             reason = error.message if isinstance(error, CheckpointError) else str(error)
-            skipped.append(f"skipped a torn checkpoint: {reason}; it now lies at {aside.name}")
+            skipped.append(f"skipped a damaged checkpoint: {reason}; renamed to {aside.name}")
     return None, skipped
 
 
 def write_pointer(checkpoints: Path, pointer: str, name: str) -> None:
-    """Let `latest` or `best` name a checkpoint."""
+    """Write which checkpoint `latest` or `best` is."""
     write_atomic(checkpoints / pointer, name + "\n")
 
 
 def read_pointer(checkpoints: Path, pointer: str) -> Path | None:
-    """Follow `latest` or `best`; None where it names nothing that exists."""
+    """Return the folder of `latest` or `best`; None where it does not exist."""
     file = checkpoints / pointer
     if not file.is_file():
         return None
@@ -120,7 +128,7 @@ def prune(checkpoints: Path, *, keep_last: int, milestones: Sequence[int]) -> No
             kept.add(target.name)
     for folder in folders:
         if folder.name not in kept:
-            # Renamed first, so that a crash half-way leaves no checkpoint that looks whole.
+            # Renamed first, so that a crash half-way leaves no folder that looks like a checkpoint.
             doomed = folder.with_name(f".{folder.name}.tmp-deleted")
             folder.rename(doomed)
             shutil.rmtree(doomed, ignore_errors=True)
@@ -129,7 +137,8 @@ def prune(checkpoints: Path, *, keep_last: int, milestones: Sequence[int]) -> No
 def load_tensors(file: Path) -> dict[str, Tensor]:
     """Load a safetensors file.
 
-    Raises: CheckpointError where it is missing or torn.
+    Shape: as they were saved.
+    Raises: CheckpointError where it is missing or damaged.
     """
     try:
         return load_file(file)

@@ -1,4 +1,4 @@
-"""A run in the terminal: one live line, and a line that stays for everything worth keeping.
+"""A run in the terminal: one live line, and one permanent line per evaluation, sample and message.
 
 On a terminal the line is redrawn; in a log file it appears at most every ten seconds.
 """
@@ -13,7 +13,7 @@ from triptych.lm.train import events
 
 
 class Console:
-    """Read events and write them for a person."""
+    """Print the events of a run to a terminal or a log file."""
 
     def __init__(self, out: TextIO | None = None) -> None:
         self._out = out or sys.stderr
@@ -24,7 +24,7 @@ class Console:
         self._bpb = ""
 
     def __call__(self, event: events.Event) -> None:
-        """Show one event."""
+        """Print one event."""
         match event:
             case events.Step():
                 self._step(event)

@@ -134,7 +134,10 @@ def parallelize(
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Return whether each process holds only a part of this tensor (a DTensor)."""
+    """Return whether each process holds only a part of this tensor (a DTensor).
+
+    Shape: any.
+    """
     return hasattr(tensor, "full_tensor")
 
 

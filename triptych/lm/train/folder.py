@@ -3,10 +3,10 @@
 ::
 
     config.json    the resolved config and recipe; written once, then only read
-    run.json       the record: what it learns from, on which machine, in which state
-    events.jsonl   every event, appended; `lm/evaluate/run_history.py` gives the clean history
+    run.json       the record: its data, machine, parent and state
+    events.jsonl   every event, appended; `wire/run_events.py` reads it
     checkpoints/   step folders, and the pointer files `latest` and `best`
-    run.lock       held by the one live process that may write here
+    run.lock       locked by the one live process that may write here
 
 Left out: what the files in a checkpoint mean (`checkpoints`) and queues of runs (`lm/runs`).
 """
@@ -29,7 +29,7 @@ FORMAT_VERSION = 1
 
 
 class RunFolder:
-    """Name the places in a run folder, and read and write its two small JSON files."""
+    """The paths in a run folder; reads and writes its two small JSON files."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -39,7 +39,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
 
     def lock(self) -> FolderLock:
-        """Give the lock that one live process holds while it writes here."""
+        """Return the lock that one live process holds while it writes here."""
         return FolderLock(self.path / "run.lock")
 
     def read_config(self) -> dict[str, Any]:
@@ -90,12 +90,12 @@ class EventLog:
 
 
 def new_run_id(name: str) -> str:
-    """Make an identifier that sorts by time and names what it is."""
+    """Return a new identifier: date, time, name and four random digits; sorts by time."""
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{name}-{secrets.token_hex(2)}"
 
 
 def timestamp(time_s: float | None = None) -> str:
-    """Write a moment as ISO 8601 in UTC."""
+    """Return a time, now by default, as ISO 8601 in UTC."""
     moment = datetime.fromtimestamp(time.time() if time_s is None else time_s, UTC)
     return moment.isoformat(timespec="milliseconds")
 
@@ -109,7 +109,10 @@ def _read(path: Path) -> dict[str, Any]:
             hint="`triptych runs list` names the runs; `triptych train CONFIG` starts one",
         ) from error
     except ValueError as error:
-        raise RunError(f"{path} is not valid JSON: {error}", hint="the run cannot go on") from error
+        raise RunError(
+            f"{path} is not valid JSON: {error}",
+            hint="the file is damaged; the run cannot be resumed",
+        ) from error
     version = values.get("format_version")
     if version != FORMAT_VERSION:
         raise RunError(

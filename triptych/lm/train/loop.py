@@ -1,4 +1,4 @@
-"""Drive a trainer to its end and hand every event to its readers, the event log first.
+"""Run a trainer to its end and pass every event to its readers, the event log first.
 
 After a finished run the report is written from the run's own files.
 """
@@ -16,9 +16,9 @@ Reader = Callable[[Event], None]
 
 
 def run_to_end(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
-    """Run to the end; give the state in which the run ended.
+    """Run to the end; return the state in which the run ended.
 
-    Raises: what `Trainer.events` raises; the event that says so is logged before.
+    Raises: what `Trainer.events` raises; a state event with the message is logged before.
     """
     log: EventLog | None = None
     state = ""

@@ -22,7 +22,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What a run runs on.
+    """The machine of a run.
 
     Units: `flops_float32` and `flops_bfloat16` are floating-point operations per second, as
     measured on one large matrix product.
@@ -35,12 +35,12 @@ class Machine:
     flops_bfloat16: float
 
     def flops(self, precision: str) -> float:
-        """Give the measured rate of a precision."""
+        """Return the measured rate of a precision."""
         return self.flops_bfloat16 if precision == "bfloat16" else self.flops_float32
 
 
 def choose_device(device: str) -> str:
-    """Turn `auto` into a GPU where there is one.
+    """Return the device to train on; `auto` is the GPU if there is one, else the CPU.
 
     Raises: ConfigError for a device that this machine lacks.
     """
@@ -88,29 +88,29 @@ def matmul_flops(device: str, dtype: torch.dtype, budget_s: float = 0.1) -> floa
 
 
 def seconds(work: Callable[[], object], device: str) -> float:
-    """Time one call, waiting for the device to finish."""
-    wait(device)
+    """Return the duration of one call, including the work it leaves to the device."""
+    synchronize(device)
     started_s = time.perf_counter()
     work()
-    wait(device)
+    synchronize(device)
     return time.perf_counter() - started_s
 
 
-def wait(device: str) -> None:
-    """Wait until the device has done what it was given."""
+def synchronize(device: str) -> None:
+    """Wait until the device has finished all queued work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 def memory_bytes(device: str) -> int:
-    """Give the memory this process uses now: on the GPU where it trains there."""
+    """Return the memory of this process: the peak on the GPU, or the resident size now."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     return int(psutil.Process().memory_info().rss)
 
 
 def has_compiler(device: str) -> bool:
-    """Tell whether torch.compile can work here: on a CPU it needs a C++ compiler."""
+    """Return whether torch.compile works here: on a CPU it needs a C++ compiler."""
     return device.startswith("cuda") or any(shutil.which(name) for name in ("g++", "clang++"))
 
 

@@ -1,8 +1,8 @@
-"""The recipe: from the model's shape, the corpus and the machine to every number of a run.
+"""The recipe: every number of a run, derived from model shape, corpus and machine.
 
-This is what the size dial turns: a larger model gets a longer horizon, that gets a larger batch,
-and both move the learning rates. Every number can be set by hand in the section `train`; what is
-set is taken as it is. The resolved recipe is saved with the run and never derived again.
+`model.size` drives it: a larger model trains on more tokens, more tokens get a larger batch, and
+both change the learning rates. Every number can be set by hand in the section `train`; a number
+that is set is used as it is. The resolved recipe is saved with the run and never derived again.
 Left out: measuring the machine (`probe`) and using the numbers (`trainer`).
 """
 
@@ -26,7 +26,7 @@ _REFERENCE_WIDTH = 384
 # Exponent of the best batch in the horizon. Source: Power Lines, Bergsma et al. 2025 (2505.13738).
 _BATCH_EXPONENT = 0.383
 
-# A crash costs at most this; and a long run is evaluated at least this often.
+# A crash loses about this much work; a long run is evaluated at least this often.
 _SAVE_S = 60.0
 _WATCH_S = 600.0
 _EVAL_SHARE = 0.05
@@ -68,11 +68,11 @@ class Recipe:
     eval_tokens: int = 65_536
 
     def to_dict(self) -> dict[str, Any]:
-        """Give plain values for `config.json`."""
+        """Return plain values for `config.json`."""
         return asdict(self)
 
     def summary(self) -> str:
-        """Say in a line what will be done."""
+        """Return one line that describes the run for a person."""
         return (
             f"{self.steps:,} steps of {self.batch_size} x {self.context_length} tokens "
             f"({self.epochs:.2g} epochs), {self.precision} on {self.device}, "
@@ -82,7 +82,7 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        """Read what `to_dict` gave; a field that has a default may be missing.
+        """Read what `to_dict` returned; a field that has a default may be missing.
 
         Raises: RunError where fields are missing or unknown.
         """
@@ -91,7 +91,7 @@ class Recipe:
         unread = (needed - set(values)) | (set(values) - names)
         if unread:
             raise RunError(
-                "the recipe in config.json has other fields than this version knows: "
+                "the recipe in config.json has missing or unknown fields: "
                 + ", ".join(sorted(unread)),
                 hint="resume with the version of triptych that started the run",
             )
@@ -100,7 +100,7 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class HardwareChoice:
-    """What measuring the machine chose for this model.
+    """Device, precision and compilation, as measured to be fastest for this model.
 
     Units: `tok_per_s` of whole training steps, at the chosen precision and compilation.
     """
@@ -115,7 +115,7 @@ class HardwareChoice:
 
 
 def flops_per_token(model: ModelConfig, context_length: int) -> float:
-    """Count the operations of one trained token, forward and backward.
+    """Return the operations for one trained token, forward and backward.
 
     Source: PaLM, appendix B (Chowdhery et al. 2022): six per parameter of a matrix product, the
     output head included and the embedding table not, and 12 L N H T for attention.
@@ -128,7 +128,7 @@ def flops_per_token(model: ModelConfig, context_length: int) -> float:
 
 
 def context_for(train: TrainConfig, model: ModelConfig, train_tokens: int) -> int:
-    """Choose the sequence length: the model's, at most 1024, and shorter for a small corpus.
+    """Return the sequence length: the model's, at most 1024, and shorter for a small corpus.
 
     Raises: ConfigError when more is asked for than the model has positions.
     """
@@ -147,7 +147,7 @@ def context_for(train: TrainConfig, model: ModelConfig, train_tokens: int) -> in
 
 
 def horizon_tokens(train: TrainConfig, model: ModelConfig, train_tokens: int) -> float:
-    """Say how many tokens to train on when neither steps nor a time are given."""
+    """Return how many tokens to train on when neither steps nor a time budget is set."""
     table = model.vocab_size * model.hidden_size
     tables = table if model.tie_word_embeddings else 2 * table
     trained = model.num_parameters - tables + table
@@ -189,7 +189,7 @@ def derive(
         dropout=_given(train.dropout, 0.1 if epochs > 4 else 0.0),
         ema_decay=_given(train.ema_decay, 0.0),
         eval_every=_given(train.eval_every, watch_every),
-        # A short run is watched by the minute, a long one by the hour.
+        # A long run samples at every fifth evaluation.
         sample_every=_given(
             train.sample_every, watch_every * (1 if steps <= 20 * watch_every else 5)
         ),
@@ -209,12 +209,15 @@ def derive(
 
 
 def _eval_tokens(train: TrainConfig, tokens: float) -> int:
-    """Read so few tokens that a short run, too, can afford to look ten times."""
+    """Return few enough tokens that a short run, too, can be evaluated ten times."""
     return min(train.eval_tokens, max(_EVAL_TOKENS, int(tokens / 10 * _EVAL_SHARE * 3)))
 
 
 def _watch_every(steps: int, batch_tokens: int, step_s: float, eval_tokens: int) -> int:
-    """Evaluate ten times, more often in a long run, and for at most a twentieth of its time."""
+    """Return the steps between evaluations: ten in a short run, more in a long one.
+
+    Evaluating takes at most a twentieth of the run's time.
+    """
     wanted = min(steps // 10, round(_WATCH_S / step_s))
     # Scoring a token costs a third of training on it.
     affordable = math.ceil(eval_tokens / 3 / (_EVAL_SHARE * batch_tokens))
@@ -232,7 +235,7 @@ def _planned_tokens(
 def _batch_size(
     train: TrainConfig, tokens: float, context: int, train_tokens: int, processes: int
 ) -> int:
-    """Choose the sequences in one step: from the horizon, and never more than the corpus has."""
+    """Return the sequences in one step, from the planned tokens and the size of the corpus."""
     available = (train_tokens - 1) // context
     wanted = train.batch_tokens
     if wanted is None:
@@ -260,7 +263,7 @@ def _batch_size(
 def _micro_batch(
     train: TrainConfig, batch_size: int, context: int, device: str, processes: int
 ) -> int:
-    """Choose the sequences in one forward pass; they divide one process's share of a batch."""
+    """Return the sequences in one forward pass; they divide one process's share of a batch."""
     share = batch_size // processes
     fits = 65_536 if device.startswith("cuda") else 8192
     wanted = train.micro_batch or max(1, fits // context)
@@ -274,7 +277,7 @@ def _micro_batch(
 
 
 def _rates(train: TrainConfig, noise: float, width: float) -> dict[str, float]:
-    """Scale the peak rates with the root of the batch, and Adam's with the width.
+    """Return the peak rates, scaled with the root of the batch, and Adam's with the width.
 
     Source: nanochat (Karpathy 2025) for the scaling rules; the values at the reference were
     measured here, see docs/log.md.

@@ -1,4 +1,4 @@
-"""What the model being trained would write: short continuations, equal for equal weights."""
+"""Samples of the model being trained: short continuations, the same for the same weights."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def generate_samples(
     seed: int,
     precision: str,
 ) -> list[str]:
-    """Continue each prompt, as the beginning of a document, by at most `new_tokens` tokens."""
+    """Return a continuation of each prompt, read as the beginning of a document."""
     device = str(model.lm_head.weight.device)
     longest = model.config.max_position_embeddings
     new_tokens = min(new_tokens, longest - 1)
@@ -46,7 +46,7 @@ def generate_samples(
 def document_prompts(
     val: TokenShards, tokenizer: Tokenizer, *, count: int = 3, tokens: int = 8
 ) -> list[str]:
-    """Give the first words of some documents that training never sees."""
+    """Return the first tokens of some validation documents, as text."""
     starts = val.document_starts
     chosen = [int(starts[i * len(starts) // count]) for i in range(min(count, len(starts)))]
     return [tokenizer.decode(val.read(start + 1, tokens).tolist()) for start in chosen]

@@ -1,7 +1,7 @@
 """Learning-rate schedules as pure functions of the step.
 
-Left out: the rates themselves, which belong to the optimizer's groups; a schedule only says
-which share of its peak every group uses.
+Left out: the peak rates, which belong to the optimizer's groups; a schedule only returns which
+share of its peak every group uses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def lr_share(
     cooldown_frac: float,
     final_lr_frac: float,
 ) -> float:
-    """Give the share of the peak learning rate at which step `step` (counted from 0) is taken.
+    """Return the share of the peak learning rate for step `step`, counted from 0.
 
     Source: warmup-stable-decay, Hägele et al. 2024 (arXiv 2405.18392): a linear decay from a
     constant rate matches a tuned cosine, and any plateau step can be continued or branched.
@@ -40,7 +40,7 @@ def lr_share(
 
 
 def momentum_at(step: int, peak: float, *, warmup_steps: int = 300, start: float = 0.85) -> float:
-    """Give Muon's momentum, which rises from 0.85 over the first steps.
+    """Return Muon's momentum, which rises from 0.85 over the first 300 steps.
 
     Source: Keller Jordan's modded-nanogpt; early gradients point in changing directions.
     """

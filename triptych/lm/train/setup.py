@@ -39,7 +39,10 @@ _COMPILE_WORTH_S = 600.0
 
 @dataclass(frozen=True, kw_only=True)
 class Corpus:
-    """The data folder of a run, opened and verified."""
+    """The data folder of a run, opened and verified.
+
+    Shape: `byte_lengths` (V,), the bytes of text that each token stands for.
+    """
 
     folder: Path
     train: TokenShards
@@ -66,7 +69,7 @@ class Corpus:
 
 @dataclass(frozen=True, kw_only=True)
 class Setup:
-    """All that a run needs before its first step."""
+    """Everything a run needs before its first step."""
 
     config: Config
     corpus: Corpus
@@ -75,14 +78,14 @@ class Setup:
 
 
 def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
-    """Set up a new run: open, build or load, measure, derive.
+    """Set up a new run: open the corpus, build or load the model, measure, derive the recipe.
 
     Raises: ConfigError, DataError or CheckpointError, before anything is written.
     """
     train = config.train
     if train.data is None:
         raise ConfigError(
-            "train.data names no corpus",
+            "train.data is not set",
             hint="build one with `triptych data build SOURCE --out DIR`, then set train.data=DIR",
         )
     device = probe.choose_device(train.device)
@@ -99,14 +102,14 @@ def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
 
 
 def restore(folder: RunFolder) -> Setup:
-    """Set up a run that was begun before, exactly as it began.
+    """Set up an existing run exactly as it began; nothing is measured or derived again.
 
     Raises: RunError where the folder is not a run or its corpus has changed.
     """
     saved = folder.read_config()
     try:
         config = TypeAdapter(Config).validate_python(saved["config"])
-        # Runs begun before the recipe chose them evaluated as many tokens as were asked for.
+        # A recipe from before `eval_tokens` was derived used the setting as it was.
         recipe = Recipe.from_dict({"eval_tokens": config.train.eval_tokens, **saved["recipe"]})
         shape = ModelConfig.from_hf_dict(saved["model"])
         fingerprint = saved["data_fingerprint"]
@@ -130,7 +133,7 @@ def restore(folder: RunFolder) -> Setup:
 
 
 def saved_config(setup: Setup) -> dict[str, Any]:
-    """Give what `restore` reads: the sections that shape a run, and all that was derived."""
+    """Return what `restore` reads: the sections that define a run, and everything derived."""
     sections = to_dict(setup.config)
     return {
         "config": {name: sections[name] for name in ("model", "train", "evaluate")},
@@ -157,9 +160,9 @@ def _model(config: Config, corpus: Corpus, resolve: Resolve) -> Transformer:
 
 
 def shape_of(section: ModelSection, corpus: Corpus) -> ModelConfig:
-    """Give the shape on the dial with the fields that were changed by hand.
+    """Return the model's shape: `model.size`, with the fields that were set by hand.
 
-    Raises: ConfigError where it is impossible.
+    Raises: ConfigError where the heads do not divide the width.
     """
     changes = {k: v for k, v in asdict(section).items() if k != "size" and v is not None}
     heads = changes.get("num_attention_heads")
@@ -189,7 +192,7 @@ def shape_of(section: ModelSection, corpus: Corpus) -> ModelConfig:
 def _recipe(
     train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine, world: World
 ) -> Recipe:
-    """Measure how fast this model trains here, and derive the rest from it."""
+    """Measure how fast this model trains on this machine, and derive the rest from it."""
     tokens = len(corpus.train)
     choice = _choose(train, model, corpus, machine)
     recipe = derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
@@ -206,7 +209,7 @@ def _recipe(
 def _choose(
     train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine
 ) -> HardwareChoice:
-    """Time real forward and backward passes in the formats that could win."""
+    """Time real forward and backward passes in each precision that could be fastest."""
     device = machine.device
     context = context_for(train, model.config, len(corpus.train))
     rows = max(1, (2048 if device == "cpu" else 32_768) // context)
@@ -249,7 +252,7 @@ def _pass_s(
     loss: Callable[..., torch.Tensor] | None = None,
     tries: int = 3,
 ) -> float:
-    """Time the best of some passes; the first of several is slower and so never counts."""
+    """Return the time of the fastest pass; the first one warms up and is rarely the fastest."""
     model.compute_dtype = probe.DTYPES[precision]
     work = loss or model.loss
 

@@ -1,7 +1,8 @@
-"""The mathematics of a run: one optimizer step as a function of the step's number.
+"""One optimizer step, as a function of the step's number.
 
-What a step reads and drops is a pure function of (data fingerprint, seed, step), so the state to
-save is the weights and the optimizer's tensors. Left out: events, files and when to evaluate
+Which tokens a step reads, and which activations its dropout zeroes, are pure functions of (data
+fingerprint, seed, step). So a resumed run needs only the weights and the optimizer's tensors to
+continue to the bit; no generator state is saved. Left out: events, files and when to evaluate
 (`trainer`).
 """
 
@@ -29,7 +30,11 @@ from triptych.lm.train.schedules import lr_share, momentum_at
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step did. Units: `loss` in nats per token, `lr` of the first group."""
+    """The result of one step.
+
+    Units: `loss` in nats per token over the batch of all processes; `grad_norm` before clipping;
+        `lr` of the first parameter group; `stop_votes` processes that were asked to stop.
+    """
 
     loss: float
     grad_norm: float
@@ -38,7 +43,11 @@ class StepResult:
 
 
 class TrainStep:
-    """Hold a model, its optimizers and its averaged weights, and take steps."""
+    """A model, its optimizers and its averaged weights; `step` trains on one batch.
+
+    `eval_model` holds the weights to evaluate, sample and publish. It is the trained model
+    itself, except where that is sharded (fsdp) or where the run averages its weights.
+    """
 
     def __init__(
         self,
@@ -58,8 +67,7 @@ class TrainStep:
         model.compute_dtype = DTYPES[recipe.precision]
         model.set_dropout(recipe.dropout)
         model.set_gradient_checkpointing(train.gradient_checkpointing)
-        # The weights to evaluate, sample and publish; apart from the trained ones where those
-        # are sharded, or averaged.
+        # Copied before the model is parallelized: a deep copy of a sharded model is sharded.
         apart = recipe.ema_decay > 0 or (world.size > 1 and train.parallel == "fsdp")
         self.eval_model = deepcopy(model).eval().requires_grad_(False) if apart else model
         self._loss, self._set_grad_sync = distribution.parallelize(
@@ -70,17 +78,23 @@ class TrainStep:
         self._batches = loader.batches_per_epoch(shards, recipe.batch_size, recipe.context_length)
 
     def step(self, step: int, *, stop_vote: bool = False) -> StepResult:
-        """Take step `step`, counted from 0; its result does not depend on what ran before."""
+        """Take step `step`, counted from 0; the batch and dropout depend on nothing else.
+
+        `stop_vote` is added up over all processes: a signal reaches only some of them, and all
+        must stop after the same step.
+        """
         self.model.train()
         self.optimizers.zero_grad()
         parts = self._micro_batches(step)
         total = torch.zeros(2, dtype=torch.float64)
         for number, (inputs, targets) in enumerate(parts):
             torch.manual_seed(self._seed(step, number))
+            # Gradients of an accumulated batch are exchanged once, with its last part.
             self._set_grad_sync(number == len(parts) - 1)
             loss = self._loss(inputs, targets) / len(parts)
             loss.backward()  # type: ignore[no-untyped-call]
             total[0] += loss.detach().double().cpu()
+        # One all_reduce for both figures: a collective costs the same for one number or two.
         total[0] /= self._world.size
         total[1] = stop_vote
         self._world.all_reduce(total)
@@ -96,10 +110,11 @@ class TrainStep:
         )
 
     def tokens_seen(self, steps: int) -> int:
-        """Count the tokens read in this many steps."""
+        """Return the tokens read in this many steps."""
         return steps * self.recipe.batch_tokens
 
     def _micro_batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
+        """Return this process's part of a batch as (ids_BT, targets_BT), B at most micro_batch."""
         recipe, world = self.recipe, self._world
         epoch, index = loader.locate(step, self._batches)
         arrays = loader.batch(
@@ -110,6 +125,8 @@ class TrainStep:
             batch_size=recipe.batch_size,
             sequence_length=recipe.context_length,
         )
+        # Every process reads the whole batch (it is a few memory-mapped rows) and keeps its own:
+        # 1 process and 8 see the same rows in the same order.
         share = recipe.batch_size // world.size
         mine = slice(world.rank * share, (world.rank + 1) * share)
         inputs, targets = (torch.from_numpy(a[mine]).to(recipe.device) for a in arrays)
@@ -117,11 +134,12 @@ class TrainStep:
         return list(zip(torch.split(inputs, size), torch.split(targets, size), strict=True))
 
     def _seed(self, step: int, number: int) -> int:
-        """Seed what dropout drops: no generator state needs to be saved."""
+        """Return the seed of dropout for one part of a batch; different on every process."""
         name = f"{self.train.seed} {step} {number} {self._world.rank}".encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:7], "little")
 
     def _clip(self) -> float:
+        """Clip the gradients and return their norm before clipping, over all processes."""
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         limit = self.train.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
@@ -139,14 +157,16 @@ class TrainStep:
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
-        """Move the averaged weights towards the trained ones; early on they follow closely."""
+        """Update the averaged weights; early in a run they follow the trained ones closely."""
         if self.recipe.ema_decay:
+            # A fixed decay of 0.999 would keep the random start in the average for thousands of
+            # steps; this one averages over about a tenth of the steps so far.
             decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
             trained = [distribution.full_tensor(p) for p in self.model.parameters()]
             torch._foreach_lerp_(list(self.eval_model.parameters()), trained, 1.0 - decay)
 
     def refresh_eval_model(self) -> Transformer:
-        """Bring the weights to evaluate up to date; every process must call it."""
+        """Bring `eval_model` up to date and return it; a collective under fsdp."""
         if self.eval_model is not self.model and not self.recipe.ema_decay:
             self._copy(self.model, self.eval_model)
         return self.eval_model
@@ -157,7 +177,10 @@ class TrainStep:
             theirs.copy_(distribution.full_tensor(ours))
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Give all that going on needs beside the judged weights; every process must call it."""
+        """Return what resuming needs beside the weights of `eval_model`; a collective under fsdp.
+
+        Shape: whole tensors on the CPU, named `trained/...` and `kind/parameter`.
+        """
         tensors = dict(self.optimizers.state_tensors())
         if self.recipe.ema_decay:
             tensors |= {f"trained/{name}": p.detach() for name, p in self.model.named_parameters()}
@@ -165,7 +188,12 @@ class TrainStep:
 
     @torch.no_grad()
     def load_state(self, weights: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint's weights and the tensors that `state_tensors` gave."""
+        """Continue from a checkpoint's weights and what `state_tensors` returned.
+
+        Shape: whole tensors; they are sharded here where the parameters are.
+        """
+        # Where the run averages, the checkpoint's weights are the average (that is what gets
+        # published), and the trained weights are among the tensors.
         trained = {k.removeprefix("trained/"): t for k, t in tensors.items() if "trained/" in k}
         load_parameters(self.model, trained or weights)
         if self.eval_model is not self.model:
@@ -176,6 +204,9 @@ class TrainStep:
 
 @torch.no_grad()
 def load_parameters(model: Transformer, weights: dict[str, Tensor]) -> None:
-    """Copy whole tensors into a model's parameters, sharded or not."""
+    """Copy whole tensors into a model's parameters, sharded or not.
+
+    Shape: each that of the parameter of its name.
+    """
     for name, parameter in model.named_parameters():
         parameter.copy_(distribution.place_like(parameter)(weights[name]))

@@ -1,8 +1,8 @@
-"""A run from its first step to its report, as a stream of events that can be cut anywhere.
+"""A run from its first step to its last, as a stream of events that can be cut anywhere.
 
 The order within a step is fixed: step, checkpoint, evaluation, sample. A checkpoint is the
 instant after its step's event, so a resumed run goes on exactly there, with the same numbers.
-Left out: the mathematics (`train_step`), the console (`console`) and queues of runs (`lm/runs`).
+Left out: one step (`train_step`), the console (`console`) and queues of runs (`lm/runs`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from triptych.lm.train.train_step import TrainStep
 
 
 class Trainer:
-    """Train one run; `events()` does the work and tells about it.
+    """Train one run; iterating over `events()` does the work.
 
-    `Trainer(config, folder)` begins a run in an empty folder, `Trainer.resume(folder)` goes on
-    with one. A reader that stops iterating stops the run; the last checkpoint stays.
+    `Trainer(config, folder)` begins a run in an empty folder, `Trainer.resume(folder)` continues
+    one. A reader that stops iterating stops the run; the last checkpoint stays.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Trainer:
 
     @classmethod
     def resume(cls, run_dir: Path) -> Trainer:
-        """Go on with a run that was stopped or killed.
+        """Continue a run that was stopped or killed.
 
         Raises: RunError where the folder is not a run.
         """
@@ -62,11 +62,11 @@ class Trainer:
         return trainer
 
     def request_stop(self) -> None:
-        """Finish the step, save and end; safe to call from a signal handler."""
+        """Finish the current step, save and end; safe to call from a signal handler."""
         self._stop = True
 
     def events(self) -> Iterator[Event]:
-        """Run, and yield what happens.
+        """Train, and yield each event as it happens.
 
         Raises: TrainingError when the loss is not finite; StorageError when the folder is in use
             or the disk is full; ConfigError, DataError and CheckpointError before the first step.
@@ -102,7 +102,8 @@ class Trainer:
             yield from self._after_step(step, scheduled)
             yield from self._loop(step)
         except TriptychError as error:
-            # What a full disk cut off goes on from its last checkpoint as soon as there is room.
+            # A full disk stops a run and does not fail it: with free space again, resume continues
+            # from the last checkpoint.
             state: RunState = "stopped" if error.code == "disk_full" else "failed"
             yield self._state(state, self._step, error.message)
             raise
@@ -117,7 +118,7 @@ class Trainer:
         if self.folder.config.exists():
             raise RunError(
                 f"{self.folder.path} already holds a run",
-                hint=f"go on with `triptych train --resume {self.folder.path}`, "
+                hint=f"continue it with `triptych train --resume {self.folder.path}`, "
                 "or choose another --run-dir",
             )
         setup = prepare(self._config, self._resolve, self.world)
@@ -131,13 +132,14 @@ class Trainer:
         )
 
     def _begin(self, setup: Setup) -> None:
-        """Write the folder; it is a run from the moment it has a config, which comes last."""
+        """Write the folder. The config comes last: a folder with a config is a run."""
         if self.world.is_main:
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
             self.folder.checkpoints.mkdir(parents=True)
             self._write_record(setup)
         if setup.config.train.init_from:
-            # Where it came from may move or change; what it began with is kept.
+            # The checkpoint it starts from may be moved or changed; a copy of step 0 is kept, since
+            # a run killed before its first checkpoint resumes from there.
             self._save(0, scheduled=False)
         if self.world.is_main:
             self.folder.write_config(saved_config(setup))
@@ -167,11 +169,12 @@ class Trainer:
             yield self._step_event(step, result)
             due = _due(step, recipe.checkpoint_every, recipe.steps)
             scheduled = due or step in self.setup.config.train.milestones
-            # Several processes must agree, which costs them one step more.
+            # A vote counts one step later on all processes, so that all stop after the same step;
+            # a single process needs no vote.
             stopping = result.stop_votes > 0 or (self._stop and self.world.size == 1)
             if stopping and step < recipe.steps:
                 self._save(step, scheduled)
-                yield self._state("stopped", step, "stopped as asked; resume goes on from here")
+                yield self._state("stopped", step, "stopped; resume continues from here")
                 return
             if scheduled:
                 self._save(step, scheduled)
@@ -179,11 +182,16 @@ class Trainer:
             if self._patience_spent() and not scheduled:
                 self._save(step, scheduled)
             self._speed.skip()
-        message = "no better evaluation for a while" if self._patience_spent() else ""
+        message = "early stopping: no better evaluation" if self._patience_spent() else ""
         yield self._state("finished", step, message)
 
     def _after_step(self, step: int, scheduled: bool) -> Iterator[Event]:
-        """Do what a step's number asks for; a resumed run begins here."""
+        """Yield the events that are due after a step, in their fixed order.
+
+        A resumed run begins here, not with the next step. A checkpoint is saved before these
+        events, so a kill between the two loses them; saving `seq` with the checkpoint gives them
+        the same numbers again, and readers count each number once.
+        """
         recipe = self.setup.recipe
         if scheduled:
             name = checkpoints.checkpoint_name(step)
@@ -228,7 +236,8 @@ class Trainer:
     def _evaluate(self, step: int) -> Eval:
         recipe = self.setup.recipe
         last = step == recipe.steps
-        # The best is judged on the same tokens every time; the last result reads the whole split.
+        # The best checkpoint is chosen on the same tokens every time; the last evaluation reads
+        # the whole split.
         result = self._score(recipe.eval_tokens)
         if result.loss < self._best:
             self._best, self._evals_since_best = result.loss, 0
@@ -305,8 +314,11 @@ class Trainer:
         self.world.barrier()
 
     def _restore_state(self) -> tuple[int, list[str], bool]:
-        """Load the newest whole checkpoint, if any."""
-        found: checkpoints.Found | None = None
+        """Load the newest valid checkpoint.
+
+        Returns: its step (0 without one), messages on torn ones, and whether its event is due.
+        """
+        found: checkpoints.VerifiedCheckpoint | None = None
         skipped: list[str] = []
         if self.world.is_main:
             found, skipped = checkpoints.newest(self.folder.checkpoints)
@@ -325,7 +337,7 @@ class Trainer:
         parent = self.setup.config.train.init_from
         if parent:
             raise RunError(
-                f"every checkpoint of {self.folder.path} is torn, and it began from {parent}",
+                f"no checkpoint of {self.folder.path} can be read, and it began from {parent}",
                 hint=f"start a new run with train.init_from={parent}",
             )
 
@@ -354,7 +366,7 @@ class Trainer:
 
 
 class _Speed:
-    """Measure training speed, without the time spent on checkpoints and evaluations."""
+    """Training speed, without the time spent on checkpoints and evaluations."""
 
     def __init__(self, batch_tokens: int) -> None:
         self._batch_tokens = batch_tokens
@@ -363,27 +375,27 @@ class _Speed:
         self._since_s = time.perf_counter()
 
     def tick(self) -> None:
-        """Note that a step ended."""
+        """Count a step that has just ended."""
         took_s = time.perf_counter() - self._since_s
         self._steps += 1
-        # The first step may compile the model, which says nothing of the others.
+        # The first step may compile the model, which says nothing about the others.
         smooth = self._steps > 2
         self._step_s = 0.9 * self._step_s + 0.1 * took_s if smooth else took_s
         self._since_s = time.perf_counter()
 
     def skip(self) -> None:
-        """Begin to measure from now."""
+        """Measure the next step from now."""
         self._since_s = time.perf_counter()
 
     @property
     def tok_per_s(self) -> float:
-        """Tokens per second, smoothed over about ten steps."""
+        """Return tokens per second, smoothed over about ten steps."""
         return self._batch_tokens / self._step_s
 
 
 @contextmanager
 def stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Let SIGTERM and the first Ctrl-C finish the step and save; a second Ctrl-C interrupts."""
+    """Stop the trainer at SIGTERM or the first Ctrl-C; a second Ctrl-C interrupts at once."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         trainer.request_stop()
@@ -402,6 +414,6 @@ def _due(step: int, every: int, steps: int) -> bool:
 
 
 def _needed_bytes(model: Any, tensors: dict[str, Any]) -> int:
-    """Count what a checkpoint takes on disk, with a tenth to spare."""
+    """Return the disk space that a checkpoint takes, with a margin of a tenth."""
     held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *tensors.values()])
     return int(1.1 * held) + 10_000_000

@@ -98,7 +98,7 @@ class RemoteController:
         return 0
 
     def _find_or_start(self) -> Job:
-        """Return the run's job, started if there is none; retry while the hub is unreachable."""
+        """Return the run's job, started where it has no job; retry while the hub is unreachable."""
         until = time.monotonic() + RETRY_FOR_S
         while True:
             try:
