@@ -67,7 +67,7 @@ def read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def last_step(path: Path) -> int:
-    """Return the newest step in a log, read from its end; 0 where there is none."""
+    """Return the newest step in a log, read from its end; 0 where there is no step."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))

@@ -182,10 +182,10 @@ def test_every_lesson_s_settings_are_valid_and_its_answers_enough(one) -> None:
     assert {lesson.level for lesson in LESSONS} == {"beginner", "intermediate", "advanced"}
 
 
-def test_a_lesson_is_judged_by_what_its_runs_did(store: RunStore) -> None:
+def test_a_lesson_s_answer_follows_from_its_runs(store: RunStore) -> None:
     one = lesson("cooldown")
     runs = [make(store, "falling", [5.0, 3.0]), make(store, "constant", [5.0, 3.5])]
-    assert check(one, runs) == (0, "Validation loss: falling 3.000, constant 3.500.")
+    assert check(one, runs) == (0, "Validation loss: decaying 3.000, constant 3.500.")
     assert check(one, runs[::-1])[0] == 1
     assert check(one, runs[:1]) is None
     heart = lesson("overfitting")
