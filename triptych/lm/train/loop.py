@@ -5,12 +5,15 @@ After a finished run the report is written from the run's own files.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from triptych.lm.evaluate.report import write_report
 from triptych.lm.train.events import Event, State
 from triptych.lm.train.folder import EventLog
-from triptych.lm.train.trainer import Trainer, stop_on_signals
+from triptych.lm.train.trainer import Trainer
 
 Reader = Callable[[Event], None]
 
@@ -38,3 +41,19 @@ def run_to_end(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
     if state == "finished" and trainer.world.is_main:
         write_report(trainer.folder.path)
     return state
+
+
+@contextmanager
+def stop_on_signals(trainer: Trainer) -> Iterator[None]:
+    """Stop the trainer at SIGTERM or the first Ctrl-C; a second Ctrl-C interrupts at once."""
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        trainer.request_stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

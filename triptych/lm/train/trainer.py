@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from triptych import __version__
@@ -28,6 +25,7 @@ from triptych.lm.train.events import Checkpoint, Eval, Event, Log, RunState, Sam
 from triptych.lm.train.folder import RunFolder, timestamp
 from triptych.lm.train.samples import document_prompts, generate_samples
 from triptych.lm.train.setup import Resolve, Setup, prepare, restore, saved_config
+from triptych.lm.train.speed import Speed
 from triptych.lm.train.train_step import TrainStep
 
 
@@ -160,7 +158,7 @@ class Trainer:
 
     def _loop(self, step: int) -> Iterator[Event]:
         recipe = self.setup.recipe
-        self._speed = _Speed(recipe.batch_tokens)
+        self._speed = Speed(recipe.batch_tokens)
         while step < recipe.steps and not self._patience_spent():
             result = self.train_step.step(step, stop_vote=self._stop)
             self._step = step = step + 1
@@ -363,50 +361,6 @@ class Trainer:
 
     def _stamp(self) -> dict[str, Any]:
         return {"seq": self._seq, "time_s": round(time.time(), 3)}
-
-
-class _Speed:
-    """Training speed, without the time spent on checkpoints and evaluations."""
-
-    def __init__(self, batch_tokens: int) -> None:
-        self._batch_tokens = batch_tokens
-        self._step_s = 0.0
-        self._steps = 0
-        self._since_s = time.perf_counter()
-
-    def tick(self) -> None:
-        """Count a step that has just ended."""
-        took_s = time.perf_counter() - self._since_s
-        self._steps += 1
-        # The first step may compile the model, which says nothing about the others.
-        smooth = self._steps > 2
-        self._step_s = 0.9 * self._step_s + 0.1 * took_s if smooth else took_s
-        self._since_s = time.perf_counter()
-
-    def skip(self) -> None:
-        """Measure the next step from now."""
-        self._since_s = time.perf_counter()
-
-    @property
-    def tok_per_s(self) -> float:
-        """Return tokens per second, smoothed over about ten steps."""
-        return self._batch_tokens / self._step_s
-
-
-@contextmanager
-def stop_on_signals(trainer: Trainer) -> Iterator[None]:
-    """Stop the trainer at SIGTERM or the first Ctrl-C; a second Ctrl-C interrupts at once."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        trainer.request_stop()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _due(step: int, every: int, steps: int) -> bool:
