@@ -15,7 +15,7 @@ from triptych.errors import ConfigError, DataError, RunError, StorageError, Trai
 from triptych.lm.evaluate.run_history import read_run_history
 from triptych.lm.model.checkpoint import load_model, load_tokenizer, save_model
 from triptych.lm.train import checkpoints
-from triptych.lm.train import trainer as trainer_module
+from triptych.lm.train import speed as speed_module
 from triptych.lm.train.events import Checkpoint, Eval, Event, Sample, State, Step
 from triptych.lm.train.folder import RunFolder
 from triptych.lm.train.trainer import Trainer
@@ -290,8 +290,8 @@ def test_a_first_step_that_compiles_is_forgotten_with_the_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = iter((0.0, 40.0, 40.0, 42.0, 42.0, 44.0, 44.0))
-    monkeypatch.setattr(trainer_module.time, "perf_counter", lambda: next(clock))
-    speed, seen = trainer_module._Speed(batch_tokens=100), []
+    monkeypatch.setattr(speed_module.time, "perf_counter", lambda: next(clock))
+    speed, seen = speed_module.Speed(batch_tokens=100), []
     for _ in range(3):
         speed.tick()
         seen.append(round(speed.tok_per_s, 6))
