@@ -62,6 +62,8 @@ def unsupported(text: str, known: str) -> list[str]:
         if " ".join(words(quote)) not in flat
     ]
     for match in _CAPITAL.finditer(plain):
+        if match.group() in known:
+            continue
         for word in words(match.group()):
             if word not in have and word not in STOP_WORDS and stem(word) not in stems:
                 if _starts_sentence(plain, match.start()) and word.islower() and _is_common(word):
