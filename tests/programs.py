@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections import Counter
+from collections.abc import Generator
 
 import pytest
 
@@ -51,9 +52,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         require(program)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Name the missing programs in one line, with the command that installs them."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None, None, None]:
+    """Name the missing programs in the last line, with the command that installs them."""
+    yield
     skipped: Counter[str] = Counter()
     for report in terminalreporter.stats.get("skipped", ()):
         found = REASON.search(str(report.longrepr[-1] if report.longrepr else ""))

@@ -37,7 +37,7 @@ def run_planted(folder: Path, *options: str, **variables: str) -> subprocess.Com
         **variables,
     }
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "programs", "-p", "no:cacheprovider", "-q",
+        [sys.executable, "-m", "pytest", "-p", "programs", "-p", "no:cacheprovider", "-q", "-ra",
          "--rootdir", str(folder), *options, "test_planted.py"],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -235,9 +235,10 @@ class Deployer:
         model = Repo.parse(name)
         commit = self.hub.head(model, revision)
         files = self.hub.tree(model, commit)
-        if "config.json" not in files or not any(f.endswith(".safetensors") for f in files):
+        weights = any(name.endswith(".safetensors") or name == "model.gguf" for name in files)
+        if "config.json" not in files or not weights:
             raise PublishRefused(
-                f"{reference} is no model: config.json or safetensors weights are missing",
+                f"{reference} is no model: config.json, or safetensors or model.gguf, is missing",
                 hint="publish a checkpoint there first: triptych publish CHECKPOINT REPO_ID",
             )
         return Pin(model.repo_id, commit)

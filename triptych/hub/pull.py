@@ -15,6 +15,8 @@ from triptych.hub.repository import Repo, split_revision
 _WANTED = (
     *MODEL_FILES,
     "*.safetensors",
+    "model.gguf",
+    "gguf.json",
     "*.safetensors.index.json",
     "manifest.json",
     "training_record.json",

@@ -15,6 +15,7 @@ from triptych.config import environment
 from triptych.config.generate import GenerateConfig
 from triptych.errors import CheckpointError, ExportError, GenerationError
 from triptych.lm.export.gguf import GgufType, pre_tokenizer_name, read_config
+from triptych.lm.export.gguf_folder import MODEL, read_record
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import Engine
 
@@ -42,6 +43,12 @@ def choose_engine(folder: Path, config: GenerateConfig) -> Choice:
 
     Raises: CheckpointError where the folder holds no model.
     """
+    if read_record(folder) is not None:
+        if config.engine not in ("auto", "llama_cpp"):
+            raise GenerationError(
+                f"the {config.engine} engine runs no GGUF file", hint="use --engine llama_cpp"
+            )
+        return Choice("llama_cpp", "the model is a GGUF file")
     if config.engine != "auto":
         return Choice(config.engine, "as asked for")
     model_type = _model_type(folder)
@@ -78,6 +85,7 @@ def open_engine(
         from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
 
         dtype = GGUF_TYPE[config.dtype]
+        given = folder / MODEL if read_record(folder) is not None else None
         options = LlamaCppOptions(
             dtype=dtype,
             threads=config.threads,
@@ -88,7 +96,7 @@ def open_engine(
                 adapter: cached_lora(place, folder) for adapter, place in (adapters or {}).items()
             },
         )
-        gguf = cached_gguf(folder, dtype, name=name)
+        gguf = given or cached_gguf(folder, dtype, name=name)
         return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
     if choice.engine == "openai":
         from triptych.lm.generate.openai import OpenAIEngine
@@ -127,6 +135,8 @@ def open_engine(
 
 def weights_bytes(folder: Path, config: GenerateConfig) -> int:
     """Estimate the memory a model's weights will take."""
+    if read_record(folder) is not None:
+        return (folder / MODEL).stat().st_size
     width = {"float32": 4.0, "q8_0": 34 / 32}.get(config.dtype, 2.0)
     return int(Weights(folder).parameters() * width)
 

@@ -27,6 +27,7 @@ import orjson
 
 from triptych.errors import DataError, GenerationError
 from triptych.lm.export.gguf import GgufType, read_config
+from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import (
     Emit,
@@ -94,6 +95,7 @@ class LlamaCppEngine(Engine):
     ) -> None:
         self.options = options or LlamaCppOptions()
         config = read_config(folder)
+        given = read_record(folder)
         self.tokenizer = Tokenizer.load(folder)
         self._spelling = Spelling(self.tokenizer)
         self._prefix_ids = list(self.tokenizer.core.encode("", add_special_tokens=True).ids)
@@ -104,11 +106,11 @@ class LlamaCppEngine(Engine):
             engine="llama_cpp",
             model=model or folder.name,
             revision=revision,
-            dtype=self.options.dtype,
+            dtype=given.dtype if given else self.options.dtype,
             device="cpu",
             context_length=self._context_length,
             vocab_size=int(config["vocab_size"]),
-            parameters=Weights(folder).parameters(),
+            parameters=given.parameters if given else Weights(folder).parameters(),
             size_bytes=gguf.stat().st_size,
             has_chat_template=bool(self.tokenizer.chat_template),
         )

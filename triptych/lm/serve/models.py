@@ -12,6 +12,7 @@ from triptych.config import Config
 from triptych.config.generate import Sampling
 from triptych.durable import sha256_file
 from triptych.errors import UsageError
+from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.generate.choose import choose_engine, open_engine, weights_bytes
 from triptych.lm.generate.engine import Engine
 from triptych.lm.serve.service import ModelService, ServedModel
@@ -35,7 +36,7 @@ def describe_model(
     repo_id = reference.partition("@")[0]
     is_folder = Path(reference).expanduser().is_dir()
     return ServedModel(
-        name=name or (folder.resolve().name if is_folder else repo_id),
+        name=name or (folder.resolve().name if is_folder else _short(repo_id)),
         folder=folder,
         revision=revision or _revision(folder),
         adapters=adapters or {},
@@ -84,10 +85,17 @@ def build_service(models: Sequence[ServedModel], config: Config) -> ModelService
     )
 
 
+def _short(reference: str) -> str:
+    """Name a GGUF file without its folders; a repository keeps its whole name."""
+    return Path(reference).stem if reference.endswith(".gguf") else reference
+
+
 def _revision(folder: Path) -> str:
     real = folder.resolve()
     if real.parent.name == "snapshots":
         return real.name
+    if given := read_record(real):
+        return given.sha256[:12]
     manifest = real / "manifest.json"
     if manifest.is_file():
         try:
