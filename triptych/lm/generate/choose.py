@@ -85,7 +85,6 @@ def open_engine(
         from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
 
         dtype = GGUF_TYPE[config.dtype]
-        given = folder / MODEL if read_record(folder) is not None else None
         options = LlamaCppOptions(
             dtype=dtype,
             threads=config.threads,
@@ -96,7 +95,7 @@ def open_engine(
                 adapter: cached_lora(place, folder) for adapter, place in (adapters or {}).items()
             },
         )
-        gguf = given or cached_gguf(folder, dtype, name=name)
+        gguf = _given(folder) or cached_gguf(folder, dtype, name=name)
         return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
     if choice.engine == "openai":
         from triptych.lm.generate.openai import OpenAIEngine
@@ -131,6 +130,11 @@ def open_engine(
         name=name,
         revision=revision,
     )
+
+
+def _given(folder: Path) -> Path | None:
+    """Return the GGUF file that the folder was made for, where it was."""
+    return folder / MODEL if read_record(folder) is not None else None
 
 
 def weights_bytes(folder: Path, config: GenerateConfig) -> int:
