@@ -94,7 +94,7 @@ def write_model(folder: Path, size: str) -> Path:
 
 
 def invented_words() -> list[str]:
-    """Give lines of made-up words, enough of them for the largest vocabulary."""
+    """Return lines of made-up words, enough of them for the largest vocabulary."""
     draw = random.Random(0)
     parts = [a + b for a in "bdfgklmnprstvz" for b in ("a", "e", "i", "o", "u", "an", "er", "ol")]
     words = ["".join(draw.choices(parts, k=draw.randint(2, 4))) for _ in range(40_000)]
@@ -203,7 +203,7 @@ def take_turns(turns: dict[str, Callable[[], float]], rounds: int) -> dict[str, 
 
 
 def ratio(speeds: dict[str, list[float]], one: str, other: str) -> float:
-    """Give the median of the ratios within the rounds."""
+    """Return the median of the ratios within the rounds."""
     pairs = zip(speeds[one], speeds[other], strict=True)
     return round(statistics.median(a / b for a, b in pairs), 3)
 
@@ -275,7 +275,7 @@ def many_streams(url: str, prompt: int, firsts: list[float]) -> float:
 
 
 def percentiles(values: list[float]) -> dict[str, float]:
-    """Give the middle and the slow end."""
+    """Return the middle and the slow end."""
     ordered = sorted(values)
     return {
         "p50": round(ordered[len(ordered) // 2], 3),
@@ -286,7 +286,7 @@ def percentiles(values: list[float]) -> dict[str, float]:
 def overhead(
     url: str, server: subprocess.Popen[str], bare: Callable[[int], float], rounds: int
 ) -> dict[str, float]:
-    """Give what HTTP adds to a token: in time that passes, and in processor time of the server."""
+    """Return what HTTP adds to a token: in elapsed time, and in the server's processor time."""
     process = psutil.Process(server.pid)
     waits = []
     for _ in range(rounds):

@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def waited(home: Path) -> tuple[float, float]:
-    """Give the seconds until the run is shown, and until its curve is."""
+    """Return the seconds until the run is shown, and until its curve is."""
     import uvicorn
     from playwright.sync_api import sync_playwright
 

@@ -113,7 +113,7 @@ def build(home: Path) -> Path:
 
 
 def settings(corpus: Path, steps: int) -> list[str]:
-    """Give the settings of one measured run."""
+    """Return the settings of one measured run."""
     return [*TINY, f"train.data={corpus}", f"train.steps={steps}"]
 
 
@@ -224,7 +224,7 @@ def own_process(home: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def answers(address: str) -> bool:
-    """Tell whether somebody answers there."""
+    """Return whether somebody answers there."""
     try:
         return bool(urllib.request.urlopen(address).status == 200)
     except OSError:

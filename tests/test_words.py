@@ -36,7 +36,7 @@ SENTENCES = {
     "arenas?": "class Arena: ...",
     "parking": "parking = 1",
     "(lends?|lent|lending|borrow(s|ed|ing)?)": "def lend(): ...",
-    "is none(?! of)": "raise E('this address is none')",
+    "(?<!there )is none(?! of)": "raise E('this address is none')",
     "stages?": "class Stage: ...",
     "grounds?": "class Ground: ...",
 }

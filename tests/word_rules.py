@@ -51,7 +51,7 @@ WORDS = (
     Word(r"arenas?", "comparison"),
     Word(r"parking", "standby"),
     Word(r"(lends?|lent|lending|borrow(s|ed|ing)?)", "take, hand over"),
-    Word(r"is none(?! of)", "is not valid"),
+    Word(r"(?<!there )is none(?! of)", "is not valid"),
     Word(r"stages?", "context", inside="triptych/panels/playground"),
     Word(r"grounds?", "services", inside="triptych/hub"),
 )

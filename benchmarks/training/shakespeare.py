@@ -119,7 +119,7 @@ class PlainGPT(nn.Module):
                 nn.init.normal_(weight, std=0.02 * scale)
 
     def forward(self, ids: Tensor, targets: Tensor) -> Tensor:
-        """Give the mean loss."""
+        """Return the mean loss."""
         x = self.table(ids) + self.places(torch.arange(ids.shape[1]))
         logits = F.linear(self.norm(self.blocks(x)), self.table.weight)
         return F.cross_entropy(logits.flatten(0, 1), targets.flatten())

@@ -100,7 +100,7 @@ def apart(measure: Callable[..., float], *args: Any) -> float:
 def ours(
     corpus: Corpus, batch: Batch, steps: int, optimizer: str, batches: int, compiled: str
 ) -> float:
-    """Give our median tokens per second."""
+    """Return our median tokens per second."""
     tokens = batch.tokens * batches
     settings = [
         "model.size=small",
@@ -123,7 +123,7 @@ def ours(
 
 
 def theirs(shape: ModelConfig, batch: Batch, steps: int, compiled: bool) -> float:
-    """Give the median tokens per second of `transformers.Trainer`."""
+    """Return the median tokens per second of `transformers.Trainer`."""
     import transformers
 
     times: list[float] = []

@@ -68,7 +68,7 @@ def _parse(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namesp
 
 
 def available(name: str) -> bool:
-    """Tell whether a command of the table is part of this installation."""
+    """Return whether a command of the table is part of this installation."""
     place = Path(__file__).parent.joinpath(*COMMANDS[name].module.split("."))
     return place.is_dir() or place.with_suffix(".py").exists()
 

@@ -16,7 +16,7 @@ PYPI = "pypi:"
 
 
 def resolve(reference: str) -> Path:
-    """Give the local folder of a checkpoint, a run or a hub repository.
+    """Return the local folder of a checkpoint, a run or a hub repository.
 
     Raises: CheckpointError where nothing of that name exists; RepositoryNotFound, HubUnavailable
     for a repository.

@@ -53,7 +53,7 @@ class DataConfig:
 
     twin_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of a validation document's eight-word shingles found in training from which it is
-    dropped as a near twin; 1 drops only what training contains whole."""
+    dropped as a near duplicate; 1 drops only what training contains whole."""
 
     shard_tokens: Annotated[int, Field(ge=1024)] = 100_000_000
     """Tokens per shard file."""

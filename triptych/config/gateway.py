@@ -21,7 +21,7 @@ class UpstreamConfig:
     """One address that answers for one or more tiers."""
 
     provider: ProviderName
-    """How it is spoken to: any OpenAI-compatible address, a Space, a local model face, a script."""
+    """The protocol: any OpenAI-compatible address, a Space, a local model server, a script."""
 
     address: str = ""
     """Base URL ending before `/chat/completions`; or a Space as `org/name` or its address."""
@@ -91,7 +91,7 @@ class GatewayConfig:
     """Name -> upstream. Empty: the three Spaces and OpenAI as the environment names them."""
 
     provider_order: tuple[ProviderName, ...] = ("hf_spaces", "local", "openai", "scripted")
-    """Who is asked first when the `provider` flag says `auto`, and who is fallen back to."""
+    """The first provider when the `provider` flag is `auto`, and the fallback order."""
 
     connect_timeout_s: float = Field(default=5.0, gt=0)
     """Seconds to reach an upstream."""

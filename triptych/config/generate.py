@@ -1,7 +1,7 @@
 """Settings of text generation: how the next token is chosen, and which engine runs the model.
 
 `Sampling` is the one definition of every sampling parameter; the engines, the command line, the
-HTTP face and the pages all use it. Left out: serving (ports, queues), which is `serve`.
+HTTP server and the pages all use it. Left out: serving (ports, queues), which is `serve`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class HubConfig:
     session_s: int = Field(default=14 * 24 * 3600, gt=0)
     """How long a person stays signed in on the hub's pages."""
     oauth_token_s: int = Field(default=8 * 3600, gt=0)
-    """How long a token lasts that an application got by signing somebody in."""
+    """Lifetime of a token that an application received by signing a user in."""
     ticket_s: int = Field(default=3600, gt=0)
     """How long an upload or download address stays valid."""
     space_port: int = Field(default=7930, ge=0, le=65535)

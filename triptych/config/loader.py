@@ -33,7 +33,7 @@ _PREFIX = "TRIPTYCH_"
 
 @dataclass(frozen=True)
 class Config:
-    """Hold one section for each part of the house."""
+    """All settings, one section for each part of Triptych."""
 
     data: DataConfig = DataConfig()
     model: ModelSection = ModelSection()

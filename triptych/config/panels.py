@@ -46,7 +46,7 @@ class PanelsConfig:
     """Seconds between two looks of an open page at what it shows."""
 
     sign_in: Literal["console", "all"] = "console"
-    """Which panels ask who somebody is: only the Console, or all of them, as they must where
+    """Which panels require sign-in: only the Console, or all of them, as they must where
     others than this machine's own user reach them."""
 
     sign_in_client: str = ""

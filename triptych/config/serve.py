@@ -1,4 +1,4 @@
-"""Settings of the HTTP face of a model."""
+"""Settings of a model server."""
 
 from __future__ import annotations
 

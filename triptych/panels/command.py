@@ -1,4 +1,4 @@
-"""Run a command of this program in somebody's name, so that a page can do what a terminal can.
+"""Run a command of this program for a user, so that a page can do what a terminal can.
 
 A process of its own can neither slow the page down nor read more than its visitor may. Left out:
 what the commands do.
@@ -17,7 +17,7 @@ from triptych.errors import UsageError
 from triptych.lm.runs.rights import without_tokens
 from triptych.panels.visitor import Visitor
 
-# Is told each line of progress as it comes.
+# Called with each line of progress as it comes.
 Heard = Callable[[str], None]
 
 

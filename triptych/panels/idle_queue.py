@@ -1,8 +1,8 @@
-"""Let a page rest while nobody acts on it.
+"""A Gradio queue that polls less often while no user acts on the page.
 
-Gradio's queue looks for events a thousand times a second, whether anybody is there or not. That
-is three percent of a core for each process that serves pages to nobody. Gradio offers no setting
-for it, so its queue is given other manners; a queue that is not the known one is left as it is.
+Gradio's queue polls for events a thousand times a second, also without users. That is three
+percent of a core for each idle process. Gradio offers no setting for it, so the class of its queue
+is replaced by a subclass; a queue of an unknown class is left as it is.
 """
 
 from __future__ import annotations
@@ -29,24 +29,24 @@ _PAUSES = ("sleep_when_free", "progress_update_sleep_when_free")
 
 
 class IdleQueue(Queue):
-    """Look for events often while somebody acts, and ten times a second when nobody did lately."""
+    """Polls often while a user acts, and ten times a second after that."""
 
     acted = 0.0
 
     async def push(self, *args: Any, **named: Any) -> Any:
-        """Take an event, and wake."""
+        """Take an event, and poll often from now on."""
         self.acted = time.monotonic()
         return await super().push(*args, **named)
 
     @property
     def sleep_when_free(self) -> float:
-        """Return how long to wait before the next look."""
+        """Return the time to the next poll."""
         awake = time.monotonic() - self.acted < IDLE_AFTER_S or len(self)
         return BUSY_EVERY_S if awake else IDLE_EVERY_S
 
 
 def use_idle_queue(page: gr.Blocks) -> gr.Blocks:
-    """Give a page whose queue is set up the manners of one that rests, where it can have them."""
+    """Return the page with its queue replaced by one that polls less while it is idle."""
     queue: Any = getattr(page, "_queue", None)
     if isinstance(queue, IdleQueue):
         return page
@@ -60,7 +60,7 @@ def use_idle_queue(page: gr.Blocks) -> gr.Blocks:
 
 
 def _is_known(queue: Any) -> bool:
-    """Tell whether the queue waits as long as its attributes say, and takes events by `push`."""
+    """Return whether the queue waits as long as its attributes say, and takes events by `push`."""
     kept = getattr(queue, "__dict__", {})
     return (
         all(isinstance(kept.get(name), int | float) for name in _PAUSES)
@@ -72,5 +72,5 @@ def _is_known(queue: Any) -> bool:
 @cache
 def _warn_once() -> None:
     logging.getLogger(__name__).warning(
-        "this version of Gradio has another queue: pages that nobody visits do not rest"
+        "this version of Gradio has another queue: idle pages poll as often as busy ones"
     )

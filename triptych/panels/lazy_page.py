@@ -1,7 +1,7 @@
-"""A page that is drawn when somebody first looks at it.
+"""A page that is built when it is first opened.
 
 A process that mostly answers programs starts in a third of the time and takes half the memory
-while nobody has looked: drawing loads Gradio.
+until then: building the page loads Gradio.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ Drawing = asyncio.Task[FastAPI]
 
 
 class LazyPage:
-    """Draw a page in a thread at the first look, and hand it every request from then on.
+    """Builds a page in a thread at the first visit, and passes every later request to it.
 
-    A program that asks for the bare address, as a hub does that waits for an app, is no such look:
-    it hears the greeting. A page that could not be drawn says why, and is drawn again at the next
-    look.
+    A program that requests the bare address, as a hub does that waits for an app, is no visit: it
+    gets the greeting. A page that could not be built answers 503 with the reason, and is built
+    again at the next visit.
     """
 
     def __init__(self, draw: Callable[[], FastAPI], greeting: str) -> None:
@@ -40,7 +40,7 @@ class LazyPage:
         self._lives = AsyncExitStack()
 
     def join(self, app: FastAPI) -> None:
-        """Take whatever no route of the application takes, and live as long as it does."""
+        """Take every request that no route of the application takes, for the application's life."""
         lifespan = app.router.lifespan_context
 
         @asynccontextmanager
@@ -62,7 +62,9 @@ class LazyPage:
         if scope["path"] == ASKED_FIRST:
             scope, send = await _hold(drawing, scope, send)
         try:
-            page = await asyncio.shield(drawing)  # whoever leaves does not spoil it for others
+            page = await asyncio.shield(
+                drawing
+            )  # one cancelled request does not cancel it for others
         except Exception as error:  # boundary: the request handler
             if self._drawing is drawing:
                 self._drawing = None
@@ -78,7 +80,7 @@ class LazyPage:
 
 
 async def _hold(drawing: Drawing, scope: Scope, send: Send) -> tuple[Scope, Send]:
-    """Keep a client that waits for JSON while the page is drawn: spaces before it mean nothing.
+    """Keep a client waiting for JSON while the page is built: JSON allows spaces before it.
 
     Returns: what to go on with; once a space was sent, only the body of the answer follows.
     """
@@ -102,10 +104,10 @@ async def _hold(drawing: Drawing, scope: Scope, send: Send) -> tuple[Scope, Send
 
 
 def _refusal(error: Exception) -> Response:
-    # What a library says may name places of this machine; its kind is enough, the log has the rest.
+    # A library's message may contain paths of this machine; its class is enough, the log has more.
     words = str(error) if isinstance(error, TriptychError) else type(error).__name__
     return PlainTextResponse(
-        f"This page could not be drawn ({words}). The next look draws it again; the log says more.",
+        f"This page could not be built ({words}). Reload to try again; the log has the details.",
         status_code=503,
         headers={"retry-after": "1"},
     )

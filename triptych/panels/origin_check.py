@@ -1,7 +1,7 @@
 """Keep other sites' pages from acting through a visitor's browser, and ours from calling theirs.
 
 A browser says which site a request comes from; what comes from another one changes nothing here.
-Programs say nothing of the kind and are let through: they hold no visitor's session.
+Programs send no such header and are let through: they have no visitor's session.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _OWN = ("same-origin", "none")
 _HEADERS = {
     # The page framework writes its own scripts and styles into its pages; nothing is fetched
-    # from, sent to or framed by anybody else.
+    # from, sent to or framed by another site.
     "content-security-policy": "; ".join((
         "default-src 'self'",
         "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
@@ -36,7 +36,7 @@ _HEADERS = {
 
 
 class OriginCheck:
-    """Refuse what another site's page asks to be changed; tell browsers what ours may do."""
+    """Refuses changes that another site's page requests; sends a content security policy."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

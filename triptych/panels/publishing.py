@@ -44,12 +44,12 @@ def publish(
 ) -> dict[str, Any]:
     """Publish a checkpoint of a run, the best unless named, in the visitor's name.
 
-    `heard` is told each step of it.
+    `heard` is called with each step.
 
     Returns: what happened, as `hub.publish.Published` says it.
     Raises: AccessDenied for who has not signed in, UsageError in the command's own words.
     """
-    visitor.hub()  # refuses before anything is run when nobody is signed in
+    visitor.hub()  # refuses before anything is run when no user is signed in
     _require_name(repo)
     folder = control.checkpoint_folder(run, checkpoint) if checkpoint else best(run)
     options = ["--private"] if private else []
@@ -60,7 +60,7 @@ def publish(
 
 
 def foresee(folder: Path, repo: str, private: bool, hub: Hub) -> tuple[str, str]:
-    """Say what publishing would do to the repository, and what the card would say.
+    """Return what publishing would do to the repository, and the text of the card.
 
     Raises: PublishRefused, UsageError for what would be refused anyway.
     """

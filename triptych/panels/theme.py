@@ -11,7 +11,7 @@ from triptych.panels.idle_queue import use_idle_queue
 FONTS = ["system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
 
-# Curves are told apart by hue and by dash, so that they can be told apart without colour.
+# Curves differ by hue and by dash, so that they can be read without colour.
 PALETTE = ("#b4532a", "#2a6f97", "#5b8c3a", "#8a4fa3", "#a88b1f", "#3d8f86", "#a33f5c", "#5c5c6e")
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "", "6 3", "2 3", "8 3 2 3")
 
@@ -84,7 +84,7 @@ ul.advice { margin: .4rem 0; padding: .4rem .8rem .4rem 1.6rem; border-left: 3px
 
 
 def theme() -> gr.Theme:
-    """Give the theme of every page."""
+    """Return the theme of every page."""
     base = gr.themes.Soft(
         primary_hue=TERRACOTTA,
         neutral_hue="stone",
@@ -120,7 +120,7 @@ def _links() -> dict[str, str]:
 
 
 def in_address(name: str, instead_of: str = "", then: str = "") -> str:
-    """Give the script that keeps a value in the page's address, without loading the page again.
+    """Return the script that keeps a value in the page's address, without loading the page again.
 
     An empty value leaves no trace there; the parameter `instead_of` goes. `then` is what the
     script does afterwards with `value`.
@@ -143,7 +143,7 @@ def at_home(page: gr.Blocks) -> gr.Blocks:
 
 
 def options() -> dict[str, Any]:
-    """Give what every page hands to `mount_gradio_app`."""
+    """Return what every page hands to `mount_gradio_app`."""
     return {
         "theme": theme(),
         "css": CSS,

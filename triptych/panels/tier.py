@@ -4,7 +4,7 @@ One process answers plain HTTP (`/api/generate`, `/v1/...`, `/health`) and Gradi
 `generate`; both run the same function, so both give the same text. The model is named by the
 variables MODEL_ID (repository or folder) and MODEL_VERSION (commit). All three tiers are this one
 template: what makes a tier is its model and the context it is sent. Left out: the page
-(`tier_page`), which is drawn when somebody first looks at it.
+(`tier_page`), which is built when it is first opened.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def service_from_variables() -> ModelService:
 
 
 def find_model(model_id: str, version: str) -> Path:
-    """Give the folder of the model: a folder as it is, a repository from the hub or its cache."""
+    """Return the folder of the model: a folder as it is, a repository from the hub or its cache."""
     folder = Path(model_id).expanduser()
     if folder.is_dir() or not is_repository(model_id):
         return folder
@@ -63,7 +63,7 @@ def find_model(model_id: str, version: str) -> Path:
 
 
 def build_app(service: ModelService, token: environment.Secret | None = None) -> FastAPI:
-    """Put the page behind the model's HTTP face."""
+    """Put the page behind the model's HTTP API."""
 
     def draw() -> FastAPI:
         from triptych.panels.tier_page import page_app

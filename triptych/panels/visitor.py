@@ -1,6 +1,6 @@
-"""Who looks at the page: the one user of this machine, or somebody who signed in to a Space.
+"""The visitor of a page: the one user of this machine, or a signed-in user of a Space.
 
-On a Space the hub knows who somebody is, and gives the application a token of theirs. That token
+On a Space the hub identifies the user, and gives the application a token of theirs. That token
 is used for what they publish; the token of the Space's owner never is. Left out: quotas
 (`lm/runs/rights`).
 """
@@ -23,18 +23,18 @@ SIGN_IN = "/login/huggingface"
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody who uses the page; without a name they may look, and start nothing."""
+    """A user of the page; without a name they may read, and start nothing."""
 
     user: str
     token: Secret | None = None
 
     @property
     def is_local(self) -> bool:
-        """Tell whether this is the machine's own user."""
+        """Return whether this is the machine's own user."""
         return self.user == LOCAL
 
     def hub(self) -> Hub:
-        """Speak to the hub in this visitor's name.
+        """Return a client of the hub with this visitor's token.
 
         Raises: AccessDenied for a visitor of a Space who has not signed in.
         """
@@ -45,7 +45,7 @@ class Visitor:
         return Hub(token=self.token.reveal())
 
     def require_name(self) -> None:
-        """Refuse whoever has not signed in.
+        """Refuse a visitor who has not signed in.
 
         Raises: AccessDenied.
         """
@@ -54,7 +54,7 @@ class Visitor:
 
 
 def is_shared() -> bool:
-    """Tell whether this is a Space, where everybody signs in."""
+    """Return whether this is a Space, where everybody signs in."""
     return environment.get("SPACE_ID") is not None
 
 
@@ -65,7 +65,7 @@ def attach_sign_in(app: FastAPI) -> None:
     """
     if not environment.get("OAUTH_CLIENT_ID"):
         raise ConfigError(
-            "this Space lets nobody sign in, so nobody could own a run",
+            "this Space has no sign-in, so no user could own a run",
             hint="write `hf_oauth: true` into the front matter of its README.md",
         )
     from gradio.oauth import attach_oauth
@@ -74,10 +74,10 @@ def attach_sign_in(app: FastAPI) -> None:
 
 
 def who(request: Any) -> Visitor:
-    """Say who sent a request, of the page or of the API."""
+    """Return the user who sent a request, of the page or of the API."""
     inner = getattr(request, "request", request)
     if session := inner.scope.get("signed_in"):
-        # An admin of this house speaks for it; everybody else for themselves.
+        # An admin acts as the local user; every other user for themselves.
         if session.role == "admin":
             return Visitor(LOCAL)
         return Visitor(f"hub/{session.name}", Secret(session.hub_token))
@@ -92,7 +92,7 @@ def who(request: Any) -> Visitor:
 async def identify(request: Request) -> str:
     """Name the caller of the API.
 
-    Raises: HTTPException 401 for who has not signed in.
+    Raises: HTTPException 401 for a caller who has not signed in.
     """
     visitor = who(request)
     if not visitor.user:

@@ -55,7 +55,7 @@ def gateway(own_home: Path, tmp_path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def ask() -> Callable[[str, str], int]:
-    """Give a function that asks a question and tells the status."""
+    """Return a function that asks a question and tells the status."""
     return _ask
 
 

@@ -136,13 +136,13 @@ def test_one_company_gets_its_tier_and_no_other_does(house: House, console: Open
         page.get_by_label("Company id").fill(company)
         page.get_by_label("Company name").fill(company.title())
         page.get_by_role("button", name="Enter company").click()
-        said(page, f"Entered: {company}")
+        said(page, f"Company {company} added")
     keys = {
         company: house.call("POST", "/api/keys", {"name": company, "company_id": company})["key"]
         for company in ("acme", "zorblax")
     }
     enter(page, "Providers and tiers")
-    page.get_by_role("button", name="For some only").click()
+    page.get_by_role("button", name="Gradual rollout and exceptions").click()
     page.get_by_label("Its id").fill("acme")
     page.get_by_role("button", name="Set the exception").click()
     said(page, "tier.company is on for acme")
@@ -179,9 +179,9 @@ def test_i2_a_bad_answer_is_seen_and_a_new_revision_deployed_and_taken_back(
     link = json.dumps([["gateway:base"], "Say ", 0.8, 0, 1, 0, 1, 12, 1])
     play = open_page(f"{house.web}/playground/?c={quote(link)}")
     play.get_by_text("gateway · base").first.wait_for()
-    play.get_by_role("button", name="Write", exact=True).click()
+    play.get_by_role("button", name="Generate", exact=True).click()
     play.get_by_role("button", name="Not good").click()
-    play.get_by_text("The gateway has it too.").wait_for()
+    play.get_by_text("Also stored as feedback.").wait_for()
     assert play.title() != "owned", "what a model wrote is text in the Playground too"
     asked = house.requests(feature="playground")[0]["request_id"]
     enter(page, "Feedback")
@@ -274,14 +274,14 @@ def test_i3_two_admins_see_the_same_and_meet_in_a_conflict(house: House, console
     for page in (one, other):
         enter(page, "Providers and tiers")
     # Both act on what they read; the second is told, and keeps what was chosen.
-    one.get_by_label("Answer repeated questions from memory").uncheck()
+    one.get_by_label("Cache answers").uncheck()
     apply(one, "cache = False")
-    other.get_by_label("Answer repeated questions from memory").uncheck()
+    other.get_by_label("Cache answers").uncheck()
     agree(other, "Apply", yes="Apply these changes")
     conflict = f"cache is at version {version + 1}, not {version}"
     other.get_by_role("alert").get_by_text(conflict).wait_for()
-    expect(other.get_by_label("Answer repeated questions from memory")).not_to_be_checked()
-    other.get_by_role("button", name="Read again").click()
+    expect(other.get_by_label("Cache answers")).not_to_be_checked()
+    other.get_by_role("button", name="Refresh").click()
     enter(one, "Audit")
     one.get_by_role("button", name="Verify the chain").click()
     said(one, "every one sound")
@@ -359,7 +359,7 @@ def test_i1_a_secret_is_written_trimmed_and_never_shown(house: House, console: O
     value = page.locator("input[type=password]:visible")
     value.fill("  hf_neverseen1234 ")
     page.get_by_role("button", name="Enter secret").click()
-    said(page, "Entered: OWN_TOKEN, ending with")
+    said(page, "Secret OWN_TOKEN saved, ending with")
     expect(value).to_have_value("")
     page.locator("button.pick:visible", has_text="OWN_TOKEN").wait_for()
     assert "neverseen" not in page.content()
@@ -385,7 +385,7 @@ def test_a_budget_a_wish_a_consent_and_a_model_are_entered_by_form(
     said(page, "Budget set: company frugal, month")
     page.locator("tr", has_text="company:frugal month").get_by_text("0 of 1").wait_for()
     enter(page, "Privacy")
-    page.get_by_role("button", name="Ask for somebody").click()
+    page.get_by_role("button", name="New request").click()
     page.get_by_label("About company").fill("frugal")
     agree(page, "Ask for it", "every download is audited")
     said(page, "company frugal")
@@ -395,10 +395,10 @@ def test_a_budget_a_wish_a_consent_and_a_model_are_entered_by_form(
     said(page, "Allowed for frugal")
     enter(page, "Models")
     page.get_by_label("Published model").fill(f"admin/base@{house.revisions[0]}")
-    agree(page, "Enter model", "Nobody is answered by it before it is deployed")
-    said(page, "Entered: admin/base")
+    agree(page, "Enter model", "It answers no request before it is deployed")
+    said(page, "Model admin/base added")
     page.locator("button.pick:visible").first.click()
-    page.locator("dl.facts:visible").get_by_text("grown from").wait_for()
+    page.locator("dl.facts:visible").get_by_text("parent model").wait_for()
 
 
 def leave(page: Any, flying: set[Any]) -> None:

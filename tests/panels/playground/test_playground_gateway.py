@@ -81,13 +81,13 @@ def test_a_vote_a_correction_and_a_comment_arrive_under_the_gateways_request(
         page.get_by_text("topics · step 40").first.wait_for()
         time.sleep(1)
         assert page.locator(".answer").count() == 0, "a link asks nothing of a gateway by itself"
-        page.get_by_role("button", name="Write", exact=True).click()
+        page.get_by_role("button", name="Generate", exact=True).click()
         page.locator(".voting h3").first.wait_for()
         shown = page.locator(".answer[data-done=true]").first
         for words in ("hello <i>world</i>", "tier base", "scripted"):
             expect(shown).to_contain_text(words)
         page.get_by_role("button", name="A is better").click()
-        page.get_by_text("The gateway has it too.").wait_for()
+        page.get_by_text("Also stored as feedback.").wait_for()
         page.get_by_role("button", name="Say more").click()
         page.get_by_label("A", exact=True).check()
         page.get_by_label("Comment").fill("too short")

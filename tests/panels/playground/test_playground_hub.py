@@ -100,7 +100,7 @@ def same_home(module_home: Path, monkeypatch: pytest.MonkeyPatch, own_home: Path
 
 
 def link_to(address: str, *references: str) -> str:
-    """Give the address of a comparison of short answers."""
+    """Return the address of a comparison of short answers."""
     state = [references, "Once ", 0.8, 0, 1, 0, 1, 8, 1]
     return f"{address}/?c={quote(json.dumps(state))}"
 
@@ -123,7 +123,7 @@ def test_the_search_lists_a_models_ages_and_the_chosen_one_answers(
     young = page.locator(f"[data-pick='admin/topics@{AGES[0]}']")
     young.click(timeout=WAIT_MS)
     expect(page.locator(".token")).to_have_count(1, timeout=WAIT_MS)
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     answer = page.locator(".answer[data-done=true]")
     expect(answer).to_have_count(1, timeout=WAIT_MS)
     expect(answer.locator("h3")).to_contain_text(f"admin/topics@{AGES[0]}")
@@ -142,7 +142,7 @@ def test_two_revisions_answer_side_by_side_and_a_gated_one_says_why_not(
         models.fill(reference)
         models.press("Enter")
         expect(page.locator(".token")).to_have_count(count, timeout=WAIT_MS)
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     expect(answers).to_have_count(3, timeout=WAIT_MS)
     for answer, age in zip(answers.all()[:2], AGES, strict=True):
         expect(answer.locator(".foot")).to_contain_text(f"revision {commits[age][:12]}")

@@ -61,7 +61,7 @@ def write(page: Any, prompt: str = "") -> list[str]:
     if prompt:
         page.get_by_label("Prompt").fill(prompt)
     before = page.evaluate(CONTEST)
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_function(f"before => {CONTEST} !== before", arg=before)
     return answers(page)
 
@@ -89,7 +89,7 @@ def test_checkpoints_of_several_ages_write_side_by_side_and_the_address_restores
     assert all(text.startswith("The <b>statement</b> ") for text in written)
     assert page.locator(".answer .text b").count() == 0, "model text is never HTML"
     foot = page.locator(".answer .foot").first.inner_text()
-    assert "tokens/s" in foot and "ms" in foot and "read + written" in foot
+    assert "tokens/s" in foot and "ms" in foot and " in, " in foot
     assert "parameters" in foot and "revision" in foot, "what runs is shown"
     page.wait_for_function("location.search.startsWith('?c=')")
     link = page.evaluate("location.href")
@@ -256,14 +256,14 @@ def test_the_whole_page_is_reached_by_keyboard(open_page: Any, address: str) -> 
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("(document.activeElement.innerText || '').trim()"))
-    assert {"Write", "Stop", "A is better", "None is good"} <= reached, reached
+    assert {"Generate", "Stop", "A is better", "None is good"} <= reached, reached
 
 
 def test_stop_ends_the_answers_and_leaves_what_was_written(open_page: Any, address: str) -> None:
     page = arrive(open_page, address)
     page.get_by_role("button", name="Sampling").click()
     page.get_by_label("number input for New tokens").fill("512")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_function(
         "[...document.querySelectorAll('.answer .text')].some(a => a.innerText.length > 12)"
     )
@@ -278,5 +278,5 @@ def test_errors_name_what_is_near_and_local_paths_are_refused(open_page: Any, ad
     page.get_by_text("Not here: /etc, topics/step-00000041").wait_for()
     page.get_by_role("combobox", name="Models", exact=True).fill("topics/step-00000041")
     page.get_by_role("combobox", name="Models", exact=True).press("Enter")
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.get_by_text("nearest are: topics · step 4").wait_for()

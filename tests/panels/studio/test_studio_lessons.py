@@ -87,7 +87,7 @@ def test_a_lesson_asks_first_and_says_what_the_runs_showed(
     screenshot(page, f"studio-lesson-{name}")
 
     page.get_by_role("link", name="Read what they write, in the Playground").click()
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_function(
         "document.querySelectorAll('.answer[data-done=true]').length > 1", timeout=PATIENCE_MS
     )
@@ -110,7 +110,7 @@ def test_seeds_started_as_one_are_shown_as_a_mean_with_an_interval(
         "train.steps=10\ntrain.context_length=64\ntrain.batch_tokens=256\ntrain.threads=1\n"
         "train.compile=off\ntrain.precision=float32"
     )
-    page.get_by_role("button", name="Several runs as one start").click()
+    page.get_by_role("button", name="Sweep (several runs)").click()
     page.get_by_label("What to vary, one setting per line").fill("train.seed=1,2,3")
     page.get_by_role("button", name="Start training").click()
     page.locator("#sweep").get_by_text("3 of 3").wait_for(timeout=PATIENCE_MS)

@@ -126,7 +126,7 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     page = open_page(address_of_run)
     wait_for_state(page, "running")
     wait(lambda: shown_step(page) > first)
-    expect(page.get_by_role("button", name="Stop (saves)")).to_be_enabled()
+    expect(page.get_by_role("button", name="Pause")).to_be_enabled()
     expect(page.get_by_role("button", name="Resume")).to_be_disabled()
     screenshot(page, "studio-watch")
 
@@ -137,7 +137,7 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     wait_for_state(second, "running")
     fits(second)
     screenshot(second, "studio-watch-360")
-    second.get_by_role("button", name="Stop (saves)").click()
+    second.get_by_role("button", name="Pause").click()
     wait_for_state(second, "paused")
     wait_for_state(page, "paused")
     rested = store.get(run_id).step
@@ -146,7 +146,7 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     wait_for_state(page, "running")
     wait_for_state(second, "running")
     wait(lambda: store.get(run_id).step > rested)
-    page.get_by_role("button", name="Stop (saves)").click()
+    page.get_by_role("button", name="Pause").click()
     wait_for_state(page, "paused")
 
     page.get_by_role("button", name="Evaluate, publish, deploy, go on").click()
@@ -158,9 +158,9 @@ def test_a_stranger_trains_leaves_returns_publishes_and_lets_the_model_write(
     assert {"model.safetensors", "README.md", "tokenizer.json"} <= set(published)
 
     page.get_by_role("link", name="Open in the Playground").click()
-    page.get_by_role("button", name="Write", exact=True).wait_for()
+    page.get_by_role("button", name="Generate", exact=True).wait_for()
     page.get_by_text("ships · step").first.wait_for()
-    page.get_by_role("button", name="Write", exact=True).click()
+    page.get_by_role("button", name="Generate", exact=True).click()
     answer = page.locator(".answer[data-done=true] .text").first
     expect(answer).to_have_text(re.compile(r"(\S+\s+){3}\S"))
     screenshot(page, "studio-to-playground")
@@ -200,7 +200,7 @@ def test_a_killed_web_process_costs_an_open_page_nothing(
         web = serve()
         # The page was not loaded again: it goes on by itself, and so do its buttons.
         wait(lambda: shown_step(page) > alone + 5, 240)
-        page.get_by_role("button", name="Stop (saves)").click()
+        page.get_by_role("button", name="Pause").click()
         wait_for_state(page, "paused")
         assert store.get(run_id).state == "paused"
     finally:
@@ -209,7 +209,7 @@ def test_a_killed_web_process_costs_an_open_page_nothing(
 
 
 def answers(address: str) -> bool:
-    """Tell whether somebody answers there."""
+    """Return whether somebody answers there."""
     try:
         return httpx.get(address, timeout=5).status_code == 200
     except httpx.TransportError:
@@ -224,7 +224,7 @@ def test_the_keyboard_alone_starts_and_ends_a_run(open_page: Any, panels: str) -
     tab_to(page, page.get_by_role("button", name="Start training"))
     page.keyboard.press("Enter")
     page.locator("#run-head .state").wait_for()
-    cancel = page.get_by_role("button", name="End for good")
+    cancel = page.get_by_role("button", name="Cancel run")
     expect(cancel).to_be_enabled()
     tab_to(page, cancel)
     page.keyboard.press("Enter")

@@ -70,7 +70,7 @@ def _add_org_arguments(parser: argparse.ArgumentParser, where: argparse.Argument
     add = verbs.add_parser("add", parents=[where], help="add an organisation")
     add.add_argument("name")
     add.add_argument("--fullname", default="")
-    member = verbs.add_parser("member", parents=[where], help="give somebody a role in it")
+    member = verbs.add_parser("member", parents=[where], help="give an account a role in it")
     member.add_argument("name")
     member.add_argument("user")
     member.add_argument("role", choices=["read", "write", "admin", "none"])
@@ -87,7 +87,7 @@ def _add_token_arguments(parser: argparse.ArgumentParser, where: argparse.Argume
         help="only this repository, as model:acme/base=read; may be given several times",
     )  # fmt: skip
     create.add_argument("--days", type=float, help="days until it ends; default: never")
-    listing = verbs.add_parser("list", parents=[where], help="list somebody's tokens")
+    listing = verbs.add_parser("list", parents=[where], help="list an account's tokens")
     listing.add_argument("user")
     listing.add_argument("--json", action="store_true", help="as JSON")
     revoke = verbs.add_parser("revoke", parents=[where], help="end a token")

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     logs.add_argument("--follow", action="store_true", help="go on until interrupted")
     restart = _verb(verbs, "restart", "start again, also from a pause")
     restart.add_argument("--rebuild", action="store_true", help="without any cached environment")
-    _verb(verbs, "pause", "stop until somebody restarts it")
+    _verb(verbs, "pause", "stop until it is restarted")
     wake = _verb(verbs, "wake", "ask it until it answers")
     wake.add_argument("--path", default="/", help="where to ask; default /")
     wake.add_argument("--commit", metavar="SHA", help="and until this commit of it answers")

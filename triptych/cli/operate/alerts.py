@@ -1,4 +1,4 @@
-"""Tell a webhook when a part of Triptych fails; the address comes from TRIPTYCH_ALERT_URL.
+"""Call a webhook when a part of Triptych fails; the address comes from TRIPTYCH_ALERT_URL.
 
 The body is `{"text": ...}`, which Slack, Mattermost and most others understand. The address is a
 secret: it is shown nowhere. An alert that cannot be sent is said on stderr and lost.
@@ -18,7 +18,7 @@ VARIABLE = "TRIPTYCH_ALERT_URL"
 
 
 def alert(text: str) -> threading.Thread | None:
-    """Send a line in the background; None where nobody wants to hear it."""
+    """Send a line in the background; None where no address is configured."""
     address = environment.secret(VARIABLE)
     if address is None:
         return None

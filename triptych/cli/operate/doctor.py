@@ -119,10 +119,10 @@ def _gateway(config: Any) -> Iterator[dict[str, Any]]:
         found=f"set up in {tiers}" if tiers.exists() else "not set up; see `triptych tiers --help`",
     )  # fmt: skip
     yield _database(config.gateway.database_url)
-    open_house = config.panels.sign_in != "all" and config.panels.host not in _LOOPBACK
+    is_open = config.panels.sign_in != "all" and config.panels.host not in _LOOPBACK
     yield _finding(
-        "sign-in", ok=not open_house,
-        found="whoever reaches the panels may use Studio and Playground" if open_house
+        "sign-in", ok=not is_open,
+        found="every client that reaches the panels may use Studio and Playground" if is_open
         else f"asked of those who open {config.panels.sign_in}",
         remedy="set panels.sign_in=all, or listen on this machine only",
     )  # fmt: skip

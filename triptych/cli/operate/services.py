@@ -39,7 +39,7 @@ class Part:
     words: tuple[str, ...]
 
     def command(self, home: Path, variables: dict[str, str]) -> Command:
-        """Give the command that the supervisor keeps running."""
+        """Return the command that the supervisor keeps running."""
         from triptych.processes import Limits
 
         return Command(
@@ -102,7 +102,7 @@ def settings(profile: Path | None, overrides: Sequence[str]) -> dict[str, str]:
 
 
 def variables(config: Config) -> dict[str, str]:
-    """Give the environment of the parts: the embedded hub, and its token once there is one."""
+    """Return the environment of the parts: the embedded hub, and its token once there is one."""
     values = environment.snapshot()
     values.setdefault("HF_ENDPOINT", f"http://{config.hub.host}:{config.hub.port}")
     token = environment.home() / "hub" / "admin_token"
@@ -172,7 +172,7 @@ def ask_gateway(gateway: str, path: str, body: Any = None, timeout_s: float = 70
 
 
 def answers(address: str, timeout_s: float = 2.0) -> bool:
-    """Tell whether somebody answers there; a refusal to a stranger is an answer too."""
+    """Return whether a server answers there; a refusal is an answer too."""
     try:
         urllib.request.urlopen(address, timeout=timeout_s).close()  # noqa: S310  # ours
     except urllib.error.HTTPError as error:

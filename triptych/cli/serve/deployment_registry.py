@@ -83,7 +83,7 @@ def lineage(hub: Hub, deployment: Deployment) -> dict[str, Any]:
         raw = hub.read(Repo.parse(deployment.pin.model), RECORD_FILE, deployment.pin.revision)
         record = json.loads(raw)
     except (HubError, ValueError):
-        return {}  # a model of somebody else's brings no record of ours
+        return {}  # a model that Triptych did not train has no record of ours
     run, config = record.get("run") or {}, record.get("config") or {}
     evaluations = record.get("evaluations") or []
     return {
@@ -96,7 +96,7 @@ def lineage(hub: Hub, deployment: Deployment) -> dict[str, Any]:
 
 
 def tier_of(space: str) -> str | None:
-    """Say which tier a Space is by the names that the environment gives the tiers' Spaces."""
+    """Return the tier of a Space by the names that the environment gives the tiers' Spaces."""
     from triptych.config import environment
     from triptych.wire.tiers import SPACES
 

@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     if args.verb == "serve":
         from triptych.tiers.server import serve
 
-        _lend_hub_token()
+        _pass_hub_token()
         return serve(config)
     verb = getattr(commands, args.verb)
     result = commands.run(verb(config, args))
@@ -88,8 +88,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _lend_hub_token() -> None:
-    """Give the gateway the token that this home's own hub wants for private Spaces."""
+def _pass_hub_token() -> None:
+    """Return the gateway the token that this home's own hub wants for private Spaces."""
     from triptych.config import environment
     from triptych.hub.credentials import find_token
 

@@ -58,6 +58,6 @@ async def _verify(who: GatewayClient | None) -> str:
         raise TierError(
             f"entry {found['broken_at']} was changed or is missing;"
             f" {found['sound_entries']} entries before it are sound",
-            hint="compare with a backup; somebody wrote to the database by hand",
+            hint="compare with a backup; the database was changed outside Triptych",
         )
     return f"{found['sound_entries']} entries, every one sound."

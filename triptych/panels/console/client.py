@@ -1,4 +1,4 @@
-"""Ask the gateway's admin API with somebody's key."""
+"""A client of the gateway's admin API, with a user's key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PROBE_S = 65.0  # a real request to a model that may have to wake
 
 
 class GatewayClient:
-    """Speak for one signed-in person; the key is kept here and shown nowhere."""
+    """Acts for one signed-in user; the key is kept here and shown nowhere."""
 
     def __init__(self, address: str, key: str) -> None:
         self.address = address.rstrip("/")
@@ -80,18 +80,18 @@ class GatewayClient:
         )
 
     async def me(self) -> dict[str, Any]:
-        """Say who is signed in."""
+        """Return the user who is signed in."""
         who: dict[str, Any] = await self.ask("GET", "/api/me")
         self.role = str(who["role"])
         return who
 
     async def one_request(self, request_id: str) -> dict[str, Any]:
-        """Give one request with its attempts."""
+        """Return one request with its attempts."""
         found: dict[str, Any] = await self.ask("GET", f"/api/requests/{segment(request_id)}")
         return found
 
     async def set_flag(self, key: str, value: bool | str, version: int | None) -> None:
-        """Set a flag, unless somebody changed it since it was read."""
+        """Set a flag, unless it was changed since it was read."""
         body = {"value": value, "expected_version": version}
         await self.ask("PUT", f"/admin/flags/{segment(key)}", body)
 

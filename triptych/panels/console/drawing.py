@@ -11,6 +11,7 @@ from typing import Any
 
 from triptych.formatting import format_count
 from triptych.panels.charts import line_chart
+from triptych.panels.console.tab import LABELS, REASONS
 
 # Cells of more characters than this may break into lines; shorter ones are read at a glance.
 LONG = 44
@@ -90,7 +91,7 @@ def overview(row: Mapping[str, Any]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Axis:
-    """Say where now is on a time axis, and what it counts in.
+    """The place of the present on a time axis, and the axis' unit.
 
     Units: `now_s` is Unix time, `unit_s` the seconds of one `unit`.
     """
@@ -116,7 +117,7 @@ def over_time(buckets: Sequence[Mapping[str, Any]], axis: Axis, bucket_s: int) -
         (f"Requests in {_span(bucket_s)}",
          {"requests": curve("requests"), "failed": curve("failures")}),
         ("Mean latency, ms", {"all": curve("latency_mean_s", 1e3),
-                              "ours of it": curve("overhead_mean_s", 1e3)}),
+                              "gateway overhead": curve("overhead_mean_s", 1e3)}),
         ("Tokens", {"in": curve("input_tokens"), "out": curve("output_tokens")}),
         ("Cost, $", {"cost": curve("cost_microusd", 1e-6)}),
     ]  # fmt: skip
@@ -133,7 +134,7 @@ def share_over_time(title: str, rows: Sequence[Mapping[str, Any]], by: str, axis
     curves: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         share = 100 * int(row["requests"]) / totals[row["bucket"]]
-        curves.setdefault(str(row[by] or "nobody"), []).append((axis.place(row), share))
+        curves.setdefault(str(row[by] or "not answered"), []).append((axis.place(row), share))
     return line_chart(f"{title}, %", curves, x_label=axis.unit, y_from_zero=True)
 
 
@@ -173,11 +174,11 @@ def requests(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _in_short(row: Mapping[str, Any]) -> dict[str, str]:
-    """Say in one cell each which tier, who answered, and how it ended."""
+    """Return one cell each for the tier, the provider and the outcome."""
     asked, served = row.get("tier_asked"), row.get("tier_served")
     by = dict.fromkeys(str(row[name]) for name in ("upstream", "provider") if row.get(name))
     return {
-        "tier": str(asked) if served == asked else f"{asked} → {served or 'nobody'}",
+        "tier": str(asked) if served == asked else f"{asked} → {served or 'not answered'}",
         "by": ", ".join(by),
         "ended": f"{row['outcome']} {row['status']}",
     }
@@ -190,7 +191,7 @@ def shares(title: str, rows: Sequence[Mapping[str, Any]], by: str) -> str:
         return ""
     ordered = sorted(rows, key=lambda row: -int(row["requests"]))
     bars = "".join(
-        f"<tr><th scope='row'>{escape(str(row[by] or 'nobody'))}</th>"
+        f"<tr><th scope='row'>{escape(str(row[by] or 'not answered'))}</th>"
         f"<td class='wide'><div class='bar'><i style='width:{int(row['requests']) / total:.1%}'>"
         f"</i></div></td><td>{int(row['requests']) / total:.0%}</td></tr>"
         for row in ordered
@@ -211,9 +212,9 @@ def waterfall(request: Mapping[str, Any]) -> str:
     flags = ", ".join(f"{key} = {value}" for key, value in (request.get("flags") or {}).items())
     facts = {
         "asked": f"{request['model_asked']} ({request['tier_asked']})",
-        "served": f"{request.get('tier_served') or 'nobody'} by {request.get('model') or '–'}",
+        "served": f"{request.get('tier_served') or '–'} by {request.get('model') or '–'}",
         "revision": request.get("revision"),
-        "decided because": request.get("reason"),
+        "reason": REASONS.get(str(request.get("reason")), request.get("reason")),
         "fell back because": request.get("fallback_reason"),
         "outcome": f"{request['outcome']}, status {request['status']}",
         "error": request.get("error_code"),
@@ -223,7 +224,7 @@ def waterfall(request: Mapping[str, Any]) -> str:
         "tokens": f"{request.get('input_tokens') or 0} in, {request.get('output_tokens') or 0} out",
         "latency": _cell("latency_s", request.get("latency_s")),
         "until the first token": _cell("ttft_s", request.get("ttft_s")),
-        "ours of it": _cell("overhead_s", request.get("overhead_s")),
+        "gateway overhead": _cell("overhead_s", request.get("overhead_s")),
         "consent": request.get("consent"),
         f"flags, version {request.get('flags_version')}": flags,
     }
@@ -233,7 +234,7 @@ def waterfall(request: Mapping[str, Any]) -> str:
         if value not in (None, "", "–")
     )
     attempts = f'<div class="waterfall">{rows}</div>' if tries else (
-        '<p class="quiet">Nobody was asked.</p>'
+        '<p class="quiet">No provider was called.</p>'
     )  # fmt: skip
     name = escape(str(request["request_id"]))
     return f'<section><h2>{name}</h2>{attempts}<dl class="facts">{listed}</dl></section>'
@@ -289,22 +290,19 @@ def _value(value: Any) -> str:
 def feedback(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw what people said, newest first."""
     columns = {
-        "feedback_id": "feedback",
-        "created_at": "when",
-        "kind": "kind",
-        "label": "counts as",
-        "value": "said",
-        "author": "by",
-        "company_id": "company",
-        "request_id": "request",
+        "feedback_id": "feedback", "created_at": "when", "kind": "kind", "label": "label",
+        "value": "said", "author": "by", "company_id": "company", "request_id": "request",
         "model": "model",
-    }
-    shown = [{**row, "value": change(row["value"])} for row in rows]
+    }  # fmt: skip
+    shown = [
+        {**row, "value": change(row["value"]), "label": LABELS.get(row["label"], row["label"])}
+        for row in rows
+    ]
     return table(shown, columns, "No feedback yet. The Playground asks for it.", pick="feedback_id")
 
 
 def beside(kept: Mapping[str, Any], said: Mapping[str, Any]) -> str:
-    """Draw the question, the answer and what somebody wrote instead, side by side."""
+    """Draw the question, the answer and the correction, side by side."""
     asked = kept["messages"][-1].get("content") if kept["messages"] else "not kept"
     columns = {"asked": asked, "answered": kept["answer"], "said about it": change(said["value"])}
     cells = "".join(

@@ -1,4 +1,4 @@
-"""Say what a change of flags would have meant for the last hour's requests."""
+"""Draw what a change of flags would have meant for the last hour's requests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-#: Movements that are told one by one; the rest are summed up.
+#: Movements that are listed one by one; the rest are summed up.
 _TOLD = 6
 
 

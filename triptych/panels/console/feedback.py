@@ -102,6 +102,6 @@ async def _export(who: GatewayClient | None, company: str) -> tuple[Any, str]:
         return gr.skip(), complaint(error)
     if not written:
         return gr.update(visible=False), (
-            '<p class="quiet">No example yet: nobody who consented has given feedback.</p>'
+            '<p class="quiet">No example yet: no user who consented has given feedback.</p>'
         )
     return gr.update(value=str(path), visible=True), told(f"{written} examples.")

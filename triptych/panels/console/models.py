@@ -1,7 +1,7 @@
 """The tab of models: what was trained from what, measured how, served where; two side by side.
 
 A published model is entered with the record that was published beside it, so that its lineage is
-what the run wrote down and not what somebody typed.
+what the run recorded and not what was typed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS = {
     "created_at": "since",
 }
 LINEAGE = {
-    "parent_model_id": "grown from",
+    "parent_model_id": "parent model",
     "run_id": "by run",
     "dataset_hash": "on data",
     "hf_space_id": "served in",
@@ -133,7 +133,7 @@ async def _foresee(
     whose = f"of {company.strip()}" if company.strip() else "for everybody"
     return (
         f"<p><b>{escape(found['name'])}@{escape(found['revision'][:12])}</b>, {escape(run)}, is"
-        f" entered for the {escape(tier)} tier {escape(whose)}. Nobody is answered by it before it"
+        f" entered for the {escape(tier)} tier {escape(whose)}. It answers no request before it"
         " is deployed.</p>"
     )
 
@@ -143,4 +143,4 @@ async def _register(
 ) -> str:
     found = await asyncio.to_thread(published.published, hub, reference)
     model_id = await published.enter(signed_in(who), found, tier, company)
-    return f"Entered: {found['name']} ({model_id})"
+    return f"Model {found['name']} added ({model_id})"

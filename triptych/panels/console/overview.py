@@ -38,7 +38,7 @@ def draw(client: gr.State) -> ConsoleTab:
     """Draw this tab."""
     stretch = gr.Radio(list(STRETCHES), value="last hour", label="Looking at the")
     page = gr.HTML()
-    probe = gr.Button("Ask every provider now", elem_classes="act")
+    probe = gr.Button("Test all providers", elem_classes="act")
     health = gr.HTML()
     probe.click(_probe_all, client, health, api_visibility="private")
     stretch.change(_load, [client, stretch], page, **QUIET)
@@ -112,10 +112,10 @@ def attention(
     upstreams: Sequence[Mapping[str, Any]],
     flags: Mapping[str, Any],
 ) -> list[str]:
-    """List what somebody should look at now, each with where to go."""
+    """List what needs attention now, each with a link."""
     found = []
     if not upstreams:
-        found.append("nobody answers yet: enter an address under Spaces")
+        found.append("no provider yet: add one under Spaces")
     for row in upstreams:
         if row["breaker"] != "closed":
             retry = row["breaker_retry_after_s"] or 0
@@ -159,7 +159,7 @@ async def _probe_all(who: GatewayClient | None) -> str:
          "latency_s": probe.get("latency_s"), "revision": probe.get("revision") or row["revision"]}
         for row, probe in zip(upstreams, probes, strict=True)
     ]  # fmt: skip
-    return drawing.table(rows, UPSTREAMS, "Nobody to ask yet.")
+    return drawing.table(rows, UPSTREAMS, "No provider yet.")
 
 
 async def _probe(who: GatewayClient, name: str) -> dict[str, Any]:

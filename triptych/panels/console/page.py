@@ -47,7 +47,7 @@ def build_page(
     with gr.Blocks(title="Triptych Console", analytics_enabled=False) as page:
         if navigation:
             gr.HTML(navigation)
-        gr.Markdown(f"# Console\nThe tiered service at `{address}/v1`.")
+        gr.Markdown(f"# Console\nAPI address: `{address}/v1`.")
         client = gr.State(None)
         with gr.Row(elem_classes="signed"):
             whose = gr.HTML()
@@ -90,11 +90,11 @@ def build_page(
 
 def _sign_in_form(sign_in: SignIn | None) -> tuple[gr.Column, gr.Textbox, gr.Button]:
     """Draw where one signs in."""
-    with gr.Column() as door:
+    with gr.Column() as entry:
         with gr.Row(elem_classes="acts"):
             key = gr.Textbox(
                 label="Admin key", type="password", scale=4,
-                info="`triptych up` says where the first one lies"
+                info="The first key is in the file TRIPTYCH_HOME/gateway/admin-key"
                 " (TRIPTYCH_HOME/gateway/admin-key)",
             )  # fmt: skip
             enter = gr.Button("Sign in", variant="primary", scale=1)
@@ -102,7 +102,7 @@ def _sign_in_form(sign_in: SignIn | None) -> tuple[gr.Column, gr.Textbox, gr.But
             gr.HTML(
                 'or <a href="/sign-in/hub?then=/console/">Sign in with your account of the hub</a>'
             )
-    return door, key, enter
+    return entry, key, enter
 
 
 def _tabs(

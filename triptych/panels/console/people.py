@@ -148,7 +148,7 @@ async def _foresee_revoke(who: GatewayClient | None, key_id: str) -> str:
     if row is None:
         raise TierError("there is no such key", hint="choose one of the table")
     return (
-        f"<p>Whoever uses <b>{escape(row['name'])}</b> is refused within a second."
+        f"<p>Requests with <b>{escape(row['name'])}</b> are refused within a second."
         " A revoked key never works again.</p>"
     )
 
@@ -183,7 +183,7 @@ async def _enter_company(
         "allow_external": external,
     }
     await signed_in(who).ask("POST", "/admin/companies", body)
-    return f"Entered: {company.strip()}"
+    return f"Company {company.strip()} added"
 
 
 async def _foresee_company(
@@ -214,9 +214,7 @@ def _users(client: gr.State, said: gr.HTML) -> list[Any]:
             user = gr.Textbox(label="User id", min_width=140)
             role = gr.Dropdown(ROLES, label="Role", value="user", min_width=140)
             company = gr.Textbox(label="Member of", min_width=140)
-        enter, let_in, let_out = acts(
-            "Enter user", "Let into the company", "Let out of the company"
-        )
+        enter, let_in, let_out = acts("Add user", "Add to company", "Remove from company")
         entered = act_on(enter, [client, user, role, company], _enter_user, said)
         added = act_on(let_in, [client, user, company], _let_in, said)
         removed = ask_once(let_out, [client, user, company],
@@ -228,7 +226,7 @@ async def _enter_user(who: GatewayClient | None, user: str, role: str, company: 
     companies = [company.strip()] if company.strip() else []
     body = {"user_id": user.strip(), "role": role, "companies": companies}
     await signed_in(who).ask("POST", "/admin/users", body)
-    return f"Entered: {user.strip()}"
+    return f"User {user.strip()} added"
 
 
 def _membership(user: str, company: str) -> str:

@@ -63,10 +63,10 @@ GIVEN = {
 def draw(client: gr.State) -> ConsoleTab:
     """Draw this tab."""
     said = gr.HTML()
-    gr.Markdown("## Requests over personal data")
+    gr.Markdown("## Data requests")
     asked = picking_table()
     changed = _requests(client, asked, said)
-    gr.Markdown("## How long what is kept")
+    gr.Markdown("## Retention")
     kept = gr.HTML()
     gr.Markdown("## Consents of a company")
     with gr.Row():
@@ -96,7 +96,7 @@ async def _load(who: GatewayClient | None) -> tuple[str, str]:
         return complaint(error), ""
     shown = [{**row, "outcome": drawing.change(row["result"])} for row in rows]
     return drawing.table(
-        shown, ASKED, "Nobody has asked for anything yet. People ask here or over the API.",
+        shown, ASKED, "No request yet. Users send one here or over the API.",
         pick="privacy_id",
     ), kept  # fmt: skip
 
@@ -112,7 +112,7 @@ async def _kept(who: GatewayClient) -> str:
 
 
 def _requests(client: gr.State, table: gr.HTML, said: gr.HTML) -> list[Any]:
-    with gr.Accordion("Ask for somebody", open=False):
+    with gr.Accordion("New request", open=False):
         with gr.Row():
             kind = gr.Dropdown([(words, name) for name, words in KINDS.items()],
                                label="What", value="export", min_width=180)  # fmt: skip

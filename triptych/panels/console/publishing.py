@@ -35,7 +35,7 @@ class Publishing:
 
 
 @dataclass(frozen=True)
-class Wish:
+class Publication:
     """What is published where, and for whom it is entered."""
 
     run_id: str | None
@@ -77,15 +77,15 @@ def draw(client: gr.State, hub: str | None, runs: RunStore) -> Publishing:
 
     async def foresee(who: GatewayClient | None, *values: Any) -> str:
         await _admin(who)
-        return await asyncio.to_thread(_foresee, hub, runs, Wish(*values))
+        return await asyncio.to_thread(_foresee, hub, runs, Publication(*values))
 
     async def act(who: GatewayClient | None, *values: Any) -> AsyncIterator[str]:
         await _admin(who)
-        wish = Wish(*values)
-        run = _chosen(runs, wish)
+        publication = Publication(*values)
+        run = _chosen(runs, publication)
 
         async def work(heard: Callable[[str], None]) -> str:
-            return await _publish(signed_in(who), hub, run, wish, heard)
+            return await _publish(signed_in(who), hub, run, publication, heard)
 
         async for step in to_the_end(work):
             yield step
@@ -105,7 +105,7 @@ async def _admin(who: GatewayClient | None) -> None:
 
 
 def _own(runs: RunStore, run_id: str) -> Run:
-    """Give a run of this house; what a visitor of the Studio trained, they publish themselves."""
+    """Return a run of the local user; visitors of the Studio publish their own runs."""
     run = runs.get(run_id)
     if run.user != LOCAL:
         raise RunError(f"no run {run_id}", hint="choose one of the list", code="run_not_found")
@@ -133,37 +133,41 @@ def _offer(run: Run) -> Any:
     return gr.update(choices=named, value=best)
 
 
-def _chosen(runs: RunStore, wish: Wish) -> Run:
-    if not wish.run_id or not wish.checkpoint:
+def _chosen(runs: RunStore, publication: Publication) -> Run:
+    if not publication.run_id or not publication.checkpoint:
         raise TierError("which checkpoint?", hint="choose a run, and one of its checkpoints")
-    return _own(runs, wish.run_id)
+    return _own(runs, publication.run_id)
 
 
-def _foresee(hub: str | None, runs: RunStore, wish: Wish) -> str:
-    run = _chosen(runs, wish)
-    folder = control.checkpoint_folder(run, str(wish.checkpoint))
-    does, card = publishing.foresee(folder, wish.repo, wish.private, Hub(hub))
-    whose = f"of {wish.company.strip()}" if wish.company.strip() else "for everybody"
+def _foresee(hub: str | None, runs: RunStore, publication: Publication) -> str:
+    run = _chosen(runs, publication)
+    folder = control.checkpoint_folder(run, str(publication.checkpoint))
+    does, card = publishing.foresee(folder, publication.repo, publication.private, Hub(hub))
+    whose = f"of {publication.company.strip()}" if publication.company.strip() else "for everybody"
     return (
-        f"<p><b>{escape(wish.repo.strip())}</b> {escape(does)}: {escape(folder.name)} of"
+        f"<p><b>{escape(publication.repo.strip())}</b> {escape(does)}: {escape(folder.name)} of"
         f" {escape(run.name)}, once a fresh process reproduced its loss. Then it is entered for the"
-        f" {escape(wish.tier)} tier {escape(whose)}; nobody is answered by it before it is"
+        f" {escape(publication.tier)} tier {escape(whose)}; it answers no request before it is"
         f" deployed.</p><p>Its card begins:</p><div class='sample'>{escape(card)}</div>"
     )
 
 
 async def _publish(
-    who: GatewayClient, hub: str | None, run: Run, wish: Wish, heard: Callable[[str], None]
+    who: GatewayClient,
+    hub: str | None,
+    run: Run,
+    publication: Publication,
+    heard: Callable[[str], None],
 ) -> str:
     """Publish, then enter what the hub says is there."""
     heard("The checkpoint is looked at")
     done = await asyncio.to_thread(
         lambda: publishing.publish(
             run,
-            wish.repo,
-            wish.private,
+            publication.repo,
+            publication.private,
             Visitor(LOCAL),
-            checkpoint=str(wish.checkpoint),
+            checkpoint=str(publication.checkpoint),
             hub=hub,
             heard=heard,
         )
@@ -172,7 +176,7 @@ async def _publish(
     said = f"{'Published' if done['committed'] else 'Nothing new'}: {there}"
     found = await asyncio.to_thread(published.published, hub, there)
     try:
-        model_id = await published.enter(who, found, wish.tier, wish.company)
+        model_id = await published.enter(who, found, publication.tier, publication.company)
     except TierError as error:
         return f"{said}; not entered: {error.message}"
     return f"{said}, entered as {model_id}"

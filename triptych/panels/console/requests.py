@@ -129,7 +129,7 @@ async def _one(who: GatewayClient | None, request_id: str) -> str:
 
 
 async def _content(who: GatewayClient | None, request_id: str) -> str:
-    """Show the kept texts of a request to whoever may read them."""
+    """Show the kept texts of a request to a user who may read them."""
     if who is None:
         return ""
     if not request_id.strip():

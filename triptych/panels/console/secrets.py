@@ -38,7 +38,7 @@ def draw(client: gr.State, said: gr.HTML) -> tuple[gr.HTML, list[Any]]:
     with gr.Row():
         name = gr.Textbox(label="Name of the secret", placeholder="HF_TOKEN", min_width=160)
         value = gr.Textbox(label="Secret", type="password", min_width=220,
-                           info="write-only: nobody sees it again")  # fmt: skip
+                           info="write-only: it is never shown again")  # fmt: skip
     save, remove = acts("Enter secret", "Remove secret")
     table.click(picked, None, name, **QUIET)
 
@@ -77,7 +77,7 @@ async def _save(who: GatewayClient | None, name: str, value: str) -> str:
     if not value.strip():
         raise TierError("the secret is empty", hint="paste it into the field")
     kept = await signed_in(who).ask("PUT", _path(name), {"value": value.strip()})
-    return f"Entered: {name.strip()}, ending with {kept['hint']}"
+    return f"Secret {name.strip()} saved, ending with {kept['hint']}"
 
 
 async def _foresee(who: GatewayClient | None, name: str) -> str:
@@ -86,7 +86,7 @@ async def _foresee(who: GatewayClient | None, name: str) -> str:
     row = next((row for row in answer["secrets"] if row["name"] == name.strip()), None)
     if row is None:
         raise TierError(f"there is no secret {name.strip()!r}", hint=f"nothing is at {path}")
-    users = ", ".join(row["used_by"]) or "nobody"
+    users = ", ".join(row["used_by"]) or "no provider"
     return (
         f"<p>Used by: <b>{escape(users)}</b>. Addresses that need it are out of use with the same"
         " act.</p>"

@@ -49,7 +49,7 @@ def draw(client: gr.State, hub: str | None) -> ConsoleTab:
     table = picking_table()
     said = gr.HTML()
     name = gr.Textbox(label="Name", info="choose one above, or type a new one")
-    test, reset, remove = acts("Test the connection", "Close its breaker", "Remove address")
+    test, reset, remove = acts("Test the connection", "Reset after failures", "Remove address")
     tested = act_on(test, [client, name], _test, said)
     closed = act_on(reset, [client, name], _reset, said)
     removed = ask_once(remove, [client, name], warn=_foresee_removal, act=_remove, said=said)
@@ -81,9 +81,7 @@ async def _load(who: GatewayClient | None) -> tuple[str, str]:
         {**row, "serves": ", ".join(row["models"]), "breaker": "off", "source": "entered"}
         for row in answer["inactive"]
     ]
-    return drawing.table(
-        rows, UPSTREAMS, "Nobody answers yet: enter an address.", pick="name"
-    ), kept
+    return drawing.table(rows, UPSTREAMS, "No provider yet. Add one.", pick="name"), kept
 
 
 def _form(client: gr.State, name: gr.Textbox, said: gr.HTML) -> tuple[list[Any], Any]:
@@ -207,7 +205,7 @@ def _deployments(client: gr.State, address: str | None) -> list[Any]:
 
     async def foresee_restart(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
-        return f"<p><b>{escape(where)}</b> answers nobody for some seconds.</p>"
+        return f"<p><b>{escape(where)}</b> answers no request for some seconds.</p>"
 
     async def restart(who: GatewayClient | None, where: str, what: str) -> str:
         await _admin(who)
@@ -272,7 +270,7 @@ async def _note(who: GatewayClient | None, where: str, done: Deployment) -> str:
 
 
 def _foresee_deployment(address: str | None, where: str, what: str) -> str:
-    """Say what is served now and what would be; what cannot be found is refused here."""
+    """Draw what is served now and what would be; refuse what cannot be found."""
     hub, space = Hub(address), Repo.parse(where, "space")
     name, revision = split_revision(what)
     commit = hub.head(Repo.parse(name), revision)
@@ -301,7 +299,7 @@ def _foresee_rollback(address: str | None, where: str) -> str:
 
 
 def _pinned(hub: Hub, space: Repo) -> str:
-    """Return what a Space was told to serve, as `model@revision`."""
+    """Return what a Space is configured to serve, as `model@revision`."""
     variables = hub.variables(space)
     return "@".join(variables[name][0] for name in (MODEL, VERSION) if name in variables)
 

@@ -37,7 +37,7 @@ SWITCHES = {
     "tier.abstraction": "Abstraction tier",
     "fallback": "Fall back when one fails",
     "log.content": "Keep content where consent was given",
-    "cache": "Answer repeated questions from memory",
+    "cache": "Cache answers",
 }
 TURNS = {"on": True, "off": False, "as for everybody": None}
 
@@ -47,8 +47,8 @@ def draw(client: gr.State) -> ConsoleTab:
     seen = gr.State({})
     order = gr.HTML()
     with gr.Row():
-        provider = gr.Radio(PROVIDERS, label="Who is asked first", scale=2, interactive=True)
-        fallback = gr.Dropdown(ORDERS, label="Who is fallen back to, in this order",
+        provider = gr.Radio(PROVIDERS, label="First provider", scale=2, interactive=True)
+        fallback = gr.Dropdown(ORDERS, label="Fallback order",
                                allow_custom_value=True, interactive=True)  # fmt: skip
     switches = []
     for labels in (
@@ -58,11 +58,11 @@ def draw(client: gr.State) -> ConsoleTab:
             switches += [gr.Checkbox(label=label, interactive=True) for label in labels]
     said = gr.HTML()
     inputs = [client, seen, provider, fallback, *switches]
-    apply, again = acts("Apply", "Read again")
+    apply, again = acts("Apply", "Refresh")
     applied = ask_once(
         apply, inputs, warn=_foresee, act=_apply, said=said, agree="Apply these changes"
     )
-    with gr.Accordion("For some only", open=False):
+    with gr.Accordion("Gradual rollout and exceptions", open=False):
         rolled, exceptions = _for_some(client, seen, said)
     with gr.Accordion("History", open=True):
         history = gr.HTML()
@@ -153,7 +153,7 @@ def _order(upstreams: list[Any], answer: dict[str, Any], seen: dict[str, Any]) -
         + escape(f"({row['provider']}, {', '.join(row['models'])})")
         for row in upstreams
     )
-    words = [f"<p>Asked in this order: {steps or 'nobody yet'}</p>"]
+    words = [f"<p>Order: {steps or 'no provider yet'}</p>"]
     killed = answer.get("killed") or []
     words.append(
         f'<p role="alert">Killed by the environment, whatever is set here: '
@@ -197,7 +197,7 @@ async def _apply(who: GatewayClient | None, seen: dict[str, Any], *chosen: Any) 
             before = f" ({', '.join(done)} is set)" if done else ""
             raise TierError(
                 f"{error.message}{before}",
-                hint="“Read again” shows what it is now",
+                hint="“Refresh” shows what it is now",
                 code=error.code,
             ) from error
         done.append(f"{key} = {value}")

@@ -13,11 +13,21 @@ import gradio as gr
 
 from triptych.errors import TierError, TriptychError
 
+# The gateway's codes, in words.
+REASONS = {
+    "explicit_model": "the model was named in the request",
+    "auto": "chosen by the classifier",
+    "auto_off": "automatic choice is switched off",
+    "auto_abstained": "the classifier was not sure",
+    "auto_not_entitled": "the user is no member of the company",
+    "auto_flag_disabled": "the chosen tier is switched off",
+}
+LABELS = {"modified": "answer was edited (preference)"}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 Act = Callable[..., Awaitable[str]]
 Telling = Callable[..., AsyncIterator[str]]
 """An act that takes a while, and says at each step how far it is."""
-# What was begun is brought to its end, whoever still looks on.
+# What was begun is finished, also when the page was closed.
 _UNDER_WAY: set[asyncio.Task[str]] = set()
 
 # A table's rows are real buttons, so that a keyboard reaches them.
@@ -50,9 +60,9 @@ def told(text: str) -> str:
 
 
 def signed_in(client: Any) -> Any:
-    """Give the client of the person who signed in.
+    """Return the client of the person who signed in.
 
-    Raises: TierError where nobody did.
+    Raises: TierError where no user is signed in.
     """
     if client is None:
         raise TierError("sign in first", code="signed_out")
@@ -60,7 +70,7 @@ def signed_in(client: Any) -> Any:
 
 
 def picked(event: gr.EventData) -> str:
-    """Say which row of a table was chosen."""
+    """Return the row of a table that was chosen."""
     data = event._data if isinstance(event._data, dict) else {}
     return str(data.get("pick", ""))
 

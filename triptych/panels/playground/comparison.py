@@ -38,7 +38,7 @@ class Entry:
     chat: bool = False
 
     def request(self) -> GenerateRequest:
-        """Give what the engine is asked."""
+        """Return the request for the engine."""
         if self.chat:
             messages = ({"role": "user", "content": self.prompt},)
             return GenerateRequest(messages=messages, sampling=self.sampling, reread=True)
@@ -89,7 +89,7 @@ class Column:
             self.failed = chunk.error is not None
 
     def fail(self, error: TriptychError) -> None:
-        """Say why there is no answer, and what to do about it."""
+        """Record why there is no answer, and what to do about it."""
         self.failed = True
         self.note = f"{error.message}. {error.hint}" if error.hint else error.message
 
@@ -106,12 +106,12 @@ class Comparison:
 
     @property
     def hidden(self) -> bool:
-        """Tell whether the names are still to be kept from whoever votes."""
+        """Return whether the names are hidden until the vote."""
         return self.blind and not self.revealed
 
     @property
     def done(self) -> bool:
-        """Tell whether every column has ended."""
+        """Return whether every column has ended."""
         return all(column.done for column in self.columns)
 
     def stop(self) -> None:
@@ -209,6 +209,6 @@ class Comparer:
 
 
 def describe_engine(info: EngineInfo) -> str:
-    """Say in a few words what runs a model, and how large it is."""
+    """Return in a few words which engine runs a model, and its size."""
     size = f"{format_count(info.parameters)} parameters, " if info.parameters else ""
     return f"{size}{info.engine} {info.dtype}"

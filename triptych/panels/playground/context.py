@@ -51,12 +51,12 @@ class Visit:
         self.changes += 1
 
     def find(self, comparison_id: str) -> Comparison | None:
-        """Give a comparison of this visit."""
+        """Return a comparison of this visit."""
         return next((c for c in self.comparisons if c.comparison_id == comparison_id), None)
 
     @property
     def current(self) -> Comparison | None:
-        """Give the comparison that is on the page."""
+        """Return the comparison that is on the page."""
         return self.find(self.shown)
 
 
@@ -90,7 +90,7 @@ class Context:
     async def score(
         self, reference: str, text: str, visitor: Visitor, *, alternatives: int = 0
     ) -> Score:
-        """Give the probability of each token of a text, after waiting in line like an answer.
+        """Return the probability of each token of a text; it waits in the queue like an answer.
 
         Raises: UnknownModel, TooBusy, GenerationError; with code `unsupported` for a tier.
         """
@@ -104,7 +104,7 @@ class Context:
             return await self.loaded_models.score(model, text, alternatives=alternatives)
 
     def label(self, reference: str) -> str:
-        """Give the name people read for a reference."""
+        """Return the label of a reference."""
         tier = tier_of(reference)
         if tier is not None:
             return f"gateway · {tier}"
@@ -114,7 +114,7 @@ class Context:
             return reference
 
     def may_open(self, reference: str) -> bool:
-        """Tell whether a reference from an address could be compared here."""
+        """Return whether a reference from an address could be compared here."""
         if tier_of(reference) is not None:
             return self.gateway is not None
         return self.model_list.is_offered(reference) or self.model_list.may_fetch(reference)

@@ -116,7 +116,7 @@ def read(values: Sequence[Any], config: Config) -> Asked:
 
 
 def refusal(error: TriptychError) -> gr.Error:
-    """Say on the page what went wrong and what to do next."""
+    """Return an error for the page: what went wrong and what to do next."""
     words = f"{error.message}. {error.hint}" if error.hint else error.message
     return gr.Error(words, duration=10, print_exception=False)
 

@@ -16,7 +16,7 @@ from triptych.panels.playground.votes import Verdict, WinRate
 LETTERS = "ABCD"
 TOKENS_DRAWN = 800
 WORDS_SHOWN = 60
-ENDED = {"stop": "ended by itself", "length": "cut at its limit", "cancelled": "stopped"}
+ENDED = {"stop": "ended by itself", "length": "length limit reached", "cancelled": "stopped"}
 
 
 def answers(comparison: Comparison, verdict: Verdict | None = None) -> str:
@@ -61,7 +61,7 @@ def _figures(column: Column) -> str:
     if column.ttft_s is not None:
         figures.append(("to the first", f"{column.ttft_s * 1000:,.0f} ms"))
     if column.output_tokens:
-        figures.append(("tokens read + written", f"{column.input_tokens} + {column.output_tokens}"))
+        figures.append(("tokens", f"{column.input_tokens} in, {column.output_tokens} out"))
     drawn = "".join(f"<div><b>{value}</b><span>{words}</span></div>" for words, value in figures)
     origin = column.origin
     parts = [origin.get("engine", ""), origin.get("provider", "")]
@@ -88,7 +88,7 @@ def tokens(name: str, score: Score) -> str:
 
 
 def not_scored(name: str, error: TriptychError) -> str:
-    """Say why there are no probabilities of a model."""
+    """Draw why there are no probabilities of a model."""
     return f'<section class="scored"><h3>{escape(name)}</h3>{complaint(error)}</section>'
 
 
@@ -171,7 +171,7 @@ def history(comparisons: Sequence[Comparison], verdicts: Mapping[str, Verdict]) 
 
 
 def verdict_words(comparison: Comparison, verdict: Verdict) -> str:
-    """Say a verdict."""
+    """Return the words for a verdict."""
     if isinstance(verdict, int):
         return f"voted for {comparison.columns[verdict].entry.label}"
     return "all were good" if verdict == "all" else "none was good"

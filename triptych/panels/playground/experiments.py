@@ -1,4 +1,4 @@
-"""Three experiments for whoever meets a language model for the first time.
+"""Three experiments for users who meet a language model for the first time.
 
 Each holds everything still but one thing, says what to look for, and afterwards says what was
 seen, in figures of the very answers on the page. Left out: running them, drawing them.
@@ -53,7 +53,7 @@ class Experiment:
 
 
 def distinct(text: str, n: int = 2) -> float:
-    """Give the share of different runs of n words among all of them; nan where there are none.
+    """Return the share of different runs of n words among all of them; nan where there are none.
 
     Source: Li, Galley, Brockett, Gao and Dolan, A diversity-promoting objective function for
     neural conversation models, NAACL 2016, section 5.
@@ -64,13 +64,13 @@ def distinct(text: str, n: int = 2) -> float:
 
 
 def sureness(tokens: Sequence[Token]) -> float:
-    """Give the geometric mean of the probabilities of what was written; nan where unknown."""
+    """Return the geometric mean of the probabilities of what was written; nan where unknown."""
     known = [token.logprob for token in tokens if math.isfinite(token.logprob)]
     return math.exp(sum(known) / len(known)) if known else math.nan
 
 
 def shared_words(one: str, other: str) -> float:
-    """Give the share of words two texts have in common among all words of both."""
+    """Return the share of words two texts have in common among all words of both."""
     a, b = (set(re.findall(r"\w+", text.lower())) for text in (one, other))
     return len(a & b) / len(a | b) if a | b else math.nan
 
@@ -189,7 +189,7 @@ def percent(share: float) -> str:
 
 
 def _trend(what: str, values: Sequence[float], when: str, *, grows: bool = False) -> str:
-    """Say where something went, and whether that is what one expects."""
+    """Return where a figure went, and whether that is expected."""
     known = [value for value in values if math.isfinite(value)]
     if len(known) < 2:
         return f"{what} could not be measured: the answers are too short."
@@ -197,7 +197,7 @@ def _trend(what: str, values: Sequence[float], when: str, *, grows: bool = False
     way = "rose" if last > first + MARKED else "fell" if last < first - MARKED else "hardly moved"
     words = f"{when}, “{what.lower()}” {way}: from {first:.0%} to {last:.0%}."
     if way != ("rose" if grows else "fell"):
-        words += " That is not the usual way; an answer is one throw of the dice, try another seed."
+        words += " That is unusual: one sample proves little; try another seed."
     return words
 
 

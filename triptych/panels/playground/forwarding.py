@@ -1,4 +1,4 @@
-"""Tell the gateway what was said about its answers, under the ids of its own requests."""
+"""Feedback on the gateway's answers, sent to it under the ids of its own requests."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def sayings(
     """Yield what a vote says about each answer of the gateway: request, kind, value, feedback id.
 
     A preferred answer beats each other one, told under the request of the better of the two where
-    it came through the gateway, so that no pair is told twice.
+    it came through the gateway, so that no pair is sent twice.
     """
     requests = [column.origin.get("request_id", "") for column in comparison.columns]
     texts = [column.text[:LONGEST_CHARS] for column in comparison.columns]
@@ -47,7 +47,7 @@ def sayings(
 
 
 async def forward(gateway: Gateway | None, told: list[Saying], key: Secret | None = None) -> str:
-    """Send what is to be told, and say in words what became of it; nothing where nothing is."""
+    """Send feedback; return in words what became of it, empty where there was none to send."""
     if not told:
         return ""
     if gateway is None:
@@ -57,4 +57,4 @@ async def forward(gateway: Gateway | None, told: list[Saying], key: Secret | Non
             await gateway.give_feedback(request_id, kind, value, feedback_id, key)
     except TierError as error:
         return f"The gateway did not take it: {error.message}."
-    return "The gateway has it too."
+    return "Also stored as feedback."

@@ -46,12 +46,12 @@ class Trace:
             setattr(self, name, headers.get(f"x-triptych-{name}", ""))
 
     def as_dict(self) -> dict[str, str]:
-        """Give what is known, without empty fields."""
+        """Return what is known, without empty fields."""
         return {name: value for name, value in asdict(self).items() if value}
 
 
 def tier_of(reference: str) -> str | None:
-    """Give the model name behind a reference to a gateway's model; None for any other."""
+    """Return the model name behind a reference to a gateway's model; None for any other."""
     return reference.removeprefix(PREFIX) if reference.startswith(PREFIX) else None
 
 
@@ -123,7 +123,7 @@ class Gateway:
         feedback_id: str = "",
         key: Secret | None = None,
     ) -> None:
-        """Tell the gateway what was said about one of its answers.
+        """Send feedback to the gateway: what was said about one of its answers.
 
         Raises: TierError in the gateway's own words.
         """
@@ -159,7 +159,7 @@ class Gateway:
 
 
 def open_gateway(config: Config, address: str = "") -> Gateway | None:
-    """Give the gateway that is configured, or none.
+    """Return the gateway that is configured, or none.
 
     Its key is TRIPTYCH_GATEWAY_KEY. Only on this machine, for its one user, the admin key that the
     gateway's first start left in the home serves as well.

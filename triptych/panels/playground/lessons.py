@@ -137,7 +137,7 @@ def _runner(
 async def _scores(
     context: Context, experiment: Experiment, comparison: Comparison, visitor: Visitor
 ) -> Scores:
-    """Give the prompt's bits per byte under each model, where the findings ask for them."""
+    """Return the prompt's bits per byte under each model, where the findings ask for them."""
     if not experiment.scores_prompt:
         return [None for _ in comparison.columns]
     bits: list[float | None] = []

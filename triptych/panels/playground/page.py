@@ -1,6 +1,6 @@
 """The page itself: choose models, write a prompt, compare what they write, vote.
 
-Everything that made a comparison is in the address, so that it can be sent to somebody.
+Everything that made a comparison is in the address, so that a link shares it.
 """
 
 from __future__ import annotations
@@ -96,10 +96,10 @@ def _draw_controls(context: Context) -> tuple[Controls, gr.Button, gr.Button]:
     found = tabs.draw_search(context)
     prompt = gr.Textbox(
         label="Prompt", lines=3, max_lines=12, value="The ", autofocus=True,
-        info="the models go on from here; Shift+Enter writes",
+        info="The models continue this text. Shift+Enter generates.",
     )  # fmt: skip
     with gr.Row(elem_classes="acts"):
-        write = gr.Button("Write", variant="primary", scale=1, min_width=120)
+        write = gr.Button("Generate", variant="primary", scale=1, min_width=120)
         stop = gr.Button("Stop", scale=1, min_width=90)
         blind = gr.Checkbox(label="Blind: names hidden until you vote", scale=2, min_width=180)
         chat = gr.Checkbox(label="As a chat message", scale=1, min_width=160)
@@ -146,7 +146,7 @@ def _shower(context: Context, sheet: Sheet, voting: votes.VotingForm) -> Show:
                 if kept.current is not comparison:
                     kept.add(comparison)
                 yield {sheet.answers: drawing.answers(comparison)}
-        # Whoever calls the page as an API is given what came last.
+        # A client that calls the page as an API gets what came last.
         yield {
             sheet.visit: kept,
             sheet.answers: drawing.answers(comparison),
@@ -286,7 +286,7 @@ def _wire_history(
 
 
 def _values(comparison: Comparison) -> list[Any]:
-    """Give the controls' values that made a comparison; an experiment's are its first column's."""
+    """Return the controls' values behind a comparison; of an experiment, its first column's."""
     entry = comparison.columns[0].entry
     sampling = entry.sampling
     references = [column.entry.reference for column in comparison.columns]

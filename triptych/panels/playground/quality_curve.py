@@ -46,7 +46,7 @@ def quality_curves(
 
 
 def height_at(points: Sequence[Point], step: float) -> float:
-    """Give a curve's value at a step, straight between its points and flat beyond its ends."""
+    """Return a curve's value at a step, straight between its points and flat beyond its ends."""
     place = bisect_left(points, step, key=lambda point: point[0])
     if place == 0:
         return points[0][1]
@@ -110,7 +110,7 @@ def _pick(
 
 
 def _folder(loaded_models: LoadedModels, reference: str) -> Path | None:
-    """Give the folder of a repository's model that was opened here; nothing is fetched."""
+    """Return the folder of a repository's model that was opened here; nothing is fetched."""
     model = loaded_models.known(reference)
     return model.folder if model is not None else None
 

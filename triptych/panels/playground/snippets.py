@@ -30,7 +30,7 @@ class Target:
 
 
 def settings(sampling: Sampling, *, extended: bool) -> dict[str, Any]:
-    """Give the sampling as OpenAI's API names it; `extended` adds what only we and vLLM know."""
+    """Return the sampling as OpenAI's API names it; `extended` adds what only we and vLLM know."""
     off = Sampling()
     found: dict[str, Any] = {"max_tokens": sampling.max_new_tokens}
     names = (*_PLAIN, *_OURS) if extended else _PLAIN

@@ -1,4 +1,4 @@
-"""What stands under the answers: tokens, journey, votes, history, code; a tab each."""
+"""The tabs under the answers: tokens, quality curve, votes, history, code."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ element.addEventListener('keydown', event => {
 
 
 def picked(event: gr.EventData) -> str:
-    """Say what was chosen."""
+    """Return what was chosen."""
     data = event._data if isinstance(event._data, dict) else {}
     return str(data.get("pick", ""))
 

@@ -1,4 +1,4 @@
-"""Who asks: a name for the line, and the key they signed in with, where they did."""
+"""The visitor of a page: a name for the queue, and the key of their sign-in, if any."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _OWN = ("127.0.0.1", "::1")
 
 @dataclass(frozen=True)
 class Visitor:
-    """Somebody on the page; `key` is theirs at the gateway."""
+    """A visitor of the page; `key` is their key at the gateway."""
 
     name: str
     key: Secret | None = None
 
 
 def visitor_of(request: Any) -> Visitor:
-    """Name who asks: whoever signed in, else the address it comes from.
+    """Return the visitor of a request: the signed-in user, else the address it comes from.
 
     Behind a hub every visitor comes from the hub's address, which says whose request it passes on.
     """
@@ -31,7 +31,7 @@ def visitor_of(request: Any) -> Visitor:
     if name := (signed.get("userinfo") or {}).get("preferred_username"):
         return Visitor(f"user {name}")
     headers = dict(scope.get("headers") or ())
-    host = str((scope.get("client") or ("nobody",))[0])
+    host = str((scope.get("client") or ("unknown",))[0])
     # Only a proxy on this machine is believed; the last address is the one it saw itself.
     passed_on = headers.get(b"x-forwarded-for", b"").decode("latin-1").rpartition(",")[2].strip()
     return Visitor(passed_on if passed_on and host in _OWN else host)

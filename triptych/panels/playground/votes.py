@@ -45,7 +45,7 @@ class WinRate:
 
 
 def wilson(won: int, decided: int, z: float = Z_95) -> tuple[float, float]:
-    """Give the interval of a proportion; it holds for few votes and at 0 and 1 too.
+    """Return the interval of a proportion; it holds for few votes and at 0 and 1 too.
 
     Source: E. B. Wilson, Probable inference, the law of succession, and statistical inference,
     Journal of the American Statistical Association 22 (1927) 209-212; recommended for small
@@ -120,7 +120,7 @@ class VoteBook:
             log.append(dict(record), sync=True)
 
     def votes(self, *, blind_only: bool = False) -> list[dict[str, Any]]:
-        """Give the votes that count, oldest first."""
+        """Return the votes that count, oldest first."""
         with self._guard:
             size_bytes = self.path.stat().st_size if self.path.exists() else 0
             if size_bytes != self._read[0]:

@@ -105,7 +105,7 @@ def wire_voting(
     *,
     after: Callable[[Any], Any],
 ) -> None:
-    """Let every button of the vote act; `after` is told each event, to redraw what counts votes."""
+    """Connect the buttons of the vote; `after` is called with each event, to redraw the counts."""
     inputs = [visit, voting.about, voting.comment, voting.correction]
     outputs = [visit, answers, voting.question, voting.said]
 

@@ -16,7 +16,7 @@ from triptych.panels.visitor import who
 
 EMPTY = (
     '<p class="quiet">Choose two or more runs to lay their curves over each other and to see '
-    "which settings differ. Runs started together, from “Several runs as one start”, are a sweep: "
+    "which settings differ. Runs started together, from “Sweep (several runs)”, are a sweep: "
     "choose it and see the mean of its seeds with a 95 % interval.</p>"
 )
 

@@ -93,7 +93,7 @@ def describe(folder: Path) -> str:
         "of text": format_bytes(train["bytes"] + val["bytes"]),
         "tokens to learn from": format_count(train["tokens"]),
         "tokens held out": format_count(val["tokens"]),
-        "words in the vocabulary": f"{manifest['vocab_size']:,}",
+        "tokens in the vocabulary": f"{manifest['vocab_size']:,}",
         "bytes in a token": f"{train['bytes'] / max(1, train['tokens']):.2f}",
     }
     cells = "".join(

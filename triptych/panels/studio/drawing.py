@@ -20,21 +20,21 @@ SAMPLES_SHOWN = 6
 POINTS = 240
 LOG_BYTES = 8192
 MEANINGS = {
-    "queued": "waits for a free device",
-    "starting": "measures the machine and loads the text",
-    "running": "learns; this page may be closed",
-    "stopping": "finishes its step and saves",
-    "paused": "rests; Resume goes on exactly where it was",
-    "succeeded": "has learned all it was asked to",
-    "failed": "stopped by an error; start a new run from its last checkpoint",
-    "cancelled": "ended for good; its checkpoints stay",
-    "interrupted": "its process died; Resume goes on from the last checkpoint",
+    "queued": "Waiting for a free device",
+    "starting": "Measuring the machine and loading the text",
+    "running": "Training. You can close this page",
+    "stopping": "Finishing the step and saving",
+    "paused": "Paused. Resume continues exactly where it stopped",
+    "succeeded": "Finished",
+    "failed": "Stopped by an error. Start a new run from its last checkpoint",
+    "cancelled": "Cancelled. Its checkpoints are kept",
+    "interrupted": "Its process ended unexpectedly. Resume continues from the last checkpoint",
 }
 
 
 EMPTY = (
-    '<p class="quiet">Here you see a run learn: its loss falls, and every now and then it writes '
-    "a few words, which get better. Choose a run above, or start one under “New run”.</p>"
+    '<p class="quiet">Here you see a run train: its loss falls, and now and then it writes a '
+    "short sample, which gets better. Choose a run above, or start one under “New run”.</p>"
 )
 
 
@@ -52,7 +52,9 @@ def head(run: Run, history: LiveHistory, stalled_s: float) -> str:
 
 
 def _figures(run: Run, history: LiveHistory) -> str:
-    figures: list[tuple[str, str]] = [("step", f"{run.step:,} of {run.steps or '?'}")]
+    figures: list[tuple[str, str]] = [
+        ("step", f"{run.step:,} of {run.steps:,}" if run.steps else "preparing")
+    ]
     steps, last_eval = history.steps, history.last_eval
     if steps:
         last = steps[-1]
@@ -61,7 +63,7 @@ def _figures(run: Run, history: LiveHistory) -> str:
             ("loss", f"{last['train/loss']:.3f}"),
             ("tokens/s", format_count(last["train/tok_per_s"])),
             ("steps/s", _steps_per_s(steps)),
-            ("of the machine", f"{last['train/mfu']:.0%}"),
+            ("of peak speed", f"{last['train/mfu']:.0%}"),
             ("memory", format_bytes(last["memory_bytes"])),
         ]
     if last_eval:
@@ -119,7 +121,7 @@ def more(history: LiveHistory) -> str:
         "train/lr": "Learning rate",
         "train/grad_norm": "Gradient norm",
         "train/tok_per_s": "Tokens per second",
-        "train/mfu": "Share of the machine's rate",
+        "train/mfu": "Share of peak speed",
     }
     charts = [
         line_chart(title, _curves(history, name), y_from_zero=True)

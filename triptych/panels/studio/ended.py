@@ -43,7 +43,7 @@ def draw(store: RunStore, chosen: gr.Dropdown) -> None:
             deploy = gr.Button("Deploy what was published", scale=2)
         with gr.Row(elem_classes="acts"):
             more = gr.Number(label="More steps", value=1000, precision=0, scale=4)
-            extend = gr.Button("Go on as a new run", scale=2)
+            extend = gr.Button("Train further", scale=2)
         outcome = gr.Markdown("")
 
     def go_on(run: Run, visitor: Visitor, steps: Any) -> str:
@@ -98,7 +98,7 @@ def _draw_description(store: RunStore, chosen: gr.Dropdown) -> None:
 
 
 def own(store: RunStore, run_id: str | None, request: gr.Request) -> Run | None:
-    """Give a run to its own user; to anybody else there is none."""
+    """Return a run of this user; None for the run of another user."""
     if not run_id:
         return None
     try:
@@ -182,13 +182,13 @@ def _download(run_id: str, step: str) -> str:
 
 
 def playground_address(playground: str, config: Config, run_id: str, steps: Sequence[str]) -> str:
-    """Give the address that opens a run's first and last checkpoint side by side."""
+    """Return the address that opens a run's first and last checkpoint side by side."""
     ends = dict.fromkeys((steps[0], steps[-1]))
     return comparison_address(playground, config, [f"{run_id}/{step}" for step in ends])
 
 
 def comparison_address(playground: str, config: Config, references: Sequence[str]) -> str:
-    """Give the address that opens some checkpoints side by side."""
+    """Return the address that opens some checkpoints side by side."""
     sampling = config.generate
     state = [
         list(references), "The ", sampling.temperature, sampling.top_k,

@@ -2,7 +2,7 @@
 
 The page framework copies the state of every component at each of its events, which costs more
 than the drawing itself twice a second; so a small script asks a plain route and puts the answer
-in place. It asks nothing while nobody can see the page. Left out: drawing (`drawing`, `pace`).
+in place. It requests nothing while the page is hidden. Left out: drawing (`drawing`, `pace`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def _now(kind: str) -> str:
 SHOW_RUN = theme.in_address("run", then=_now("runs"))
 SHOW_LESSON = theme.in_address("lesson", instead_of="run", then=_now("lessons"))
 FOLLOW_LESSON = f"(value) => {{ {_now('lessons')} }}"
-# The last answer of a run that is gone or somebody else's is a refusal; then nothing is asked.
+# The last answer for a run that is gone or another user's is a refusal; polling stops then.
 _FOLLOW = """() => {
   if (window.followNow) return;
   const shown = {};
@@ -98,7 +98,7 @@ STEERED = """element.addEventListener('steer', (event) => {
 
 
 def script(config: Config) -> str:
-    """Give what the page runs once when it is loaded."""
+    """Return the script that the page runs once when it is loaded."""
     return _FOLLOW.replace("EVERY_MS", str(round(config.panels.refresh_s * 1000)))
 
 

@@ -1,4 +1,4 @@
-"""The form of a new run: text, start, the nine parameters, and every other field, with its words.
+"""The form of a new run: text, start, the main settings, and every other field, with its words.
 
 The fields under "advanced" are those of `config/train.py`, their hints its docstrings, so the
 form can offer nothing that the trainer does not know.
@@ -19,7 +19,7 @@ from triptych.config.train import TrainConfig
 from triptych.panels.studio.corpus import FILE_TYPES
 from triptych.panels.studio.start import PRESETS, Choice
 
-RECIPE = "as the recipe says"
+RECIPE = "automatic"
 
 # name -> values offered, and what it means
 NINE: Mapping[str, tuple[tuple[str, ...], str]] = {
@@ -33,7 +33,7 @@ NINE: Mapping[str, tuple[tuple[str, ...], str]] = {
     "optimizer": (("muon", "adamw", "adam", "sgd"), "how a step is found from the gradient"),
     "schedule": (("wsd", "cosine", "linear", "constant"), "how the rate falls towards the end"),
     "weight_decay": (("0.0", "0.01", "0.1"), "how strongly weights are pulled towards zero"),
-    "grad_clip": (("0.5", "1.0", "2.0"), "the largest gradient that is believed"),
+    "grad_clip": (("0.5", "1.0", "2.0"), "limit on gradient size"),
     "warmup_steps": (("100", "500", "1000"), "steps until the full rate is reached"),
 }
 TITLES = {
@@ -124,7 +124,7 @@ def draw_text(form: Form) -> None:
 
 
 def draw_how(form: Form) -> None:
-    """Draw what starts, how large, how long, and the nine parameters."""
+    """Draw what starts, how large, how long, and the main settings."""
     gr.Markdown("### 2. The model")
     sizes = TypeAdapter(ModelSection).json_schema()["properties"]["size"]["enum"]
     with gr.Row():
@@ -141,7 +141,7 @@ def draw_how(form: Form) -> None:
     gr.Markdown("### 3. The training")
     lengths = [(f"{name} ({seconds / 60:.0f} min)", name) for name, seconds in PRESETS.items()]
     form.plain["preset"] = gr.Radio(lengths, value="quick", label="How long")
-    with gr.Accordion("The nine parameters", open=False), gr.Row():
+    with gr.Accordion("Main settings", open=False), gr.Row():
         for name, (values, words) in NINE.items():
             fixed = name in ("optimizer", "schedule")
             default = str(getattr(TrainConfig(), name)) if fixed else RECIPE

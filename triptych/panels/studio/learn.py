@@ -26,7 +26,7 @@ from triptych.panels.visitor import Visitor, identify, who
 PREFIX = "lesson-"
 # Drawings of experiments, of all visitors together.
 KEPT = 256
-OWN_TEXT = "the documentation of Python, which is on every machine"
+OWN_TEXT = "Python documentation (built in)"
 
 
 def draw(store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs) -> None:
@@ -156,7 +156,8 @@ def shown(
     except TriptychError as error:
         return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>"
     states = ", ".join(
-        f"{escape(run.name)}: {run.state} {run.step} of {run.steps or '?'}" for run in runs
+        f"{escape(run.name)}: {run.state} {run.step} of {run.steps or 'an unknown number of'} steps"
+        for run in runs
     )
     charts = drawing.overlay(runs, "val/loss" if len(runs) > 1 else "train/loss")
     if verdict is None:

@@ -63,7 +63,7 @@ def _new_run() -> tuple[Form, dict[str, Any]]:
         with gr.Column(min_width=300):
             form.draw_how(filled)
     form.draw_advanced(filled)
-    with gr.Accordion("Several runs as one start", open=False):
+    with gr.Accordion("Sweep (several runs)", open=False):
         parts["vary"] = gr.Textbox(
             label="What to vary, one setting per line",
             placeholder="train.seed=1,2,3\ntrain.learning_rate=0.01,0.03",
@@ -156,7 +156,7 @@ def _connect_checks(store: RunStore, config: Config, filled: Form, parts: dict[s
 
 
 def _keep_offering(page: gr.Blocks, store: RunStore, filled: Form, quiet: dict[str, Any]) -> None:
-    """Offer the corpora and checkpoints that are there now, whenever somebody looks."""
+    """Offer the corpora and checkpoints that are there whenever the list is opened."""
 
     def offer(request: gr.Request) -> tuple[Any, Any]:
         user = who(request).user
@@ -207,7 +207,8 @@ def _greet(request: gr.Request) -> str:
         name = escape(user.removeprefix("hub/"))
         return f'<p>Signed in as <b>{name}</b>. <a href="/logout">Sign out</a></p>'
     return (
-        f'<p><a href="{SIGN_IN}">Sign in</a> to train: a run belongs to whoever starts it, and is '
+        f'<p><a href="{SIGN_IN}">Sign in</a> to train: a run belongs to the user who starts it, '
+        f"and is "
         "published with their own token.</p>"
     )
 

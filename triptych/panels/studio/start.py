@@ -52,7 +52,7 @@ def start_run(store: RunStore, config: Config, choice: Choice, visitor: Visitor)
     """Build the corpus if there is none yet, and queue the run.
 
     Raises: UsageError without text, DataError for text that cannot be learned from, ConfigError
-        for a wrong setting, RunError over quota, AccessDenied for who has not signed in.
+        for a wrong setting, RunError over quota, AccessDenied for a caller who has not signed in.
     """
     resolved = configure(store, config, choice, visitor)
     started = Request.of(resolved, name=name_of(choice), user=visitor.user)
@@ -67,7 +67,7 @@ def configure(store: RunStore, config: Config, choice: Choice, visitor: Visitor)
     check_request(store, config.runs, asked, visitor.user)
     begin = _start_folder(store, choice.start, visitor)
     data = asked.train.data or _data(store, config, choice, visitor, str(begin or ""))
-    # Before anything is read from it: it may be somebody else's.
+    # Before anything is read from it: it may be another user's.
     check_request(
         store, config.runs, replace(asked, train=replace(asked.train, data=data)), visitor.user
     )

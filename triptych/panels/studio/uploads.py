@@ -1,4 +1,4 @@
-"""Stand before the page's uploads: who is nobody, or brings too much, is refused unread.
+"""Check uploads before they are read: refuse callers without a name, and files that are too large.
 
 Left out: types, and what comes out of a compressed file (`corpus`).
 """
@@ -19,7 +19,7 @@ FORM_BYTES = 65_536
 
 
 class UploadGate:
-    """Let through an upload of somebody known that is not too large; units: bytes a request."""
+    """Lets through uploads of signed-in users that are not too large; units: bytes a request."""
 
     def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
         self.app = app
@@ -63,7 +63,7 @@ class _Meter:
 
     @property
     def over(self) -> bool:
-        """Tell whether more came than was allowed."""
+        """Return whether more came than was allowed."""
         return self._left_bytes < 0
 
     async def receive(self) -> Message:

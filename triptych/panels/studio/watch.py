@@ -39,9 +39,9 @@ def draw(store: RunStore) -> Watch:
         )
         # What a run's state does not allow cannot be pressed.
         off: dict[str, Any] = {"scale": 1, "min_width": 120, "interactive": False}
-        pause = gr.Button("Stop (saves)", **off)
+        pause = gr.Button("Pause", **off)
         resume = gr.Button("Resume", **off)
-        cancel = gr.Button("End for good", variant="stop", **off)
+        cancel = gr.Button("Cancel run", variant="stop", **off)
     steer = gr.HTML(
         f'<div id="steer"><div id="no-run">{drawing.EMPTY}</div>{follow.place("head")}</div>',
         js_on_load=follow.STEERED,
@@ -81,7 +81,7 @@ def keep_watching(
         choices = choices_of(store, request)
         known = wanted if wanted in [value for _, value in choices] else None
         tab = gr.update(selected="watch") if known else gr.skip()
-        # Whoever was quick has chosen a run by now: what the address does not name stays.
+        # A fast user has chosen a run by now: what the address does not name stays.
         value = {"value": known} if known else {}
         return gr.update(choices=choices, **value), tab
 
@@ -109,7 +109,7 @@ def keep_watching(
 
 
 def _refresh_choices(store: RunStore, chosen: gr.Dropdown, quiet: dict[str, Any]) -> None:
-    """List the runs anew whenever somebody opens the list."""
+    """List the runs anew whenever the list is opened."""
 
     def list_again(request: gr.Request) -> Any:
         return gr.update(choices=choices_of(store, request))

@@ -57,7 +57,7 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
             FlagSpec(
                 "order",
                 "configured",
-                "who is fallen back to, in this order; configured follows the configuration",
+                "fallback order; configured follows the configuration",
                 choices=(
                     "configured",
                     *(">".join(p) for p in permutations(("hf_spaces", "local", "openai"))),
@@ -100,7 +100,7 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 "keep content for training where consent was given",
                 ("logging",),
             ),
-            FlagSpec("cache", True, "answer repeated questions from memory"),
+            FlagSpec("cache", True, "cache answers to repeated questions"),
             FlagSpec(
                 "auto",
                 True,

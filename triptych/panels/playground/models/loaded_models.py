@@ -1,4 +1,4 @@
-"""Keep the models that are being compared loaded, and say what each of them is."""
+"""The models that are loaded for comparison, and a description of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPENED_AT_MOST = 256
 
 
 class LoadedModels(ModelService):
-    """Serve whatever is on offer, found when it is first asked for.
+    """Serves the models on offer; each is found at its first request.
 
     A repository's model goes by its commit (`acme/base@0123456789ab`), so that a newer one never
     answers under the same name.
@@ -45,7 +45,7 @@ class LoadedModels(ModelService):
         )
 
     def choose(self, name: str | None, adapter: str | None = None) -> Chosen:
-        """Find the model a client of the HTTP face names: on offer, or opened before.
+        """Find the model that a client of the HTTP API names: offered, or opened before.
 
         Raises: UnknownModel with the nearest names.
         """
@@ -82,11 +82,11 @@ class LoadedModels(ModelService):
         return await asyncio.to_thread(self._describe, reference)
 
     def known(self, reference: str) -> ServedModel | None:
-        """Give a model that was found before; nothing is looked for."""
+        """Return a model that was found before; nothing is looked for."""
         return self.models.get(self._names.get(reference, reference))
 
     def is_loaded(self, model: ServedModel) -> bool:
-        """Tell whether an answer could begin at once."""
+        """Return whether an answer could begin at once."""
         return self.engine_of(model.name) is not None
 
     async def chunks(
@@ -105,7 +105,7 @@ class LoadedModels(ModelService):
             answer.close()
 
     async def score(self, model: ServedModel, text: str, *, alternatives: int = 0) -> Score:
-        """Give the probability of each token of a text.
+        """Return the probability of each token of a text.
 
         Raises: GenerationError.
         """

@@ -37,7 +37,7 @@ class Choice:
 
 
 class ModelList:
-    """Say which models a visitor may compare, and find their folders."""
+    """Lists the models that a visitor may compare, and finds their folders."""
 
     def __init__(
         self, config: Config, store: RunStore, resolve: Resolve, named: Sequence[str] = ()
@@ -60,7 +60,7 @@ class ModelList:
         return found
 
     def label(self, reference: str) -> str:
-        """Give the name people read for a reference, whatever it is."""
+        """Return the label of a reference."""
         found = self._checkpoint(reference)
         if found is not None:
             return _checkpoint_label(self.store.get(found.parents[1].name), step_of(found.name))
@@ -69,18 +69,18 @@ class ModelList:
         return reference
 
     def is_offered(self, reference: str) -> bool:
-        """Tell whether a reference is on offer without asking the hub."""
+        """Return whether a reference is on offer without asking the hub."""
         return reference in self.named or self._checkpoint(reference) is not None
 
     def may_fetch(self, reference: str) -> bool:
-        """Tell whether a reference is a repository that visitors may open here."""
+        """Return whether a reference is a repository that visitors may open here."""
         run_id, _, folder = reference.partition("/")
         # A checkpoint that its run does not have any more is missing, and nothing to ask a hub for.
         is_run = bool(_STEP.fullmatch(folder)) and (self.store.root / run_id).is_dir()
         return self.hub_models != "none" and is_repository(reference) and not is_run
 
     def folder(self, reference: str) -> Path:
-        """Give the folder of a model, fetching it from the hub where that is allowed.
+        """Return the folder of a model, fetching it from the hub where that is allowed.
 
         Raises: UnknownModel with the nearest names; what fetching it raises.
         """
@@ -125,7 +125,7 @@ class ModelList:
         name, revision = split_revision(reference.removeprefix("hf://"))
         if self.hub_models == "all":
             return pull(reference)
-        # Asked as nobody: the cache may hold what the owner's token may read and visitors may not.
+        # Without a token: the cache may hold what the owner may read and visitors may not.
         hub, repo = self._hub(), Repo(name)
         commit = hub.head(repo, revision)
         weights = sum(
@@ -163,7 +163,7 @@ class ModelList:
 
 
 def is_shared(config: Config) -> bool:
-    """Tell whether others than this machine's user reach the page."""
+    """Return whether others than this machine's user reach the page."""
     return environment.get("SPACE_ID") is not None or config.panels.host not in LOOPBACK
 
 

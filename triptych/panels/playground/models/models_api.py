@@ -28,29 +28,29 @@ BYTES_PER_CHAR, AROUND_BYTES = 6, 16_384
 def attach_models_api(app: FastAPI, context: Context) -> None:
     """Put OpenAI's API over the page's models onto its application."""
     loaded_models = context.loaded_models
-    face = FastAPI(title="Models of the Playground", docs_url=None, redoc_url=None)
+    api = FastAPI(title="Models of the Playground", docs_url=None, redoc_url=None)
 
-    @face.get("/v1/models")
+    @api.get("/v1/models")
     def models() -> Response:
         loaded_models.list_offered()
         return http.JSON(openai.model_list(openai_api.model_cards(loaded_models)))
 
-    @face.get("/v1/models/{name:path}")
+    @api.get("/v1/models/{name:path}")
     def model(name: str) -> Response:
         found = loaded_models.choose(name).model
         card = openai.model_card(found.name, created=found.created, revision=found.revision)
         return http.JSON(card)
 
-    face.include_router(openai_api.routes(loaded_models))
-    face.add_exception_handler(TriptychError, http.on_triptych_error)
-    face.add_exception_handler(RequestValidationError, http.on_invalid_request)
-    face.add_exception_handler(HTTPException, http.on_http_error)
+    api.include_router(openai_api.routes(loaded_models))
+    api.add_exception_handler(TriptychError, http.on_triptych_error)
+    api.add_exception_handler(RequestValidationError, http.on_invalid_request)
+    api.add_exception_handler(HTTPException, http.on_http_error)
     limits = context.config.panels
-    face.add_middleware(
+    api.add_middleware(
         http.BodyLimit, max_bytes=limits.prompt_chars * BYTES_PER_CHAR + AROUND_BYTES
     )
-    face.add_middleware(PerVisitor, most=limits.generations_per_visitor)
-    app.mount(PATH, face)
+    api.add_middleware(PerVisitor, most=limits.generations_per_visitor)
+    app.mount(PATH, api)
 
 
 class PerVisitor:
