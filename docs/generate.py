@@ -139,7 +139,7 @@ def which_space() -> str:
          f"first word after {spoken} s (micro, by llama.cpp)"),
         ("tier", "have one model that applications ask", "has the token, where one is set",
          f"a new version serves after {deployed} s"),
-        ("minimal", "see how little a Space is", "anybody", f"a new version after {small} s"),
+        ("minimal", "see how little a Space is", "everybody", f"a new version after {small} s"),
     ]  # fmt: skip
     lines = ["| Space | to | a visitor | measured |", "|---|---|---|---|"]
     lines += [
