@@ -169,7 +169,7 @@ def _model_index(
 
 
 def summary(record: Record) -> str:
-    """Say in one sentence what a checkpoint is, as its card begins."""
+    """Return the sentence with which a checkpoint's card begins."""
     facts = [f"{human_count(record.weights.parameters)} parameters", _architecture(record)]
     if record.tokens_seen:
         facts.append(f"trained on {human_count(record.tokens_seen)} tokens")

@@ -52,7 +52,7 @@ def compare(
 
 
 def matches(content: Content, remote: RemoteFile) -> bool:
-    """Tell whether local content is byte for byte what the repository has."""
+    """Return whether local content is byte for byte what the repository has."""
     if content is None or size_bytes(content) != remote.size_bytes:
         return False
     if remote.sha256:

@@ -1,9 +1,9 @@
-"""One hub, at one address, as one identity: the only door to huggingface_hub.
+"""One hub, at one address, as one identity: the only user of huggingface_hub.
 
 The same calls reach huggingface.co, an enterprise hub or the embedded hub; only the endpoint
 differs. huggingface_hub reads its constants once at import, so endpoint and token are passed
 to every call and never assumed. Each of its exceptions becomes one of ours in `translated`.
-Left out: what to publish, how to sync, when a deployment is live; those are rooms of their own.
+Left out: what to publish, how to sync, when a deployment is live; those are modules of their own.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _LOG_READ_S = 10.0
 class Hub:
     """Speak to one hub with one token: the one given, else the one `credentials` finds.
 
-    An empty token speaks for nobody, and sees what everybody may see.
+    An empty token means no login: it sees what is public.
     """
 
     def __init__(self, endpoint: str | None = None, token: str | None = None) -> None:
@@ -76,7 +76,7 @@ class Hub:
 
     @contextmanager
     def speaking(self, subject: object) -> Iterator[HfApi]:
-        """Give the library to another room of this wing, its exceptions translated."""
+        """Hold the library for the other modules of `hub`, and translate its exceptions."""
         with translated(subject, self.endpoint):
             yield self._api
 
@@ -114,7 +114,7 @@ class Hub:
             self._api.delete_repo(repo.repo_id, repo_type=repo.repo_type)
 
     def exists(self, repo: Repo) -> bool:
-        """Tell whether the repository exists and this token may see it."""
+        """Return whether the repository exists and this token may see it."""
         with translated(repo, self.endpoint):
             return self._api.repo_exists(repo.repo_id, repo_type=repo.repo_type)
 
@@ -124,7 +124,7 @@ class Hub:
             return [found.id for found in self._api.list_models(search=words or None, limit=limit)]
 
     def is_private(self, repo: Repo) -> bool:
-        """Tell whether only its owners may see the repository."""
+        """Return whether only its owners may see the repository."""
         with translated(repo, self.endpoint):
             return bool(self._api.repo_info(repo.repo_id, repo_type=repo.repo_type).private)
 
@@ -245,7 +245,7 @@ class Hub:
     # --- Spaces ---
 
     def space(self, space: Repo) -> SpaceState:
-        """Say what a Space is doing and where it answers."""
+        """Describe what a Space is doing and where it answers."""
         with translated(space, self.endpoint):
             info = self._api.space_info(space.repo_id)
             runtime = self._api.get_space_runtime(space.repo_id)
@@ -270,7 +270,7 @@ class Hub:
             self._api.restart_space(space.repo_id, factory_reboot=rebuild)
 
     def pause(self, space: Repo) -> None:
-        """Stop a Space until somebody restarts it."""
+        """Stop a Space until it is restarted."""
         with translated(space, self.endpoint):
             self._api.pause_space(space.repo_id)
 
@@ -406,7 +406,7 @@ def _by_status(subject: object, endpoint: str, error: hf_errors.HfHubHTTPError) 
         )
     if status in (409, 412):
         return CommitConflict(
-            f"{said} (HTTP {status})", hint="somebody changed it meanwhile; look, then try again"
+            f"{said} (HTTP {status})", hint="it was changed meanwhile; read it again, then retry"
         )
     if status == 429 or status in (500, 502, 503, 504):
         return HubUnavailable(f"{said} (HTTP {status})", hint=f"{endpoint} is busy; try again soon")

@@ -41,7 +41,7 @@ _LOG_LINES = 20
 
 @dataclass(frozen=True)
 class Patience:
-    """Say how long to wait for a Space.
+    """Hold how long to wait for a Space.
 
     Units: `total_s` for all of it; `stale_s` during which a failure may still be the one from
     before the change; `settle_s` after it runs, for requests to reach the new version.
@@ -136,7 +136,7 @@ class Deployer:
         *,
         new: bool,
     ) -> Deployment:
-        """Give the Space its app and its pin."""
+        """Commit the app of the Space and its pinned model."""
         deployment = self._enter(deployment, "uploading")
         if new:
             # The first start of a new Space should already know its model.

@@ -1,7 +1,7 @@
 """The record of every deployment: what was meant to go live where, and how far it came.
 
 One JSON file each, in `deployments/` under the home, rewritten whole at every change of state.
-A lock per Space lets one deployment run at a time; one that was killed on the way is told from
+A lock per Space lets one deployment run at a time; one that was killed on the way is known from
 a running one by that lock. Left out: carrying a deployment out (`deployments`).
 """
 
@@ -39,7 +39,7 @@ class Pin:
 
 @dataclass(frozen=True)
 class Change:
-    """Say when a deployment entered a state, and why.
+    """Record when a deployment entered a state, and why.
 
     Units: `time_s` is Unix time.
     """

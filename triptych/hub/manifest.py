@@ -57,11 +57,11 @@ class Target:
     smoke: str = "/"
 
     def owns(self, path: str) -> bool:
-        """Tell whether a path belongs to the target alone."""
+        """Return whether a path belongs to the target alone."""
         return matches_any(path, (*self.own, *_ALWAYS_OWN))
 
     def manages(self, path: str) -> bool:
-        """Tell whether a path of the target is one that sync writes and deletes."""
+        """Return whether a path of the target is one that sync writes and deletes."""
         mapped = matches_any(path, [rule.target for rule in self.rules])
         return mapped and path != STAMP and not self.owns(path)
 
@@ -101,7 +101,7 @@ class Manifest:
         return tuple(known[name] for name in names) if names else self.targets
 
     def excludes(self, path: str) -> bool:
-        """Tell whether a source path is never synced anywhere."""
+        """Return whether a source path is never synced anywhere."""
         return matches_any(path, self.never)
 
     def files(self, target: Target, source: Source, *, untracked: bool = False) -> dict[str, str]:
@@ -136,7 +136,7 @@ class Manifest:
 
 
 def matches_any(path: str, globs: Sequence[str]) -> bool:
-    """Tell whether a path matches one of several globs."""
+    """Return whether a path matches one of several globs."""
     return any(_regex(glob).fullmatch(path) for glob in globs)
 
 

@@ -45,7 +45,7 @@ Gate = Callable[[Path, Record], Sequence[str]]
 
 @dataclass(frozen=True)
 class Published:
-    """Say what a publication did: where, at which commit, and whether anything was new."""
+    """Describe a publication: where, at which commit, and whether anything was new."""
 
     repo: str
     commit: str
@@ -72,7 +72,7 @@ class Options:
     move_tag: bool = False
     with_curve: bool = True
     say: Callable[[str], None] = lambda step: None
-    """Is told each step before it is taken."""
+    """Called with each step before it is taken."""
 
 
 def publish(
@@ -205,7 +205,7 @@ def _stage(record: Record, stage: Path) -> dict[str, Content]:
     files = model_files(record.folder)
     if not any(name in files for name in ("tokenizer.json", "tokenizer.model")):
         raise PublishRefused(
-            f"{record.folder} has no tokenizer", hint="nobody could use the model without it"
+            f"{record.folder} has no tokenizer", hint="the model cannot be used without it"
         )
     content: dict[str, Content] = {}
     for name, file in files.items():

@@ -34,7 +34,7 @@ _SIZES = (
 
 @dataclass(frozen=True)
 class PublishedData:
-    """Say where a corpus was published, and whether anything was new."""
+    """Describe where a corpus was published, and whether anything was new."""
 
     repo: str
     commit: str
@@ -56,7 +56,7 @@ def publish_data(
 ) -> PublishedData:
     """Publish a data folder and return the commit it is at.
 
-    Raises: PublishRefused when it is no corpus, or holds documents nobody named a licence for
+    Raises: PublishRefused when it is no corpus, or holds documents without a licence
     and is to be public.
     """
     manifest = _manifest(folder)
@@ -174,7 +174,7 @@ def _content(folder: Path, manifest: Mapping[str, Any]) -> dict[str, Content]:
 
 
 def _without_folders(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave of each source only its own name: the folders above it are nobody's business."""
+    """Keep of each source only its own name: the folders above it are private."""
     sources = [
         {**source, "source": source["source"].rstrip("/").rsplit("/", 1)[-1]}
         if Path(source["source"]).is_absolute()

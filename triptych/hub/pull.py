@@ -27,7 +27,7 @@ _UNWANTED = ("optimizer.safetensors", "onnx/*", "original/*")
 
 
 def is_repository(reference: str) -> bool:
-    """Tell whether a reference has the form `owner/name` or `owner/name@revision`."""
+    """Return whether a reference has the form `owner/name` or `owner/name@revision`."""
     name, _ = split_revision(reference.removeprefix("hf://"))
     owner, slash, rest = name.partition("/")
     return bool(slash and owner and rest) and "/" not in rest and not owner.startswith((".", "~"))

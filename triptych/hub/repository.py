@@ -64,7 +64,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class SpaceState:
-    """Say what a Space is doing and where it answers.
+    """Describe what a Space is doing and where it answers.
 
     `sha` is the head of its repository, `running_sha` the commit that answers now.
     """

@@ -26,7 +26,7 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class Stamp:
-    """Say what the last sync wrote: from which commit, on top of which head, which files."""
+    """Describe what the last sync wrote: from which commit, on top of which head, which files."""
 
     source_commit: str
     previous: str | None
@@ -57,12 +57,12 @@ class Plan:
 
     @property
     def in_step(self) -> bool:
-        """Tell whether the target is exactly what the checkout says."""
+        """Return whether the target is exactly what the checkout says."""
         return not self.changes and not self.foreign and self.is_stamped
 
     @property
     def is_stamped(self) -> bool:
-        """Tell whether the target's own list of synced files is the one this plan would write."""
+        """Return whether the target's own list of synced files is the one this plan would write."""
         return self.stamped is not None and self.stamped.files == self.stamp.files
 
     def record(self) -> dict[str, Any]:
@@ -243,7 +243,7 @@ def _foreign(target: Target, held: _Held) -> Iterator[tuple[str, str]]:
 
 
 def _agrees(path: str, wanted: Mapping[str, Content], held: _Held) -> bool:
-    """Tell whether the checkout already says what the other hand did."""
+    """Return whether the checkout already says what the other hand did."""
     if path == STAMP:
         return False
     if path not in held.files:

@@ -26,7 +26,7 @@ def put_files(
     """Create the repository if need be and commit what differs; delete present `stale` paths.
 
     Returns: the head, and whether it is a new commit.
-    Raises: CommitConflict when somebody else commits in between; PublishRefused when it should
+    Raises: CommitConflict when another commit comes in between; PublishRefused when it should
     be private and is public.
     """
     try:

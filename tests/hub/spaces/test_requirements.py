@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from triptych.hub.server.spaces.environments import Environments
-from triptych.hub.server.spaces.requirements import Wishes, is_running_version
+from triptych.hub.server.spaces.requirements import Requirements, is_running_version
 
 APP = """
 import http.server, os, sys, tinywish
@@ -39,9 +39,9 @@ def wheel(folder: Path, version: str) -> Path:
     return path
 
 
-def wishes(folder: Path, text: str) -> Wishes:
+def wishes(folder: Path, text: str) -> Requirements:
     (folder / "requirements.txt").write_text(text)
-    return Wishes.read(folder)
+    return Requirements.read(folder)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
-"""The embedded hub: the Hugging Face Hub protocol on one machine, a room for each concern.
+"""The embedded hub: the Hugging Face Hub protocol on one machine.
 
-`app.create_app` puts the rooms together. `routing` holds the rule that every route declares who
-may call it and is enforced by that declaration. Blocking work (git, SQLite, hashing) is written
-as plain functions and runs in threads; handlers are asynchronous. Left out: everything the
-client side does, which reaches this server over HTTP like any other client.
+Folders, each importing only those before it: `storage` (files, git, accounts), `workloads` (what
+Spaces and Jobs share), `repositories`, `spaces`, `jobs`, `http` (routes and pages). `http.app`
+puts them together; `http.routing` enforces the access that every route declares. Blocking work
+(git, SQLite, hashing) is written as plain functions and runs in threads; handlers are
+asynchronous. Left out: the client side, which reaches this server over HTTP like any client.
 """

@@ -1,7 +1,7 @@
 """The hub's SQLite file: connections, transactions, migrations.
 
-One connection per thread, write-ahead log, every commit synced before anyone is told. The tables
-are in `schema`. Left out: what the rows mean, which each room says for itself.
+One connection per thread, write-ahead log, every commit synced before the caller goes on. The
+tables are in `schema`. Left out: what the rows mean, which each module documents.
 """
 
 from __future__ import annotations

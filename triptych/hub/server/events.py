@@ -1,4 +1,4 @@
-"""What happened to repositories, told to whoever listens inside the hub's process.
+"""Events of repositories, for listeners inside the hub's process.
 
 The Spaces runner listens for commits to rebuild, and for deletions to stop. A listener that
 fails is logged and never undoes what happened.
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RefChange:
-    """Say that a ref moved; an empty id stands for a ref that does not exist."""
+    """A ref moved; an empty id stands for a ref that does not exist."""
 
     ref: str
     old: str
@@ -28,7 +28,7 @@ class RefChange:
 
 @dataclass(frozen=True)
 class Committed:
-    """Say that branches or tags of a repository moved."""
+    """Branches or tags of a repository moved."""
 
     repository: Repository
     changes: tuple[RefChange, ...]
@@ -37,7 +37,7 @@ class Committed:
 
 @dataclass(frozen=True)
 class Created:
-    """Say that a repository exists now, and what else its creator asked for."""
+    """A repository exists now; `options` are the other fields of the request that created it."""
 
     repository: Repository
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -45,7 +45,7 @@ class Created:
 
 @dataclass(frozen=True)
 class Moved:
-    """Say that a repository has another name; `repository` has the new one."""
+    """A repository was renamed; `repository` has the new name."""
 
     repository: Repository
     old_repo_id: str
@@ -53,7 +53,7 @@ class Moved:
 
 @dataclass(frozen=True)
 class Deleted:
-    """Say that a repository is gone."""
+    """A repository was deleted."""
 
     repository: Repository
 

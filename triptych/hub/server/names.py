@@ -6,7 +6,7 @@ import re
 
 from triptych.errors import HubRefused
 
-# First segments of the hub's own addresses; nobody may be called that.
+# First segments of the hub's own addresses: no account may have such a name.
 _RESERVED = """
     api assets buckets datasets docs favicon.ico git health jobs join kernels lfs login logout
     models new oauth organizations robots.txt search settings spaces static users v1 v2 xet

@@ -1,6 +1,6 @@
-"""The embedded hub as one ASGI application: every room's routes, one lifespan.
+"""The embedded hub as one ASGI application: every router, one lifespan.
 
-`rooms` is the list the tests read to try every route with every kind of token.
+`routers` is the list the tests read to try every route with every kind of token.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.threads import in_thread, limit_request_threads
 
 
-def rooms() -> list[Router]:
-    """Return the routers of every room, in the order in which they match."""
+def routers() -> list[Router]:
+    """Return every router, in the order in which they match."""
     return [
         identity_routes.routes,
         repository_routes.routes,
@@ -63,7 +63,7 @@ def rooms() -> list[Router]:
 
 def declared() -> list[Declared]:
     """Return every route with its rule."""
-    return [one for room in rooms() for one in room.declared]
+    return [one for router in routers() for one in router.declared]
 
 
 def create_app(settings: HubConfig) -> RawPath:
@@ -86,11 +86,11 @@ def create_app(settings: HubConfig) -> RawPath:
             yield
 
     app = routed(services, lifespan)
-    return RawPath(ExactDate(ByHost(app, services.spaces.gates)), services)
+    return RawPath(ExactDate(ByHost(app, services.spaces.proxies)), services)
 
 
 def routed(services: Services, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
-    """Put the routes of every room into one application; nothing else is served."""
+    """Return one application with every declared route; nothing else is served."""
     app = Starlette(
         routes=as_routes(declared(), services),
         lifespan=lifespan,

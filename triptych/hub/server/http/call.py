@@ -34,11 +34,11 @@ class Services:
 
 
 class Access(Enum):
-    """Say who may call a route."""
+    """Define who may call a route."""
 
-    ANONYMOUS = "anybody; credentials, if any, are the route's own business"
-    PUBLIC = "anybody"
-    SIGNED_IN = "anybody with a valid token"
+    ANONYMOUS = "every caller; the route checks credentials itself, if there are any"
+    PUBLIC = "every caller"
+    SIGNED_IN = "every caller with a valid token"
     SEE = "who sees the repository"
     READ = "who reads the repository's files"
     WRITE = "who writes to the repository"
@@ -88,7 +88,7 @@ class Call:
 
     @property
     def who(self) -> Identity:
-        """Return who asks; the route demands a token."""
+        """Return the caller's identity; the route requires a token."""
         if self.identity is None:
             raise AccessDenied("Invalid username or password.")
         return self.identity

@@ -39,7 +39,7 @@ _PULL_REQUESTS = "This hub has no pull requests; commit to a branch instead"
 
 @routes.post("{api}/preupload/{revision}", Access.WRITE)
 async def preupload(call: Call) -> Response:
-    """Say of each file whether it goes into git or is a large file, and what is there now."""
+    """Return for each file whether it goes into git or is a large file, and what is there now."""
     if call.flag("create_pr"):
         raise HubRefused(501, _PULL_REQUESTS)
     body = await call.json(16 * 2**20)

@@ -1,6 +1,6 @@
 """The one table from errors to HTTP answers, in the words the hub's clients understand.
 
-Absent and hidden repositories are one error, so they are one answer. What nobody foresaw is
+Absent and hidden repositories are one error, so they are one answer. An unexpected error is
 logged and answered with 500 and nothing of its inside.
 """
 

@@ -31,7 +31,7 @@ _SERVICES = ("git-upload-pack", "git-receive-pack")
 _NO_CACHE = {"Cache-Control": "no-cache, max-age=0, must-revalidate"}
 _BLOCK_BYTES = 256 * 1024
 _PUSH_BYTES = 4 * 2**30
-_WISHES_BYTES = 64 * 2**20
+_NEGOTIATION_BYTES = 64 * 2**20
 
 # Set for every git we start, so that neither the user's nor the system's settings matter.
 _SETTINGS = {
@@ -69,10 +69,10 @@ async def advertise(call: Call) -> Response:
 @routes.post("{repo}/git-upload-pack", Access.READ)
 async def send_pack(call: Call) -> Response:
     """Send what a clone or fetch asks for."""
-    # Whole, before the answer starts: while it is sent, nobody else may read the request.
-    wishes = [block async for block in _body(call, _WISHES_BYTES)]
+    # Whole, before the answer starts: while it is sent, nothing else may read the request.
+    wanted = [block async for block in _body(call, _NEGOTIATION_BYTES)]
     process = await _start(call, "git-upload-pack", "")
-    feeding = asyncio.ensure_future(_feed(process, _drawn(wishes)))
+    feeding = asyncio.ensure_future(_feed(process, _drawn(wanted)))
 
     async def blocks() -> AsyncIterator[bytes]:
         assert process.stdout is not None

@@ -28,7 +28,7 @@ _BATCH_OBJECTS = 1000
 
 @routes.post("{repo}/info/lfs/objects/batch", Access.READ)
 async def batch(call: Call) -> Response:
-    """Say for each object whether it is needed and where it goes or comes from."""
+    """Return for each object whether it is needed and where it goes or comes from."""
     body = await call.json()
     objects = body.get("objects")
     if not isinstance(objects, list) or len(objects) > _BATCH_OBJECTS:
@@ -140,7 +140,7 @@ async def locks(call: Call) -> Response:
 
 @routes.post("{repo}/info/lfs/locks/verify", Access.WRITE)
 async def verify_locks(call: Call) -> Response:
-    """Say before a push that nothing is locked."""
+    """Return an empty list of locks, which git-lfs reads before a push."""
     return JSONResponse({"ours": [], "theirs": []}, media_type=_MEDIA_TYPE)
 
 

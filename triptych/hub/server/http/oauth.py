@@ -32,7 +32,7 @@ _FORM_BYTES = 64 * 1024
 
 @routes.get("/.well-known/openid-configuration", Access.PUBLIC)
 async def discovery(call: Call) -> Response:
-    """Say where everything is."""
+    """Return the addresses and features of this provider."""
     base = call.base_url
     return JSONResponse(
         {
@@ -66,7 +66,7 @@ async def keys(call: Call) -> Response:
 async def ask_consent(call: Call) -> Response:
     """Ask a signed-in person whether a client may know who they are."""
     query = dict(call.request.query_params)
-    client, redirect_uri, scopes = await in_thread(_wish, call, query)
+    client, redirect_uri, scopes = await in_thread(_authorization_request, call, query)
     if call.identity is None:
         back = f"/oauth/authorize?{urlencode(query)}"
         return RedirectResponse(f"/login?{urlencode({'next': back})}", 303)
@@ -86,7 +86,7 @@ async def ask_consent(call: Call) -> Response:
 async def take_consent(call: Call) -> Response:
     """Take a person's answer and send them back."""
     form = await read_form(call)
-    client, redirect_uri, _ = await in_thread(_wish, call, form)
+    client, redirect_uri, _ = await in_thread(_authorization_request, call, form)
     if form.get("answer") == "yes":
         return await _send_back(call, client, form)
     denied = {"error": "access_denied", "state": form.get("state", "")}
@@ -95,7 +95,7 @@ async def take_consent(call: Call) -> Response:
 
 @routes.post("/oauth/token", Access.ANONYMOUS)
 async def give_token(call: Call) -> Response:
-    """Give a token for a code."""
+    """Exchange a code for a token."""
     form = dict(parse_qsl((await call.body(_FORM_BYTES)).decode(errors="replace")))
     if form.get("grant_type") != "authorization_code":
         return _oauth_error("unsupported_grant_type")
@@ -186,8 +186,10 @@ def _profile(call: Call, user: Account, scopes: tuple[str, ...]) -> dict[str, An
     return described
 
 
-def _wish(call: Call, fields: dict[str, str]) -> tuple[Client, str, tuple[str, ...]]:
-    """Check what a client asks for, before anybody is sent anywhere."""
+def _authorization_request(
+    call: Call, fields: dict[str, str]
+) -> tuple[Client, str, tuple[str, ...]]:
+    """Check an authorization request before the browser is sent anywhere."""
     client = _client(call, fields.get("client_id", ""))
     if client is None:
         raise HubRefused(400, "This application is not known to this hub")
@@ -217,7 +219,7 @@ def _client(call: Call, client_id: str) -> Client | None:
 
 
 async def _send_back(call: Call, client: Client, fields: dict[str, str]) -> Response:
-    _, redirect_uri, scopes = await in_thread(_wish, call, fields)
+    _, redirect_uri, scopes = await in_thread(_authorization_request, call, fields)
     grant = Grant(
         client.id, call.who.account_id, redirect_uri, oauth.within_reach(call.who, scopes),
         fields.get("nonce", ""), fields.get("code_challenge", ""),

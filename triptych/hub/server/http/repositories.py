@@ -73,7 +73,7 @@ async def delete(call: Call) -> Response:
 
 @routes.post("/api/repos/move", Access.SIGNED_IN)
 async def move(call: Call) -> Response:
-    """Give a repository another name or namespace."""
+    """Rename a repository, or move it to another namespace."""
     body = await call.json()
     source, target = str(body.get("fromRepo") or ""), str(body.get("toRepo") or "")
     namespace, _, name = source.partition("/")
@@ -174,7 +174,7 @@ async def list_spaces(call: Call) -> Response:
 
 @routes.post("/api/validate-yaml", Access.PUBLIC)
 async def validate_yaml(call: Call) -> Response:
-    """Say what is wrong with a README's metadata."""
+    """Return the errors and warnings of a README's metadata."""
     body = await call.json()
     content = body.get("content")
     if not isinstance(content, str):
@@ -217,7 +217,7 @@ async def _list(call: Call, kind: str) -> Response:
 
 
 def _managed(call: Call, kind: str, namespace: str, name: str) -> Repository:
-    """Find a repository named in a body, for somebody who manages it."""
+    """Return a repository named in a body that the caller manages."""
     repository = catalog.find(call.hub.database, kind, namespace, name)
     reached = level(call.identity, repository) if repository else Level.NONE
     if repository is None or reached < Level.SEE:

@@ -1,7 +1,7 @@
 """Routes that say who may call them, and a call that has been let in.
 
 A route cannot be declared without an `Access`; the same declaration is enforced here, once, for
-every room, and read by the tests that try every route with every kind of token. Two macros
+every router, and read by the tests that try every route with every kind of token. Two macros
 stand for the three kinds of repository: `{api}` is `/api/models/NAMESPACE/NAME` and its
 siblings, `{repo}` is `/NAMESPACE/NAME`, `/datasets/NAMESPACE/NAME`, `/spaces/NAMESPACE/NAME`.
 Revisions arrive percent-encoded (`refs%2Fpr%2F1`), so matching works on the raw path.
@@ -42,7 +42,7 @@ _LEVELS = {
 
 
 class Router:
-    """Collect the routes of one room."""
+    """Collect the routes of one protocol."""
 
     def __init__(self, *, page: bool = False, cookies: bool = False, git: bool = False) -> None:
         self.declared: list[Declared] = []
@@ -136,7 +136,7 @@ def _endpoint(declared: Declared, services: Services) -> Callable[[Request], Awa
 
 
 def _let_in(call: Call) -> None:
-    """Establish who asks and whether the route's declaration lets them in."""
+    """Set the caller's identity, and refuse a caller whom the route's access does not allow."""
     declared, hub = call.declared, call.hub
     if declared.access is Access.ANONYMOUS:
         return

@@ -37,7 +37,7 @@ async def list_templates(call: Call) -> Response:
 
 @routes.get("{api}/runtime", Access.SEE, kinds=_SPACE)
 async def runtime(call: Call) -> Response:
-    """Tell the stage of a Space."""
+    """Return the stage of a Space."""
     return await _runtime(await _space(call))
 
 

@@ -81,7 +81,7 @@ async def take_shard(call: Call) -> Response:
 
 @routes.get("/xet/{generation}/v1/reconstructions/{hash}", Access.TICKET, purposes=[READ, WRITE])
 async def recipe(call: Call) -> Response:
-    """Say how a file, or a range of it, is made of blocks."""
+    """Return which blocks make a file, or a range of it."""
     return JSONResponse(await in_thread(_recipe, call))
 
 

@@ -1,5 +1,5 @@
-"""Jobs: a command run once on this machine, as `hf jobs` asks for it.
+"""Jobs: commands that run once on this machine, as `hf jobs` requests them.
 
-`specification` reads what is asked and says what this hub does not do (images, buckets, ports),
-`records` are the rows, `runner.Jobs` runs what is queued, `routes` is the interface.
+`specification` checks a request and refuses what this hub does not have (images, buckets, ports),
+`records` are the rows, `runner.Jobs` runs what is queued, `http/jobs.py` has the routes.
 """

@@ -18,7 +18,7 @@ from triptych.secrets import Vault
 
 
 class Stage(StrEnum):
-    """Say where a job stands."""
+    """Define the stages of a job."""
 
     SCHEDULING = "SCHEDULING"
     RUNNING = "RUNNING"
@@ -121,7 +121,7 @@ def find(database: Database, namespace_id: int, job_id: str) -> Job:
 
 
 def by_id(database: Database, job_id: str) -> Job | None:
-    """Return a job by its id, whoever owns it."""
+    """Return a job by its id, of any owner."""
     row = database.one(f"{_SELECT} WHERE jobs.id = ?", job_id)
     return _job(row) if row else None
 
@@ -170,7 +170,7 @@ def end(database: Database, job_id: str, stage: Stage, message: str) -> bool:
 
 
 def say(database: Database, job_id: str, message: str) -> None:
-    """Say something about a job that runs."""
+    """Set the message of a job that runs."""
     database.write(
         "UPDATE jobs SET message = ? WHERE id = ? AND stage = ?",
         message, job_id, Stage.RUNNING.value,
@@ -178,7 +178,7 @@ def say(database: Database, job_id: str, message: str) -> None:
 
 
 def set_labels(database: Database, job: Job, labels: dict[str, str]) -> None:
-    """Give a job other labels."""
+    """Replace the labels of a job."""
     changed = replace(job.specification, labels=labels).to_dict()
     stored = {**changed, "secrets": list(job.has_secrets)}
     database.write("UPDATE jobs SET specification = ? WHERE id = ?", json.dumps(stored), job.id)

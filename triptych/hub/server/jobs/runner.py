@@ -130,7 +130,7 @@ class Jobs:
                 await asyncio.to_thread(
                     records.end, database, job.id, Stage.ERROR, str(error) or "the hub stopped"
                 )
-        except Exception as error:  # boundary: the run worker; nobody awaits this task
+        except Exception as error:  # boundary: the run worker; no other task awaits this one
             log.exception("the job %s failed inside the hub", job.id)
             message = f"the hub failed: {type(error).__name__}; its log says why"
             await asyncio.to_thread(records.end, database, job.id, Stage.ERROR, message)
@@ -181,7 +181,7 @@ class Jobs:
         work = self._work(job.id)
         await in_shielded_thread(lambda: shutil.rmtree(work, ignore_errors=True))
         instance = Instance.plan(work, "job", "")
-        await in_shielded_thread(instance.make_room)
+        await in_shielded_thread(instance.create_folders)
         instance.python = running_python()
         if job.specification.space_id:
             await self._take_tree_of_space(job, instance, approved=starter)

@@ -1,1 +1,1 @@
-"""Repositories as the catalogue knows them: names, visibility, cards, and their routes."""
+"""Repositories: the catalogue, creation and deletion, cards, variables, rights to large files."""

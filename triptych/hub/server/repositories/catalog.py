@@ -113,7 +113,7 @@ def insert(
 def move(
     database: Database, repository: Repository, namespace_id: int, namespace: str, name: str
 ) -> None:
-    """Give a repository another name or owner; the old name leads to it from now on."""
+    """Rename a repository or change its owner; the old name redirects to it."""
     require_repository_name(name)
     try:
         with database.transaction() as connection:

@@ -75,7 +75,7 @@ def _collect_objects(
         report.freed_bytes += path.stat().st_size if path.exists() else 0
         if dry_run:
             continue
-        # Asked again inside the transaction: somebody may have claimed it meanwhile.
+        # Checked again inside the transaction: a commit may have claimed it meanwhile.
         with hub.database.transaction() as connection:
             gone = connection.execute(
                 "DELETE FROM objects WHERE sha256 = ? AND touched_at < ?", (row["sha256"], before)

@@ -24,9 +24,9 @@ from triptych.hub.server.storage.identity.tokens import Identity
 
 
 def namespace_for_creating(hub: Hub, identity: Identity, namespace: str | None) -> Account:
-    """Return the account under which somebody may create repositories.
+    """Return the account under which this identity may create repositories.
 
-    Raises: AccessDenied, whether the namespace is another's or nobody's.
+    Raises: AccessDenied when the namespace belongs to another account, or does not exist.
     """
     account = find_account(hub.database, namespace or identity.name)
     if account is None or not may_create(identity, account.id):
@@ -111,7 +111,7 @@ def delete(hub: Hub, repository: Repository) -> None:
 
 
 def snapshot_of(hub: Hub, repository: Repository) -> Snapshot | None:
-    """Return a repository's main branch, or None while there is none."""
+    """Return a repository's main branch, or None before its first commit."""
     git: pygit2.Repository = open_repository(hub.layout.repository(repository.uid))
     head = head_of(git, MAIN)
     return Snapshot(git, head) if head else None

@@ -29,7 +29,7 @@ _SORTS = {
 
 @dataclass(frozen=True)
 class Search:
-    """Say which repositories are wanted."""
+    """Select repositories, and the order and size of a page of them."""
 
     kind: str
     author: str = ""

@@ -96,7 +96,7 @@ def put_all(hub: Hub, repository: Repository, body: Mapping[str, Any]) -> None:
 
 
 def copy(hub: Hub, source: Repository, target: Repository) -> None:
-    """Give a duplicate the variables of its source; never the secrets."""
+    """Copy the variables of a repository to its duplicate; never the secrets."""
     for key, one in describe(hub, source, VARIABLE).items():
         put(hub, target, VARIABLE, key, one["value"], one["description"])
 

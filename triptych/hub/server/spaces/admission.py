@@ -1,7 +1,7 @@
-"""Who may use a Space: anybody a public one, readers of the repository a private one.
+"""Who may use a Space: every caller a public one, readers of the repository a private one.
 
 Programs show a token (`x-hf-authorization`, as gradio_client does, or `Authorization`). People
-come from the hub's page with a ticket in the address, which the gate turns into a cookie.
+come from the hub's page with a ticket in the address, which the proxy turns into a cookie.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PURPOSE = "space"
 
 @dataclass(frozen=True)
 class LetIn:
-    """Say how a request goes on: whether its Authorization header is the Space's to see.
+    """Describe an admitted request: whether the Space receives its Authorization header.
 
     `ticket` is one that came in the address and should move into a cookie.
     """
@@ -66,7 +66,7 @@ def let_in(hub: Hub, repository: Repository, headers: Headers, query: bytes) -> 
 
 
 def _identity(hub: Hub, headers: Headers) -> tuple[Identity | None, bool]:
-    """Return who asks, and whether the Authorization header is a token of this hub."""
+    """Return the caller, and whether the Authorization header is a token of this hub."""
     found: Identity | None = None
     for name in ("authorization", "x-hf-authorization"):
         scheme, _, token = headers.get(name, "").partition(" ")
@@ -82,7 +82,7 @@ def _identity(hub: Hub, headers: Headers) -> tuple[Identity | None, bool]:
 
 
 def _from_elsewhere(headers: Headers) -> bool:
-    """Tell whether another page made a browser send this request with the ticket's cookie.
+    """Return whether another page made a browser send this request with the ticket's cookie.
 
     Spaces on ports of one host are one site to a browser, so its cookie rules do not part them.
     """

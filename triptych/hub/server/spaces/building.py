@@ -18,7 +18,7 @@ from triptych.hub.server.spaces import requirements
 from triptych.hub.server.spaces.card import read_card
 from triptych.hub.server.spaces.environments import Environments
 from triptych.hub.server.spaces.instance import Instance
-from triptych.hub.server.spaces.requirements import Wishes
+from triptych.hub.server.spaces.requirements import Requirements
 from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
 from triptych.hub.server.storage.git.reading import open_repository, resolve
@@ -96,28 +96,28 @@ class Builder:
             instance.say(f"===== Build finished at {timestamp()} =====")
 
     async def _environment(self, instance: Instance, *, afresh: bool) -> Path:
-        wishes = await asyncio.to_thread(Wishes.read, instance.app)
+        needed = await asyncio.to_thread(Requirements.read, instance.app)
         self._mention_limits(instance)
-        unmet = await asyncio.to_thread(wishes.unmet)
+        unmet = await asyncio.to_thread(needed.unmet)
         if not unmet:
             instance.say("requirements are met by the running environment")
             return requirements.running_python()
         instance.say("not in the running environment: " + ", ".join(unmet))
-        key = await asyncio.to_thread(wishes.key, instance.sha)
+        key = await asyncio.to_thread(needed.key, instance.sha)
         async with self._locks.setdefault(key, asyncio.Lock()):
             folder = await asyncio.to_thread(self.environments.current, key)
             if folder is not None and not afresh:
                 instance.say(f"using environment {key}")
             else:
                 folder = self.environments.new(key)
-                await self._install(instance, wishes, folder)
+                await self._install(instance, needed, folder)
                 await asyncio.to_thread(self.environments.settle, key, folder)
         return folder / PYTHON
 
-    async def _install(self, instance: Instance, wishes: Wishes, folder: Path) -> None:
+    async def _install(self, instance: Instance, needed: Requirements, folder: Path) -> None:
         await self._run(instance, requirements.lay_foundation(folder), folder)
         await asyncio.to_thread(requirements.add_running_packages, folder)
-        for command in requirements.install(folder, wishes):
+        for command in requirements.install(folder, needed):
             await self._run(instance, command, folder)
 
     async def _run(self, instance: Instance, arguments: list[str], writable: Path) -> None:

@@ -50,7 +50,7 @@ class Environments:
         write_atomic(self.folder / key / _CURRENT, generation.name + "\n")
 
     def sweep(self) -> None:
-        """Remove half-built and replaced generations, and what nobody wanted for long."""
+        """Remove half-built and replaced generations, and what no Space used for long."""
         for kept in self.folder.iterdir():
             pointer = kept / _CURRENT
             if not pointer.exists() or time.time() - pointer.stat().st_mtime > UNUSED_S:

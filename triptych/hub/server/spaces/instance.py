@@ -34,7 +34,7 @@ class Instance:
 
     @classmethod
     def plan(cls, space_folder: Path, uid: str, sha: str, meaning: str = "") -> Instance:
-        """Name an attempt; nothing is on disk before `make_room`."""
+        """Name an attempt; nothing is on disk before `create_folders`."""
         number = secrets.token_hex(4)
         folder = space_folder / number
         logs = folder / "logs"
@@ -47,7 +47,7 @@ class Instance:
             run_log=LogBook(logs / "run.log"),
         )
 
-    def make_room(self) -> None:
+    def create_folders(self) -> None:
         """Create the folders."""
         for part in ("app", "home", "logs"):
             (self.folder / part).mkdir(parents=True)

@@ -23,9 +23,9 @@ PORTS = 5_000
 
 
 def listen(host: str, remembered: int | None, first: int, others: set[int]) -> socket.socket:
-    """Take a Space's own port again, or the next one that is free and nobody else's.
+    """Take a Space's own port again, or the next one that is free and not another Space's.
 
-    Raises: ProcessError when there is none.
+    Raises: ProcessError when no port is free.
     """
     if remembered is not None:
         try:
@@ -51,7 +51,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-class Origin:
+class SpaceServer:
     """Listen on one port for one Space."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
@@ -84,16 +84,16 @@ class Origin:
 
 
 class ByHost:
-    """Send requests for a Space's host name to its gate, and all others to the hub."""
+    """Send requests for a Space's host name to its proxy, and all others to the hub."""
 
-    def __init__(self, hub: ASGIApp, gates: Mapping[str, ASGIApp]) -> None:
+    def __init__(self, hub: ASGIApp, proxies: Mapping[str, ASGIApp]) -> None:
         self.hub = hub
-        self.gates = gates
+        self.proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Choose by the Host header."""
-        gate = None
-        if self.gates and scope["type"] in ("http", "websocket"):
+        proxy = None
+        if self.proxies and scope["type"] in ("http", "websocket"):
             host = dict(scope["headers"]).get(b"host", b"").decode("latin-1")
-            gate = self.gates.get(host.partition(":")[0].lower())
-        await (gate or self.hub)(scope, receive, send)
+            proxy = self.proxies.get(host.partition(":")[0].lower())
+        await (proxy or self.hub)(scope, receive, send)

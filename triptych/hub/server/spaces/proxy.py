@@ -1,8 +1,8 @@
-"""The gate of a Space: every request to its address comes through here, as plain ASGI.
+"""The proxy of a Space: every request to its address comes through here, as plain ASGI.
 
 It lets in who may see the Space, wakes it, waits for it, and forwards HTTP (streams included)
 and WebSocket. The hub's own credentials stop here: a Space never sees a hub token, a sign-in
-ticket or another's cookie. Left out: listening (`origins.py`).
+ticket or another's cookie. Left out: listening (`ports.py`).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _NOT_IN_WEBSOCKET = frozenset(
 )
 
 
-class Gate:
+class Proxy:
     """Forward what comes to one Space's address."""
 
     def __init__(self, space: Space, uid: str, upstream: aiohttp.ClientSession) -> None:
@@ -182,19 +182,19 @@ class _Exchange:
 
     def __init__(
         self,
-        gate: Gate,
+        proxy: Proxy,
         instance: Instance,
         scope: Scope,
         receive: Receive,
         send: Send,
         keep_authorization: bool,
     ) -> None:
-        self.gate = gate
+        self.proxy = proxy
         self.instance = instance
         self.scope = scope
         self.receive = receive
         self.send = send
-        self.headers = gate.inward(scope, keep_authorization)
+        self.headers = proxy.inward(scope, keep_authorization)
         self.started = False
         self.body_read = asyncio.Event()
 
@@ -219,7 +219,7 @@ class _Exchange:
         has_body = any(n in ("content-length", "transfer-encoding") for n, _ in self._raw_names())
         if not has_body:
             self.body_read.set()
-        async with self.gate.upstream.request(
+        async with self.proxy.upstream.request(
             self.scope["method"],
             _address(self.instance, self.scope),
             headers=self.headers,
@@ -227,7 +227,7 @@ class _Exchange:
             allow_redirects=False,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         ) as response:
-            head = self.gate.outward(response, self.instance)
+            head = self.proxy.outward(response, self.instance)
             self.started = True
             await self.send(
                 {"type": "http.response.start", "status": response.status, "headers": head}
@@ -258,7 +258,7 @@ class _Exchange:
     async def _explain(self, error: BaseException) -> None:
         if not isinstance(error, (aiohttp.ClientError, OSError, TimeoutError)):
             raise error
-        log.info("the app of Space %d broke off: %s", self.gate.space.repository_id, error)
+        log.info("the app of Space %d broke off: %s", self.proxy.space.repository_id, error)
         if self.started:
             # Nothing can be said any more, but the client must not take half for the whole.
             raise ConnectionResetError("the app broke off its answer")

@@ -23,14 +23,14 @@ FILES = ("pre-requirements.txt", "requirements.txt")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class Requirements:
     """Hold the lines of a Space's requirement files."""
 
     lines: tuple[str, ...]
     files: tuple[Path, ...]
 
     @classmethod
-    def read(cls, folder: Path) -> Wishes:
+    def read(cls, folder: Path) -> Requirements:
         """Collect what a tree asks for."""
         files = tuple(path for name in FILES if (path := folder / name).is_file())
         raw = [line for path in files for line in path.read_text(errors="replace").splitlines()]
@@ -57,13 +57,13 @@ def running_python() -> Path:
 
 
 def is_running_version(wanted: str) -> bool:
-    """Tell whether a version such as `3.11` or `3.11.4` is the running one, to its minor part."""
+    """Return whether a version such as `3.11` or `3.11.4` is the running one, to its minor part."""
     parts = wanted.strip().split(".")[:2]
     return parts == [str(part) for part in sys.version_info[: len(parts)]]
 
 
 def lay_foundation(environment: Path) -> list[str]:
-    """Return the command that creates an empty environment, with pip only if there is none."""
+    """Return the command that creates an empty environment, with pip where this one has none."""
     options = ["--without-pip"] if _has_pip() else []
     return [sys.executable, "-m", "venv", *options, str(environment)]
 
@@ -77,13 +77,13 @@ def add_running_packages(environment: Path) -> None:
     (inside / "zz_running_environment.pth").write_text(lines)
 
 
-def install(environment: Path, wishes: Wishes) -> list[list[str]]:
-    """Return the commands that install what the wishes ask for, file by file."""
+def install(environment: Path, needed: Requirements) -> list[list[str]]:
+    """Return the commands that install what a Space's requirements ask for, file by file."""
     python = str(environment / "bin" / "python")
     pip = [sys.executable, "-m", "pip", "--python", python] if _has_pip() else [python, "-m", "pip"]
     options = ["--disable-pip-version-check", "--no-input", "install", "--no-cache-dir",
                "--no-warn-script-location"]  # fmt: skip
-    return [[*pip, *options, "-r", path.name] for path in wishes.files]
+    return [[*pip, *options, "-r", path.name] for path in needed.files]
 
 
 def _has_pip() -> bool:

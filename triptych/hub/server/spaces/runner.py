@@ -24,12 +24,12 @@ from triptych.hub.server.repositories.describing import subdomain
 from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces import admission, records
 from triptych.hub.server.spaces.building import Builder
-from triptych.hub.server.spaces.ports import Origin, listen
-from triptych.hub.server.spaces.proxy import Gate
+from triptych.hub.server.spaces.ports import SpaceServer, listen
+from triptych.hub.server.spaces.proxy import Proxy
 from triptych.hub.server.spaces.services import WorkloadServices
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.spaces.stages import Stage
-from triptych.hub.server.spaces.standby import Parking
+from triptych.hub.server.spaces.standby import Standby
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.workloads import hardware
 from triptych.hub.server.workloads.logs import POLL_S
@@ -49,16 +49,16 @@ class Spaces:
     def __init__(self, hub: Hub) -> None:
         self.hub = hub
         self.folder: Path = hub.layout.root / "spaces"
-        self.gates: dict[str, Gate] = {}
+        self.proxies: dict[str, Proxy] = {}
         self._spaces: dict[int, Space] = {}
-        self._origins: dict[int, Origin] = {}
+        self._servers: dict[int, SpaceServer] = {}
         self._names: dict[int, str] = {}
         self._admitting = asyncio.Lock()
         self._ticker: asyncio.Task[None] | None = None
         self._supervisor: Supervisor
         self._services: WorkloadServices
         self._builder: Builder
-        self._parking: Parking
+        self._standby: Standby
         self._upstream: aiohttp.ClientSession
         self._loop: asyncio.AbstractEventLoop
 
@@ -72,7 +72,7 @@ class Spaces:
             self.hub, self._supervisor, self.folder, self.hub.local_address
         )
         self._builder = Builder(self._services)
-        self._parking = Parking(self._services)
+        self._standby = Standby(self._services)
         await asyncio.to_thread(self._builder.environments.sweep)
         self._upstream = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
@@ -93,7 +93,7 @@ class Spaces:
             self._ticker.cancel()
             with suppress(asyncio.CancelledError):
                 await self._ticker
-        await asyncio.gather(*(origin.close() for origin in self._origins.values()))
+        await asyncio.gather(*(server.close() for server in self._servers.values()))
         await asyncio.gather(*(space.stop() for space in self._spaces.values()))
         await asyncio.to_thread(self._supervisor.close)
         await self._upstream.close()
@@ -116,15 +116,15 @@ class Spaces:
         }
 
     def address(self, repository: Repository, base_url: str) -> str:
-        """Return a Space's address for somebody who reaches the hub at `base_url`."""
+        """Return a Space's address for a client that reaches the hub at `base_url`."""
         hub = urlsplit(base_url)
         if self.hub.config.space_domain:
             return f"{hub.scheme}://{subdomain(repository)}.{self.hub.config.space_domain}"
         name = hub.hostname or self.hub.config.host
-        port = self._origins[repository.id].port if repository.id in self._origins else 0
+        port = self._servers[repository.id].port if repository.id in self._servers else 0
         return f"http://{f'[{name}]' if ':' in name else name}:{port}"
 
-    def door(self, repository: Repository, base_url: str, account_id: int | None) -> str:
+    def entry_address(self, repository: Repository, base_url: str, account_id: int | None) -> str:
         """Return the address by which a person on the hub's pages enters a Space."""
         address = self.address(repository, base_url)
         if not repository.private or account_id is None:
@@ -140,17 +140,17 @@ class Spaces:
         return supervisor
 
     async def _admit(self, repository: Repository) -> None:
-        """Give a repository its Space and the Space its address."""
-        space = Space(self._services, self._builder, self._parking, repository)
-        gate = Gate(space, repository.uid, self._upstream)
+        """Create the Space of a repository, and its address."""
+        space = Space(self._services, self._builder, self._standby, repository)
+        proxy = Proxy(space, repository.uid, self._upstream)
         if self.hub.config.space_domain:
-            self._call_it(repository, gate)
+            self._serve_name(repository, proxy)
         else:
-            await self._listen(repository, gate)
+            await self._listen(repository, proxy)
         space.host = self.address(repository, self.hub.config.public_url or self._services.address)
         self._spaces[repository.id] = space
 
-    async def _listen(self, repository: Repository, gate: Gate) -> None:
+    async def _listen(self, repository: Repository, proxy: Proxy) -> None:
         database, config = self.hub.database, self.hub.config
         record = await asyncio.to_thread(records.load, database, repository.id)
         others = await asyncio.to_thread(records.ports, database)
@@ -159,21 +159,21 @@ class Spaces:
         except ProcessError as error:
             log.error("Space %s has no address: %s", repository.repo_id, error)
             return
-        origin = Origin(gate, listener)
-        if origin.port != record.port:
+        server = SpaceServer(proxy, listener)
+        if server.port != record.port:
             await asyncio.to_thread(
-                lambda: records.change(database, repository.id, port=origin.port)
+                lambda: records.change(database, repository.id, port=server.port)
             )
-        origin.open()
-        self._origins[repository.id] = origin
+        server.open()
+        self._servers[repository.id] = server
 
-    def _call_it(self, repository: Repository, gate: Gate) -> None:
+    def _serve_name(self, repository: Repository, proxy: Proxy) -> None:
         """Let a host name lead to a Space, and a name it had before no more."""
-        self.gates.pop(self._names.get(repository.id, ""), None)
+        self.proxies.pop(self._names.get(repository.id, ""), None)
         domain = self.hub.config.space_domain.partition(":")[0]
         name = f"{subdomain(repository)}.{domain}".lower()
         self._names[repository.id] = name
-        self.gates[name] = gate
+        self.proxies[name] = proxy
 
     async def _restore(self, space: Space) -> None:
         wanted = (await asyncio.to_thread(space.record)).wanted
@@ -193,7 +193,7 @@ class Spaces:
         if isinstance(event, Created):
             await asyncio.to_thread(self._take_options, repository, event.options)
         if isinstance(event, Moved) and self.hub.config.space_domain:
-            self._call_it(repository, self.gates[self._names[repository.id]])
+            self._serve_name(repository, self.proxies[self._names[repository.id]])
         moved_main = isinstance(event, Committed) and any(
             change.ref == MAIN_REF for change in event.changes
         )
@@ -220,19 +220,19 @@ class Spaces:
 
     async def _dismiss(self, repository: Repository) -> None:
         space = self._spaces.pop(repository.id, None)
-        origin = self._origins.pop(repository.id, None)
-        self.gates.pop(self._names.pop(repository.id, ""), None)
-        if origin is not None:
-            await origin.close()
+        server = self._servers.pop(repository.id, None)
+        self.proxies.pop(self._names.pop(repository.id, ""), None)
+        if server is not None:
+            await server.close()
         if space is not None:
             await space.remove()
 
     def _heard_from_thread(self, status: Status) -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody is left to tell
+        with suppress(RuntimeError):  # the loop is closed: no Space is left to notify
             self._loop.call_soon_threadsafe(self._heard, status)
 
     def _heard(self, status: Status) -> None:
-        self._parking.heard(status)
+        self._standby.heard(status)
         for space in self._spaces.values():
             space.heard(status)
 

@@ -2,7 +2,7 @@
 
 A new version is built and started beside the one that serves; requests move over when it
 answers, and stay where they are when it does not. At most one attempt is under way: a newer one
-replaces it. What was replaced is parked for a while, so that going back to it takes a moment.
+replaces it. What was replaced is kept for a while, so that going back to it takes a moment.
 Everything here runs on the hub's event loop.
 """
 
@@ -32,7 +32,7 @@ from triptych.hub.server.spaces.stages import (
     Stage,
     while_serving,
 )
-from triptych.hub.server.spaces.standby import Parking
+from triptych.hub.server.spaces.standby import Standby
 from triptych.hub.server.spaces.starting import end, meaning, start, until_it_answers
 from triptych.hub.server.threads import in_shielded_thread
 from triptych.hub.server.workloads.logs import LogBook
@@ -46,11 +46,11 @@ class Space:
     """Lead one repository's app through its life."""
 
     def __init__(
-        self, services: WorkloadServices, builder: Builder, parking: Parking, repository: Repository
+        self, services: WorkloadServices, builder: Builder, standby: Standby, repository: Repository
     ) -> None:
         self.services = services
         self.builder = builder
-        self.parking = parking
+        self.standby = standby
         self.repository_id = repository.id
         self.folder: Path = services.folder / repository.uid
         self.host = ""
@@ -105,7 +105,7 @@ class Space:
 
     async def forget_earlier(self) -> None:
         """End the earlier version that is kept, as when it holds a secret that was withdrawn."""
-        await self.parking.clear(self.repository_id)
+        await self.standby.clear(self.repository_id)
 
     async def wake(self) -> None:
         """Start again what sleeps; a Space that does not sleep is left alone."""
@@ -114,7 +114,7 @@ class Space:
                 await self._bring_up(self._try)
 
     async def pause(self) -> None:
-        """Stop until somebody who may restarts it."""
+        """Stop until it is restarted."""
         await self._stop(Stage.PAUSED, wanted="paused")
 
     async def sleep(self) -> None:
@@ -169,7 +169,7 @@ class Space:
             self._last_request = time.monotonic()
 
     async def sleep_if_idle(self) -> None:
-        """Go to sleep when nobody asked for long enough."""
+        """Go to sleep after `sleep_s` without a request."""
         if self.stage is not Stage.RUNNING or self._open_requests:
             return
         after_s = self.sleep_after_s(await asyncio.to_thread(self.record))
@@ -207,7 +207,7 @@ class Space:
             self._enter(stage)
             if serving is not None:
                 await end(self.services, serving)
-            await self.parking.clear(self.repository_id)
+            await self.standby.clear(self.repository_id)
             if self._aside:
                 await asyncio.wait(self._aside)
 
@@ -233,7 +233,7 @@ class Space:
             ):  # fmt: skip
                 self._enter(Stage.RUNNING)
                 return
-            kept = await self.parking.take(self.repository_id, wanted)
+            kept = await self.standby.take(self.repository_id, wanted)
             if kept is not None:
                 kept.sha, self.latest = repository.head, kept
                 kept.note(f"===== Serves again, for {repository.head} =====")
@@ -252,7 +252,7 @@ class Space:
         try:
             repository, approved, wanted = await asyncio.to_thread(self._wanted)
             instance = Instance.plan(self.folder, repository.uid, repository.head, wanted)
-            await in_shielded_thread(instance.make_room)
+            await in_shielded_thread(instance.create_folders)
             self.latest = instance
             await self.builder.build(instance, repository, approved=approved, afresh=afresh)
             instance.build_log.close()
@@ -277,7 +277,7 @@ class Space:
         self.restarts = 0
         self._enter(Stage.RUNNING)
         if previous is not None and previous.meaning != instance.meaning:
-            self.parking.park(self.repository_id, previous)
+            self.standby.keep(self.repository_id, previous)
         else:
             self._discard(previous)
 

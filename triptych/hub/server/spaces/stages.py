@@ -1,4 +1,4 @@
-"""The stages of a Space, in the hub's own words, and what a client is told about its runtime."""
+"""The stages of a Space, as Hugging Face names them, and the runtime that clients read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from triptych.errors import HubError
 
 
 class Stage(StrEnum):
-    """Say where a Space is in its life."""
+    """Define the stages of a Space."""
 
     NO_APP_FILE = "NO_APP_FILE"
     CONFIG_ERROR = "CONFIG_ERROR"
@@ -44,7 +44,7 @@ def while_serving(stage: Stage) -> Stage:
 
 
 class SpaceFailed(HubError):
-    """Say at which stage a Space came to a halt, and why."""
+    """Describe at which stage a Space failed, and why."""
 
     default_code = "space_failed"
 

@@ -1,7 +1,7 @@
-"""What served until a moment ago, kept for a way back that takes a moment too.
+"""The version of a Space that served before the present one, kept to go back to it quickly.
 
 The version that a new one replaces is not ended but frozen: it keeps its memory, uses no
-processor and does nothing behind anybody's back. Wanted again, it goes on and is asked whether
+processor and changes nothing. When it is needed again, it goes on and is asked whether
 it answers. There is one per Space; all of them together have a bounded memory and a bounded time.
 """
 
@@ -27,39 +27,39 @@ ANSWER_S = 10.0
 
 
 @dataclass
-class _Parked:
+class _Kept:
     instance: Instance
     keeping: asyncio.Task[None]
     memory_bytes: int = 0
 
 
-class Parking:
-    """Keep one earlier version per Space; `park` it, `take` it back, or `clear` it away."""
+class Standby:
+    """Keep one earlier version per Space; `keep` it, `take` it back, or `clear` it away."""
 
     def __init__(self, services: WorkloadServices) -> None:
         self._services = services
-        self._parked: dict[int, _Parked] = {}
+        self._kept: dict[int, _Kept] = {}
         self._ending: dict[int, set[asyncio.Task[None]]] = {}
 
-    def park(self, space_id: int, instance: Instance) -> None:
-        """Keep a version that nobody asks any more, in place of the one kept so far."""
+    def keep(self, space_id: int, instance: Instance) -> None:
+        """Keep a version that gets no requests any more, in place of the one kept so far."""
         self._drop(space_id)
         if self._services.hub.config.space_parked_s == 0:
             self._end(space_id, instance)
             return
         instance.answering = False
         keeping = asyncio.create_task(self._keep(space_id, instance))
-        self._parked[space_id] = _Parked(instance, keeping)
+        self._kept[space_id] = _Kept(instance, keeping)
 
     async def take(self, space_id: int, meaning: str) -> Instance | None:
         """Return the version kept, awake and answering, if it is the one that is meant."""
-        parked = self._parked.get(space_id)
-        if parked is None or parked.instance.meaning != meaning:
+        kept = self._kept.get(space_id)
+        if kept is None or kept.instance.meaning != meaning:
             return None
-        del self._parked[space_id]
-        instance = parked.instance
-        parked.keeping.cancel()
-        await asyncio.wait([parked.keeping])
+        del self._kept[space_id]
+        instance = kept.instance
+        kept.keeping.cancel()
+        await asyncio.wait([kept.keeping])
         try:
             await self._wake(instance)
         except SpaceFailed as failure:
@@ -67,7 +67,7 @@ class Parking:
             self._end(space_id, instance)
             return None
         except asyncio.CancelledError:
-            self.park(space_id, instance)
+            self.keep(space_id, instance)
             raise
         return instance
 
@@ -79,8 +79,8 @@ class Parking:
 
     def heard(self, status: Status) -> None:
         """Let go of a version that ended by itself, before it is started again."""
-        for space_id, parked in list(self._parked.items()):
-            if parked.instance.name == status.name and status.state in ("waiting", "exited"):
+        for space_id, kept in list(self._kept.items()):
+            if kept.instance.name == status.name and status.state in ("waiting", "exited"):
                 self._drop(space_id)
 
     async def _keep(self, space_id: int, instance: Instance) -> None:
@@ -91,8 +91,8 @@ class Parking:
             used_bytes = await in_shielded_thread(self._freeze, instance)
         except ProcessError:
             used_bytes = self._services.hub.config.space_parked_bytes + 1
-        self._parked[space_id].memory_bytes = used_bytes
-        self._make_room(space_id)
+        self._kept[space_id].memory_bytes = used_bytes
+        self._evict(space_id)
         await asyncio.sleep(self._services.hub.config.space_parked_s)
         self._drop(space_id)
 
@@ -103,12 +103,12 @@ class Parking:
         identity = Identity.of(status.pid) if status and status.pid else None
         return sum(map(memory_bytes, family(identity))) if identity else 0
 
-    def _make_room(self, newest: int) -> None:
+    def _evict(self, newest: int) -> None:
         """Drop what has been kept longest until the rest fits; the newest itself at last."""
         limit_bytes = self._services.hub.config.space_parked_bytes
-        oldest_first = [space_id for space_id in self._parked if space_id != newest]
+        oldest_first = [space_id for space_id in self._kept if space_id != newest]
         for space_id in [*oldest_first, newest]:
-            if sum(parked.memory_bytes for parked in self._parked.values()) <= limit_bytes:
+            if sum(kept.memory_bytes for kept in self._kept.values()) <= limit_bytes:
                 return
             self._drop(space_id)
 
@@ -125,12 +125,12 @@ class Parking:
         await until_it_answers(self._services, instance, restarts=restarts, patience_s=ANSWER_S)
 
     def _drop(self, space_id: int) -> None:
-        parked = self._parked.pop(space_id, None)
-        if parked is None:
+        kept = self._kept.pop(space_id, None)
+        if kept is None:
             return
-        self._end(space_id, parked.instance)
-        if parked.keeping is not asyncio.current_task():
-            parked.keeping.cancel()
+        self._end(space_id, kept.instance)
+        if kept.keeping is not asyncio.current_task():
+            kept.keeping.cancel()
 
     def _end(self, space_id: int, instance: Instance) -> None:
         task = asyncio.create_task(end(self._services, instance))

@@ -124,7 +124,7 @@ def _command(
         **_where_it_runs(services, instance, repository, host),
         **_sign_in(services, instance, repository),
         **variables.reveal(hub, repository),
-        # The last word: an app that was told another port could not be reached.
+        # The last word: an app that listened on another port could not be reached.
         "PORT": str(instance.port),
         "GRADIO_SERVER_PORT": str(instance.port),
         "GRADIO_SERVER_NAME": "127.0.0.1",

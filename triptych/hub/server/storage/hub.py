@@ -21,7 +21,7 @@ TOKEN_VARIABLE = "TRIPTYCH_HUB_ADMIN_TOKEN"  # noqa: S105 - the name, not the to
 
 
 class Hub:
-    """Hold what the rooms of the hub share."""
+    """Hold the hub's folder, database, vault, objects and events."""
 
     def __init__(self, config: HubConfig) -> None:
         self.config = config
@@ -46,7 +46,7 @@ class Hub:
     def open_for_serving(self) -> None:
         """Take the folder for this process, clean up, make the first administrator.
 
-        Doing it again changes nothing, so that a mistake can be told before the server starts.
+        Doing it again changes nothing, so that a mistake can be reported before the server starts.
 
         Raises: StorageError when another live server has the folder.
         """

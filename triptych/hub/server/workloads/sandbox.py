@@ -32,7 +32,7 @@ _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt")
 
 @dataclass(frozen=True)
 class Workplace:
-    """Say what a workload may touch: its tree and home to write, other folders to read."""
+    """List what a workload may touch: its tree and home to write, other folders to read."""
 
     app: Path
     home: Path
@@ -43,7 +43,7 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Confined:
-    """Say how to start a confined command: arguments, working folder, home inside."""
+    """Describe how to start a confined command: arguments, working folder, home inside."""
 
     arguments: list[str]
     folder: Path
@@ -51,7 +51,7 @@ class Confined:
 
 
 def available() -> bool:
-    """Tell whether bubblewrap works for this user on this machine."""
+    """Return whether bubblewrap works for this user on this machine."""
     return _works(which("bwrap"))
 
 

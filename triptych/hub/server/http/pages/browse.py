@@ -42,7 +42,7 @@ async def static(call: Call) -> Response:
 
 @routes.get("/health", Access.PUBLIC)
 async def health(call: Call) -> Response:
-    """Say that the hub answers."""
+    """Answer a health check."""
     return Response('{"status":"ok"}', media_type="application/json")
 
 
@@ -123,7 +123,9 @@ async def repository(call: Call) -> Response:
         described = call.services.spaces.describe(call.repository, call.base_url)
         values["space"] = described.get("runtime", {})
         account_id = call.identity.account_id if call.identity else None
-        values["address"] = call.services.spaces.door(call.repository, call.base_url, account_id)
+        values["address"] = call.services.spaces.entry_address(
+            call.repository, call.base_url, account_id
+        )
     return render("repository.html", call, **values)
 
 

@@ -31,7 +31,7 @@ _templates = Environment(
 def render(
     template: str, call: Call, *, status: int = 200, form_targets: str = "", **values: Any
 ) -> HTMLResponse:
-    """Fill a template for the person who asks."""
+    """Return a page: a template filled for the signed-in user."""
     html = _templates.get_template(template).render(
         who=call.identity,
         form_token=values.pop("form_token", form_token(call.hub.vault, call.request.cookies)),
@@ -42,7 +42,7 @@ def render(
 
 
 def error_page(status: int, message: str) -> HTMLResponse:
-    """Say what went wrong, to anybody."""
+    """Return a page with an error's status and message, the same for every caller."""
     html = _templates.get_template("error.html").render(
         who=None, form_token="", here="", status=status, message=message
     )

@@ -108,7 +108,7 @@ class StraightWriter:
 
 
 def put_in_place(temporary: Path, target: Path) -> None:
-    """Give a synced file its final name, so that the name survives power loss."""
+    """Rename a synced file to its final name, so that the name survives power loss."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary.chmod(0o444)
     temporary.replace(target)

@@ -31,7 +31,7 @@ from triptych.hub.server.storage.content.store import ObjectStore
 class Upload:
     """Hold one file while its parts arrive.
 
-    `digest` is the hash of the first `hashed` bytes. It grows by a part that nobody else wrote
+    `digest` is the hash of the first `hashed` bytes. It grows by a part that no other request wrote
     at the same time, and begins anew when bytes it knows may have been written again.
     """
 
@@ -84,9 +84,9 @@ class Upload:
                 self.digest, self.hashed = digest, start + self.length_of(number)
 
     def seal(self) -> None:
-        """Let nobody write any more.
+        """Refuse further parts.
 
-        Raises: HubRefused (409) while somebody does.
+        Raises: HubRefused (409) while a part is being written.
         """
         with self.guard:
             if any(self.writing.values()):
@@ -180,7 +180,7 @@ class Part:
         self._writer.write(block)
 
     def finish(self) -> str:
-        """Give the part a tag once it is whole.
+        """Return the tag (ETag) of a part that is complete.
 
         Raises: HubRefused (422) when it is not.
         """

@@ -32,7 +32,7 @@ def to_text(raw: bytes) -> str:
 def from_text(text: str) -> bytes:
     """Read a hash as the protocol writes it.
 
-    Raises: HubRefused (400) when it is none.
+    Raises: HubRefused (400) when it is not valid.
     """
     if not _TEXT.fullmatch(text):
         raise HubRefused(400, "A hash is 64 lowercase hexadecimal digits")

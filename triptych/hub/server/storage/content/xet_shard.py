@@ -28,7 +28,7 @@ class Term:
 
 @dataclass(frozen=True)
 class FileInfo:
-    """Say how a file is made, and what its uploader claims about it."""
+    """Describe which chunks make a file, and the sha256 its uploader claims."""
 
     hash: bytes
     terms: tuple[Term, ...]

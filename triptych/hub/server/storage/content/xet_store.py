@@ -85,13 +85,13 @@ class XetStore:
         return str(row["value"]) if row else self.renew_generation()
 
     def renew_generation(self) -> str:
-        """Give the store a new name."""
+        """Return a new name for a temporary file."""
         name = secrets.token_hex(6)
         self.database.write("INSERT OR REPLACE INTO facts VALUES ('xet_generation', ?)", name)
         return name
 
     def has_xorb(self, name: str) -> bool:
-        """Tell whether a block is here; asking keeps it from being collected for a while."""
+        """Return whether a block is here; asking keeps it from being collected for a while."""
         touched = self.database.write(
             "UPDATE xorbs SET touched_at = ? WHERE hash = ?", time.time(), name
         )

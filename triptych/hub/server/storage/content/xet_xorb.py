@@ -25,7 +25,7 @@ _PLAIN, _LZ4, _GROUPED_LZ4 = 0, 1, 2
 
 @dataclass(frozen=True)
 class Chunk:
-    """Say where a chunk lies in its block and what it holds."""
+    """Describe where a chunk is in its block, and its hash and length."""
 
     hash: bytes
     start: int

@@ -1,5 +1,5 @@
-"""Git: reading trees and history, making commits, moving refs, and clone and push over HTTP.
+"""Git: reading trees and history, making commits, moving refs.
 
-Everything here is plain blocking code on bare repositories; handlers call it in threads. Left
-out: who may do it, and large files beyond their pointers.
+Plain blocking code on bare repositories; handlers call it in threads. Left out: access rights,
+clone and push over HTTP (`http/git_transport.py`), and large files beyond their pointers.
 """

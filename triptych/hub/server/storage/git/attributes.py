@@ -26,7 +26,7 @@ class Attributes:
         self._spec = _spec(line for line in _lfs_patterns(content))
 
     def is_large(self, path: str) -> bool:
-        """Tell whether git-lfs would take this path."""
+        """Return whether git-lfs would take this path."""
         return self._spec.match_file(path)
 
     def with_paths(self, paths: list[str]) -> bytes:

@@ -1,4 +1,4 @@
-"""Making commits: new trees from operations, and a branch moved only if nobody else moved it.
+"""Making commits: new trees from operations, and a branch moved only if no other commit moved it.
 
 A commit is atomic because a branch is one small file that git replaces under a lock, after every
 object it leads to has been written and synced.
@@ -41,7 +41,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Message:
-    """Say who commits and why."""
+    """Describe a commit: its author and its message."""
 
     summary: str
     description: str

@@ -17,7 +17,7 @@ from triptych.hub.server.storage.git.pointers import MAXIMUM_BYTES, Pointer, par
 MAIN = "main"
 _HEX = re.compile(r"[0-9a-f]{7,40}")
 
-# Objects and refs are on disk before anybody is told that a commit stands.
+# Objects and refs are on disk before a client hears that a commit succeeded.
 pygit2.settings.enable_fsync_gitdir(True)
 
 
@@ -191,7 +191,7 @@ def _commit_of_ref(repository: pygit2.Repository, name: str) -> pygit2.Commit | 
 
 
 def _reachable(repository: pygit2.Repository, commit: pygit2.Commit) -> bool:
-    """Tell whether a commit belongs to a branch or tag; leftovers of refused pushes do not."""
+    """Return whether a commit belongs to a branch or tag; leftovers of refused pushes do not."""
     tips = [_commit_of_ref(repository, name) for name in repository.references]
     ids = [tip.id for tip in tips if tip is not None]
     return commit.id in ids or any(repository.descendant_of(tip, commit.id) for tip in ids)

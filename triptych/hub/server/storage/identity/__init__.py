@@ -1,1 +1,1 @@
-"""Who is asking: accounts, organisations, tokens, sessions, and what each may do."""
+"""Accounts, organisations, tokens, sessions, OpenID Connect, and the access each of them has."""

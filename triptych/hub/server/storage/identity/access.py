@@ -23,7 +23,7 @@ _GRANT = {"read": Level.READ, "write": Level.WRITE}
 
 
 def level(identity: Identity | None, repository: Repository) -> Level:
-    """Return the highest level somebody has on a repository.
+    """Return the highest level that an identity has on a repository.
 
     Everybody reads what is public; gated files are seen but not read by strangers. A token
     never reaches further than its owner, nor further than its role.
@@ -42,12 +42,12 @@ def level(identity: Identity | None, repository: Repository) -> Level:
 
 
 def may_create(identity: Identity, namespace_id: int) -> bool:
-    """Tell whether somebody may create repositories in a namespace."""
+    """Return whether an identity may create repositories in a namespace."""
     return identity.scope == "write" and _standing(identity, namespace_id) >= Level.WRITE
 
 
 def may_manage(identity: Identity, namespace_id: int) -> bool:
-    """Tell whether somebody may act for a whole namespace, as moving repositories into it."""
+    """Return whether an identity may act for a whole namespace, as moving repositories into it."""
     return identity.scope == "write" and _standing(identity, namespace_id) >= Level.MANAGE
 
 

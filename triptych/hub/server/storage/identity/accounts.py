@@ -80,7 +80,7 @@ def list_accounts(database: Database) -> list[Account]:
 
 
 def set_membership(database: Database, org: Account, user: Account, role: str | None) -> None:
-    """Give a user a role in an organisation, or with None take it away."""
+    """Set the role of a user in an organisation; None removes the membership."""
     if org.kind != "org" or user.kind != "user":
         raise HubRefused(400, f"{user.name} cannot be a member of {org.name}")
     with database.transaction() as connection:

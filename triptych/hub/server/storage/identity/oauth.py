@@ -43,7 +43,7 @@ class Client:
 
 @dataclass(frozen=True)
 class Grant:
-    """Say what a person agreed to when a code was made."""
+    """Describe what a person agreed to when a code was made."""
 
     client_id: str
     user_id: int
@@ -64,7 +64,7 @@ def register_client(
 ) -> tuple[str, str | None]:
     """Register a client; returns its id and, unless it is public, its secret for the only time.
 
-    Raises: UsageError for an address nobody should be sent to.
+    Raises: UsageError for an address that browsers must not be sent to.
     """
     for uri in redirect_uris:
         parts = urlsplit(uri)
@@ -119,7 +119,7 @@ def space_of(client_id: str) -> str | None:
 
 
 def fits(client: Client, redirect_uri: str) -> bool:
-    """Tell whether people may be sent to an address.
+    """Return whether people may be sent to an address.
 
     A registered client names its addresses, to which it may add a query, as Gradio does. A Space
     may use any path of its own origin.
@@ -141,7 +141,7 @@ def return_address(client: Client, redirect_uri: str) -> str:
 
 
 def consented(database: Database, user_id: int, client_id: str, scopes: tuple[str, ...]) -> bool:
-    """Tell whether a person agreed to this before."""
+    """Return whether a person agreed to this before."""
     row = database.one(
         "SELECT scopes FROM oauth_consents WHERE user_id = ? AND client_id = ?", user_id, client_id
     )
@@ -206,7 +206,7 @@ def make_token(
 
 
 def within_reach(identity: Identity, scopes: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those scopes that a person can hand on: nobody gives more than they have."""
+    """Return those scopes that a person can grant: never more than their own token has."""
     beyond = {"write": set(), "read": {"write-repos", "manage-repos"}}.get(
         identity.scope, {"read-repos", "write-repos", "manage-repos"}
     )
@@ -214,7 +214,7 @@ def within_reach(identity: Identity, scopes: tuple[str, ...]) -> tuple[str, ...]
 
 
 def secret_fits(client: Client, secret: str) -> bool:
-    """Tell whether a client knows its secret; a public client has none to know."""
+    """Return whether a client knows its secret; a public client has no secret."""
     if client.secret_hash is None:
         return not secret
     return hmac.compare_digest(client.secret_hash, digest(secret))

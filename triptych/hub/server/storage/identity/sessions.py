@@ -57,5 +57,5 @@ def form_token(vault: Vault, cookies: Mapping[str, str]) -> str:
 
 
 def form_token_fits(vault: Vault, cookies: Mapping[str, str], shown: str) -> bool:
-    """Tell whether a form carries what this session's pages put into it."""
+    """Return whether a form carries what this session's pages put into it."""
     return hmac.compare_digest(form_token(vault, cookies).encode(), shown.encode())

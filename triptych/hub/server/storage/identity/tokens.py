@@ -26,7 +26,7 @@ _LENGTH = 34
 
 @dataclass(frozen=True)
 class Identity:
-    """Say who asks and how far the token in hand reaches."""
+    """Describe the caller and what the token used allows."""
 
     account_id: int
     name: str

@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from triptych.hub.server.spaces import standby as parking
+from triptych.hub.server.spaces import standby
 from triptych.processes.identity import marked
 
 README = "---\ntitle: A test\nsdk: gradio\n---\n"
@@ -38,7 +38,7 @@ def frozen(mark: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def drain_soon(monkeypatch) -> None:
-    monkeypatch.setattr(parking, "DRAIN_S", 1.0)
+    monkeypatch.setattr(standby, "DRAIN_S", 1.0)
 
 
 @pytest.fixture
