@@ -43,7 +43,7 @@ LM_ORDER = {
 ONLY_IN = {
     "torch": ("triptych/lm/",),
     "gradio": ("triptych/panels/",),
-    "huggingface_hub": ("triptych/hub/client.py",),
+    "huggingface_hub": ("triptych/hub/client.py", "triptych/hub/translation.py"),
     "transformers": ("triptych/lm/",),
 }
 ENVIRONMENT = {"environ", "getenv", "putenv"}

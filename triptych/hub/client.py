@@ -2,7 +2,7 @@
 
 The same calls reach huggingface.co, an enterprise hub or the embedded hub; only the endpoint
 differs. huggingface_hub reads its constants once at import, so endpoint and token are passed
-to every call and never assumed. Each of its exceptions becomes one of ours in `translated`.
+to every call and never assumed. Each of its exceptions becomes one of ours in `translation`.
 Left out: what to publish, how to sync, when a deployment is live; those are modules of their own.
 """
 
@@ -18,7 +18,6 @@ from typing import Any
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-from huggingface_hub import errors as hf_errors
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import (
     build_hf_headers,
@@ -28,19 +27,10 @@ from huggingface_hub.utils import (
 )
 
 from triptych.config import environment
-from triptych.errors import (
-    AccessDenied,
-    CommitConflict,
-    EntryNotFound,
-    HubError,
-    HubUnavailable,
-    PublishRefused,
-    RepositoryNotFound,
-    RevisionNotFound,
-    UsageError,
-)
+from triptych.errors import AccessDenied, CommitConflict
 from triptych.hub.credentials import find_token
 from triptych.hub.repository import Content, RemoteFile, Repo, SpaceState
+from triptych.hub.translation import translated
 
 # How long a log may be silent before it counts as read, and how long one is read at most.
 _LOG_SILENCE_S = 1.5
@@ -48,7 +38,7 @@ _LOG_READ_S = 10.0
 
 
 class Hub:
-    """Speak to one hub with one token: the one given, else the one `credentials` finds.
+    """One hub and one token: the one given, else the one `credentials` finds.
 
     An empty token means no login: it sees what is public.
     """
@@ -95,7 +85,7 @@ class Hub:
     # --- repositories ---
 
     def create(self, repo: Repo, *, private: bool = False, sdk: str | None = None) -> bool:
-        """Create a repository unless it exists; tell whether it was created."""
+        """Create a repository unless it exists; return whether it was created."""
         if self.exists(repo):
             return False
         with translated(repo, self.endpoint):
@@ -223,7 +213,7 @@ class Hub:
         return {tag.name: tag.target_commit for tag in refs.tags}
 
     def tag(self, repo: Repo, name: str, revision: str, *, move: bool = False) -> None:
-        """Name a commit; a tag that already names another one is moved only when told.
+        """Name a commit; a tag that already names another one moves only with `move`.
 
         Raises: CommitConflict when the tag names another commit and `move` is false.
         """
@@ -334,9 +324,11 @@ class Hub:
     def ask_space(
         self, state: SpaceState, path: str, *, timeout_s: float = 10.0
     ) -> dict[str, Any] | None:
-        """Get JSON from a Space; empty for another good answer, None for none or a bad one.
+        """Return the JSON that a Space answers.
 
-        Only a private Space is sent the token: a public Space's code has no business with it.
+        Only a private Space is sent the token: the code of a public one must not receive it.
+        Returns: an empty object when the answer is not a JSON object, None without an answer or
+        with a status other than 200.
         """
         if state.url is None:
             return None
@@ -350,70 +342,3 @@ class Hub:
         except ValueError:
             body = {}
         return body if isinstance(body, dict) or body is None else {}
-
-
-@contextmanager
-def translated(subject: object, endpoint: str) -> Iterator[None]:
-    """Turn every exception of huggingface_hub and its transport into one of ours."""
-    try:
-        yield
-    except hf_errors.GatedRepoError as error:
-        raise AccessDenied(
-            f"{subject} is gated, and this token may not read it",
-            hint=f"accept its terms or ask for access at {endpoint}/{subject}, "
-            "then set HF_TOKEN to a token of that account, or `hf auth login`",
-        ) from error
-    except hf_errors.RepositoryNotFoundError as error:
-        raise RepositoryNotFound(
-            f"no repository {subject} at {endpoint}, or it is not yours to see",
-            hint="check the name; for a private one set HF_TOKEN to a token that may read it",
-        ) from error
-    except hf_errors.RevisionNotFoundError as error:
-        raise RevisionNotFound(
-            f"{subject} has no such branch, tag or commit", hint="see its history at the hub"
-        ) from error
-    except hf_errors.RemoteEntryNotFoundError as error:
-        raise EntryNotFound(f"{subject}: {_said(error)}", hint="see its files") from error
-    except hf_errors.HfHubHTTPError as error:
-        raise _by_status(subject, endpoint, error) from error
-    except (
-        hf_errors.RevisionResolutionError, hf_errors.LocalEntryNotFoundError, httpx2.HTTPError,
-        ConnectionError,  # offline mode, and what the Xet transfer raises
-    ) as error:  # fmt: skip
-        raise HubUnavailable(
-            f"the hub at {endpoint} does not answer ({type(error).__name__})",
-            hint="is it running? start one here with `triptych hub serve`, or set HF_ENDPOINT",
-        ) from error
-    except (hf_errors.OIDCError, hf_errors.LocalTokenNotFoundError) as error:
-        raise AccessDenied(
-            f"no token for {endpoint}: {error}", hint="set HF_TOKEN, or run `hf auth login`"
-        ) from error
-    except hf_errors.HFValidationError as error:
-        raise UsageError(str(error), hint="repository ids look like namespace/name") from error
-    except ValueError as error:
-        if "metadata in README.md" not in str(error):
-            raise
-        raise PublishRefused(str(error), hint="correct the block between the --- lines") from error
-
-
-def _by_status(subject: object, endpoint: str, error: hf_errors.HfHubHTTPError) -> HubError:
-    status = error.response.status_code
-    said = f"{subject}: {_said(error)}"
-    if status in (401, 402, 403):
-        return AccessDenied(
-            f"{said} (HTTP {status})",
-            hint="set HF_TOKEN to a token that may do this; `hf auth whoami` shows yours",
-        )
-    if status in (409, 412):
-        return CommitConflict(
-            f"{said} (HTTP {status})", hint="it was changed meanwhile; read it again, then retry"
-        )
-    if status == 429 or status in (500, 502, 503, 504):
-        return HubUnavailable(f"{said} (HTTP {status})", hint=f"{endpoint} is busy; try again soon")
-    wrong = dict.fromkeys((400, 413, 422), "correct what it names and try again")
-    hints = {501: "this hub does not offer it", **wrong}
-    return HubError(f"{said} (HTTP {status})", hint=hints.get(status, "the hub's log has more"))
-
-
-def _said(error: hf_errors.HfHubHTTPError) -> str:
-    return error.server_message or str(error).strip().splitlines()[0]

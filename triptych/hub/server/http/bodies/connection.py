@@ -106,7 +106,7 @@ class Connection:
 
 
 def take_socket(scope: MutableMapping[str, Any], length: int) -> Connection | None:
-    """Return the connection of a request whose body has this length, or None to use the event loop."""
+    """Return the connection of a request with a body of this length; None: use the event loop."""
     connection: Connection | None = scope.get("extensions", {}).get(_EXTENSION)
     return connection if length >= LEAST_BYTES and SocketProtocol.sockets_taken < MOST else None
 

@@ -46,6 +46,9 @@ def chunk_hash(data: bytes | memoryview) -> bytes:
 
 def xorb_hash(chunks: Sequence[Leaf]) -> bytes:
     """Return the hash of a block: the root of the tree over its chunks."""
+    # A Merkle tree whose nodes have at most 9 children. Where a node ends depends on the hashes
+    # of its children and not on their position, so a chunk inserted at the start changes only the
+    # nodes above it, and client and hub cut at the same places without exchanging the tree.
     level = list(chunks)
     if not level:
         return bytes(32)
@@ -76,6 +79,8 @@ def _cut(level: Sequence[Leaf], start: int) -> int:
     if left <= 2:
         return left
     most = min(2 * _MEAN_BRANCHES + 1, left)
+    # A node ends after the third child or later, at the first hash divisible by the mean branching
+    # (4 on average), and in any case after the ninth.
     for number in range(2, most):
         last_word = struct.unpack_from("<Q", level[start + number][0], 24)[0]
         if last_word % _MEAN_BRANCHES == 0:

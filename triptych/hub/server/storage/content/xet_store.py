@@ -52,6 +52,8 @@ class IncomingXorb:
 
         Raises: HubRefused (400) when the bytes are not what was promised.
         """
+        # File before row: a crash between them leaves a file that no row names, which collection
+        # removes; the other order would leave a row whose bytes do not exist.
         self._reader.finish(self._promised)
         os.fsync(self._file.fileno())
         self._file.close()
@@ -85,7 +87,7 @@ class XetStore:
         return str(row["value"]) if row else self.renew_generation()
 
     def renew_generation(self) -> str:
-        """Return a new name for a temporary file."""
+        """Replace the name of this store and return the new one."""
         name = secrets.token_hex(6)
         self.database.write("INSERT OR REPLACE INTO facts VALUES ('xet_generation', ?)", name)
         return name
@@ -117,9 +119,12 @@ class XetStore:
         Raises: HubRefused (400) at the first claim that is not true.
         """
         for file in files:
+            # Hashing takes long and SQLite has one writer, so this is before the transaction.
             sha256, size = self._verify(file)
             name = hashes.to_text(file.hash)
             with self.database.transaction() as connection:
+                # In the same transaction: collection must not remove a block between the check
+                # above and the row that refers to it.
                 connection.executemany(
                     "UPDATE xorbs SET touched_at = ? WHERE hash = ?",
                     [(time.time(), hashes.to_text(term.xorb)) for term in file.terms],
@@ -173,12 +178,15 @@ class XetStore:
             part = within[term.start : term.end]
             if sum(chunk.size for chunk in part) != term.size:
                 raise HubRefused(400, "A shard is wrong about the size of a range")
+            # Block hashes are no secret (shards name them), so naming one is no right to its bytes:
+            # the keyed hash over the chunk hashes needs the chunks themselves.
             if hashes.range_hash(chunk.hash for chunk in part) != proof:
                 raise HubRefused(400, "A shard does not prove that its sender has the chunks")
             chunks += part
         if hashes.file_hash(leaves(chunks)) != file.hash:
             raise HubRefused(400, "A file of the shard does not have the hash it claims")
         size = sum(chunk.size for chunk in chunks)
+        # The same chunks always make the same bytes, so a known file is not read again.
         sha256 = known["sha256"] if known else self._sha256(file.terms, size)
         if file.sha256 is not None and file.sha256 != sha256:
             raise HubRefused(400, "A file of the shard does not have the sha256 it claims")
@@ -230,6 +238,7 @@ class XetStore:
             number = 0
             while number < len(wanted):
                 start = wanted[number][1].start
+                # One read for neighbouring chunks: they have about 64 KiB, too little for each.
                 last = number
                 while last + 1 < len(wanted) and wanted[last + 1][1].end - start <= _READ_BYTES:
                     last += 1
