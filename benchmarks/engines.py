@@ -1,4 +1,4 @@
-"""What the HTTP face of a model is measured beside, each in a process of its own.
+"""What the model server is measured beside, each in a process of its own.
 
 Bare llama.cpp, set up as our engine sets it up and as it comes; transformers; our torch engine.
 Each continues a prompt of the same tokens by the same number of tokens, greedy.

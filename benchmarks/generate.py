@@ -1,4 +1,4 @@
-"""How fast models answer: transformers, bare llama.cpp, our torch engine, and our HTTP face.
+"""How fast models answer: transformers, bare llama.cpp, our torch engine, and our model server.
 
 Same random weights for all (speed does not depend on what they say), greedy, 128 new tokens, on
 `small` (36 M parameters) and `micro` (3 M). What is compared takes turns within one round, so a
@@ -103,8 +103,8 @@ def invented_words() -> list[str]:
 
 def measure(folder: Path, args: argparse.Namespace) -> Found:
     """Let everything take turns on one model."""
-    from triptych.lm.generate.choose import GGUF_TYPE
     from triptych.lm.generate.gguf_cache import cached_gguf
+    from triptych.lm.generate.select_engine import GGUF_TYPE
 
     gguf = cached_gguf(folder, GGUF_TYPE[args.dtype])
     found: Found = {}

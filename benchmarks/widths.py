@@ -14,8 +14,8 @@ from typing import Any
 from report import environment, write_results
 
 from triptych.lm.export.gguf import GGUF_TYPES, export_gguf
-from triptych.lm.generate.agreement import Agreement, compare_engines
 from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
+from triptych.lm.generate.parity import Parity, compare_engines
 from triptych.lm.generate.torch_engine import TorchEngine
 
 
@@ -52,21 +52,21 @@ def main() -> None:
     write_results("widths", found)
 
 
-def summed(agreements: list[Agreement], size_bytes: int) -> dict[str, float | int]:
+def summed(parities: list[Parity], size_bytes: int) -> dict[str, float | int]:
     """Put the windows of one width together, each weighing as many tokens as it has."""
-    tokens = sum(one.tokens for one in agreements)
+    tokens = sum(one.tokens for one in parities)
 
     def mean(values: list[float]) -> float:
-        pairs = zip(values, agreements, strict=True)
+        pairs = zip(values, parities, strict=True)
         return sum(value * one.tokens for value, one in pairs) / tokens
 
     return {
         "file, MB": round(size_bytes / 1e6, 2),
         "tokens": tokens,
-        "bits per byte": round(mean([one.bits_per_byte for one in agreements]), 5),
-        "loss, bits per byte": round(mean([one.loss_bits_per_byte for one in agreements]), 5),
-        "same choice, share": round(mean([one.same_choice_frac for one in agreements]), 4),
-        "worst difference, nats": round(max(one.max_difference_nats for one in agreements), 5),
+        "bits per byte": round(mean([one.bits_per_byte for one in parities]), 5),
+        "loss, bits per byte": round(mean([one.loss_bits_per_byte for one in parities]), 5),
+        "same choice, share": round(mean([one.same_choice_frac for one in parities]), 4),
+        "worst difference, nats": round(max(one.max_difference_nats for one in parities), 5),
     }
 
 

@@ -1,7 +1,7 @@
 """Tokens needed at 35.8 M parameters beside the original's recipe: GPT-2, AdamW, cosine.
 
-The text is one passage a line; duplicates and near twins across the split are dropped while the
-corpus is built. Both read the same tokens.
+The text is one passage a line; duplicates and near duplicates across the split are dropped while
+the corpus is built. Both read the same tokens.
 """
 
 from __future__ import annotations

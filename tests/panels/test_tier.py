@@ -22,7 +22,7 @@ from playwright.sync_api import expect
 
 from triptych.config.generate import GenerateConfig
 from triptych.errors import GenerationError
-from triptych.lm.generate.choose import open_engine
+from triptych.lm.generate.select_engine import open_engine
 from triptych.processes.ports import free_port
 
 pytestmark = [pytest.mark.timeout(600)]

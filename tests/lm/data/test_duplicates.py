@@ -12,8 +12,8 @@ import pytest
 
 from tests.lm.data.conftest import prose
 from triptych.lm.data.duplicates import NearDuplicates
+from triptych.lm.data.leakage import LeakageCheck
 from triptych.lm.data.shingles import word_shingles
-from triptych.lm.data.twins import TwinCheck
 
 
 def edited(text: str, share: float, seed: int = 0) -> str:
@@ -123,7 +123,7 @@ def test_a_validation_document_quoted_in_training_is_seen(position: str) -> None
         "start": validation[2] + "\n" + " ".join(around[:20]),
         "middle": " ".join(around[:20]) + "\n" + validation[2] + "\n" + " ".join(around[20:]),
     }[position]
-    check = TwinCheck(iter([validation[:3], validation[3:]]))
+    check = LeakageCheck(iter([validation[:3], validation[3:]]))
     check.add_training(around)
     assert check.overlap_frac().max() == 0
     check.add_training([quoted])
@@ -132,7 +132,7 @@ def test_a_validation_document_quoted_in_training_is_seen(position: str) -> None
 
 def test_overlap_is_the_share_of_shingles_in_training() -> None:
     words = [f"word{number}" for number in range(80)]
-    check = TwinCheck(iter([[" ".join(words)]]))
+    check = LeakageCheck(iter([[" ".join(words)]]))
     check.add_training([" ".join(words[:44])])
     assert check.overlap_frac() == pytest.approx([(44 - 7) / (80 - 7)])
     assert check.overlap_frac().dtype == np.float64

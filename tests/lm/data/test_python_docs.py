@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from triptych.lm.data.document import Document, Reading
-from triptych.lm.data.python_docs import read_python_docs
+from triptych.lm.data.readers.python_docs import read_python_docs
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from tests.lm.data.conftest import as_nobody, prose
 from triptych.config.data import DataConfig
 from triptych.errors import DataError
 from triptych.lm.data.document import Document, Reading
-from triptych.lm.data.sources import display_name, read_source
+from triptych.lm.data.readers.sources import display_name, read_source
 
 DOCUMENTS = prose(5)
 LICENCES = ["MIT", "", "CC0-1.0", "", ""]
@@ -148,7 +148,7 @@ def test_a_line_of_100_mb_is_cut_as_text_and_dropped_as_a_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The real size is proven with the memory bound, in test_memory.py."""
-    monkeypatch.setattr("triptych.lm.data.records.MAX_RECORD_BYTES", 100_000)
+    monkeypatch.setattr("triptych.lm.data.readers.records.MAX_RECORD_BYTES", 100_000)
     line = "word " * 60_000
     (tmp_path / "a.txt").write_text(line)
     documents, _ = read(tmp_path / "a.txt", DataConfig(max_document_chars=50_000))

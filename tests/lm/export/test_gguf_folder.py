@@ -11,7 +11,7 @@ from triptych.config.generate import GenerateConfig
 from triptych.errors import CheckpointError, GenerationError
 from triptych.lm.export.gguf import export_gguf
 from triptych.lm.export.gguf_folder import folder_of_gguf, read_record
-from triptych.lm.generate.choose import choose_engine, open_engine, weights_bytes
+from triptych.lm.generate.select_engine import open_engine, select_engine, weights_bytes
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.serve.models import describe_model
 
@@ -47,7 +47,7 @@ def test_it_is_served_unchanged_and_scores_text_as_its_source(
     assert (model.name, model.revision) == ("Tiny-Chat.Q8", record.sha256[:12])
     assert (model.folder / "model.gguf").resolve() == file.resolve()
     config = GenerateConfig(threads=1, max_batch=1, engine="auto")
-    assert choose_engine(model.folder, config).engine == "llama_cpp"
+    assert select_engine(model.folder, config).engine == "llama_cpp"
     assert weights_bytes(model.folder, config) == file.stat().st_size
     scores = []
     for folder in (model.folder, random_folder):
@@ -63,7 +63,7 @@ def test_it_is_served_unchanged_and_scores_text_as_its_source(
 
 def test_another_engine_and_a_damaged_file_are_refused(file: Path) -> None:
     with pytest.raises(GenerationError, match="torch engine runs no GGUF"):
-        choose_engine(folder_of_gguf(file), GenerateConfig(engine="torch"))
+        select_engine(folder_of_gguf(file), GenerateConfig(engine="torch"))
     file.write_bytes(b"GGUF" + b"\0" * 40)
     with pytest.raises(CheckpointError, match="damaged"):
         folder_of_gguf(file)

@@ -11,7 +11,7 @@ import pytest
 
 from triptych.errors import StorageError
 from triptych.lm.export.onnx import export_onnx
-from triptych.lm.generate.agreement import onnx_difference
+from triptych.lm.generate.parity import onnx_difference
 
 
 def test_onnxruntime_gives_the_same_logits_for_any_batch_and_length(

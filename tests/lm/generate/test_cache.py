@@ -12,9 +12,9 @@ import pytest
 from triptych.config.generate import GenerateConfig, Sampling
 from triptych.errors import CheckpointError, ExportError, GenerationError
 from triptych.lm.generate.cache import ModelCache
-from triptych.lm.generate.choose import choose_engine, open_engine, weights_bytes
 from triptych.lm.generate.engine import Engine, GenerateRequest
 from triptych.lm.generate.gguf_cache import cached_gguf
+from triptych.lm.generate.select_engine import open_engine, select_engine, weights_bytes
 
 CONFIG = GenerateConfig(threads=1, max_batch=2, dtype="float32")
 
@@ -155,18 +155,18 @@ def test_a_gguf_file_is_written_once_and_again_when_the_model_changes(
 def test_the_choice_of_an_engine_is_automatic_said_and_forceable(
     qwen3_folder: Path, tmp_path: Path
 ) -> None:
-    auto = choose_engine(qwen3_folder, GenerateConfig(device="cpu"))
+    auto = select_engine(qwen3_folder, GenerateConfig(device="cpu"))
     assert auto.engine == "llama_cpp" and auto.reason
-    forced = choose_engine(qwen3_folder, GenerateConfig(engine="torch"))
+    forced = select_engine(qwen3_folder, GenerateConfig(engine="torch"))
     assert forced.engine == "torch"
-    gpu = choose_engine(qwen3_folder, GenerateConfig(device="cuda"))
+    gpu = select_engine(qwen3_folder, GenerateConfig(device="cuda"))
     assert gpu.engine == "torch" and "GPU" in gpu.reason
     other = tmp_path / "gpt2"
     other.mkdir()
     (other / "config.json").write_text('{"model_type": "gpt2"}')
-    assert choose_engine(other, GenerateConfig()).engine == "transformers"
+    assert select_engine(other, GenerateConfig()).engine == "transformers"
     with pytest.raises(CheckpointError, match="holds no model"):
-        choose_engine(tmp_path, GenerateConfig())
+        select_engine(tmp_path, GenerateConfig())
 
 
 def test_a_forced_engine_is_never_replaced(qwen3_folder: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The engine that asks another server, tried against a real one: our own face over llama.cpp."""
+"""The engine that asks another server, against a real one: our model server over llama.cpp."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import torch
 
 from triptych.config.generate import GenerateConfig, Sampling
 from triptych.errors import CheckpointError, GenerationError
-from triptych.lm.generate.choose import open_engine
 from triptych.lm.generate.engine import Engine, GenerateRequest
+from triptych.lm.generate.select_engine import open_engine
 from triptych.lm.model.tokenizer import Tokenizer
 
 TEXT = "The company sells tools, doesn't it? Käse 🙂"

@@ -308,21 +308,21 @@ async def test_a_damaged_model_is_told_and_the_server_lives(
 async def test_a_face_before_another_server_passes_answers_and_its_absence_on(
     server: Server, qwen3_folder: Path, start: Any
 ) -> None:
-    """The engine `openai` behind our face, as vLLM stands behind it on a GPU."""
+    """The engine `openai` behind our model server, as vLLM stands behind it on a GPU."""
     await ready(server)
     there = ("generate.engine=openai", f"generate.base_url={server.url}/v1")
-    with start(qwen3_folder, settings=there) as face:
-        await ready(face)
+    with start(qwen3_folder, settings=there) as server:
+        await ready(server)
         direct = await ask(server, "POST", "/v1/completions", json=SHORT)
-        passed = await ask(face, "POST", "/v1/completions", json=SHORT)
+        passed = await ask(server, "POST", "/v1/completions", json=SHORT)
         assert passed[0] == direct[0] == 200
         assert passed[1]["choices"] == direct[1]["choices"]
         status, answer, _ = await ask(
-            face, "POST", "/v1/completions", json={**SHORT, "prompt": "word " * 3000}
+            server, "POST", "/v1/completions", json={**SHORT, "prompt": "word " * 3000}
         )
         assert status == 400 and answer["error"]["code"] == "context_length_exceeded"
     gone = ("generate.engine=openai", "generate.base_url=http://127.0.0.1:9/v1")
-    with start(qwen3_folder, settings=gone) as face:
-        status, answer, headers = await ask(face, "POST", "/v1/completions", json=SHORT)
+    with start(qwen3_folder, settings=gone) as server:
+        status, answer, headers = await ask(server, "POST", "/v1/completions", json=SHORT)
         assert status == 503 and "retry-after" in headers
         assert "no answer from 127.0.0.1" in answer["error"]["message"]

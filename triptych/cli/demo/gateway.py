@@ -27,12 +27,12 @@ def stage(tour: Tour) -> None:
     tour.title("9. Three tiers behind one gateway")
     tour.say("One model stands behind all three tiers, as a company would begin.")
     tour.triptych("tiers", "setup", "--org", owner, "--model", f"{owner}/demo")
-    face_port, port = free_port(port=7890), free_port(port=7870)
-    config = _with_second_provider(tour, face_port)
-    face, base = f"http://127.0.0.1:{face_port}", f"http://127.0.0.1:{port}"
+    server_port, port = free_port(port=7890), free_port(port=7870)
+    config = _with_second_provider(tour, server_port)
+    server, base = f"http://127.0.0.1:{server_port}", f"http://127.0.0.1:{port}"
     tour.serve(
-        "model-face", f"{face}/health",
-        "serve", str(tour.run_dir), "--port", str(face_port), "--name", "demo",
+        "model-server", f"{server}/health",
+        "serve", str(tour.run_dir), "--port", str(server_port), "--name", "demo",
     )  # fmt: skip
     tour.show("gateway", "serve", "--config", config)
     tour.serve(
@@ -80,13 +80,13 @@ def _switch(tour: Tour, base: str, key: str) -> None:
     tour.say(f"  {len(answers)} requests: {by}; {failed} failed")
 
 
-def _with_second_provider(tour: Tour, face_port: int) -> str:
+def _with_second_provider(tour: Tour, server_port: int) -> str:
     """Add an OpenAI-compatible upstream to the configuration that `tiers setup` wrote."""
     written = (tour.home / "gateway.toml").read_text(encoding="utf-8")
     written += (
         "\n[gateway.upstreams.openai-compatible]\n"
         'provider = "openai"\n'
-        f'address = "http://127.0.0.1:{face_port}/v1"\n'
+        f'address = "http://127.0.0.1:{server_port}/v1"\n'
         'models = { base = "demo", company = "demo", abstraction = "demo" }\n'
         "external = false\n"
     )

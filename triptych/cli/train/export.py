@@ -53,8 +53,8 @@ def _gguf(args: argparse.Namespace, folder: object) -> dict[str, object]:
 
     from triptych.lm.export.gguf import export_gguf
     from triptych.lm.export.modelfile import write_modelfile
-    from triptych.lm.generate.agreement import PROBE, compare_engines
     from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
+    from triptych.lm.generate.parity import PROBE, compare_engines
     from triptych.lm.generate.torch_engine import TorchEngine
 
     source = Path(str(folder))
@@ -96,7 +96,7 @@ def _onnx(args: argparse.Namespace, folder: object) -> dict[str, object]:
     from pathlib import Path
 
     from triptych.lm.export.onnx import export_onnx
-    from triptych.lm.generate.agreement import onnx_difference
+    from triptych.lm.generate.parity import onnx_difference
 
     source = Path(str(folder))
     out = Path(args.out or f"{source.resolve().name}-onnx")

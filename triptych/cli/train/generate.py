@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     config = load_config(None, _overrides(args)).generate
     request = _request(args, config)
     folder = resolve(args.checkpoint)
-    from triptych.lm.generate.choose import open_engine
+    from triptych.lm.generate.select_engine import open_engine
 
     engine = open_engine(folder, config)
     try:

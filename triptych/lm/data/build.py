@@ -18,13 +18,13 @@ import numpy as np
 from triptych.config.data import DataConfig
 from triptych.durable import atomic_folder, sha256_file
 from triptych.errors import DataError
-from triptych.lm.data.collect import Collected, OnProgress, collect
 from triptych.lm.data.documents import DocumentWriter, keep_only, read_texts
+from triptych.lm.data.ingest import Ingested, OnProgress, ingest
+from triptych.lm.data.leakage import LeakageCheck
 from triptych.lm.data.manifest import FORMAT_VERSION, data_fingerprint, save_manifest
 from triptych.lm.data.shards import shard_dtype
 from triptych.lm.data.splits import SPLITS, HeldOut, hold_out
 from triptych.lm.data.tokenise import tokenise
-from triptych.lm.data.twins import TwinCheck
 from triptych.lm.model.tokenizer import Tokenizer
 
 
@@ -51,10 +51,10 @@ def build_corpus(
     with atomic_folder(out) as folder:
         # Loaded before the long work, so that a wrong name is told at once.
         tokenizer = Tokenizer.load(resolve(config.tokenizer)) if config.tokenizer else None
-        collected = collect(sources, folder, config, on_progress)
-        held_out = _hold_out(collected, config)
-        written = _write_documents(collected, held_out, folder, on_progress)
-        overlap = _drop_twins(collected, written, folder, config, on_progress)
+        ingested = ingest(sources, folder, config, on_progress)
+        held_out = _hold_out(ingested, config)
+        written = _write_documents(ingested, held_out, folder, on_progress)
+        overlap = _drop_leaked(ingested, written, folder, config, on_progress)
         if tokenizer is None:
             tokenizer = _train_tokenizer(written.chars["train"], folder, config, on_progress)
         tokenizer.save(folder / "tokenizer")
@@ -64,11 +64,11 @@ def build_corpus(
             "format_version": FORMAT_VERSION,
             "fingerprint": data_fingerprint(tokenizer_sha256, shards),
             "seed": config.seed,
-            "sources": collected.sources,
+            "sources": ingested.sources,
             "counts": counts,
             "licences": {name: n for name, n in sorted(written.licences.items()) if n},
             "split": {"by": held_out.by, **overlap},
-            "drops": collected.reading.to_dict(),
+            "drops": ingested.reading.to_dict(),
             "vocab_size": tokenizer.vocab_size,
             "boundary_id": tokenizer.boundary_id,
             "tokenizer_sha256": tokenizer_sha256,
@@ -79,30 +79,30 @@ def build_corpus(
     return manifest
 
 
-def _hold_out(collected: Collected, config: DataConfig) -> HeldOut:
+def _hold_out(ingested: Ingested, config: DataConfig) -> HeldOut:
     """Choose the split among the documents that stay."""
     return hold_out(
-        np.asarray(collected.spool.sizes_bytes)[collected.kept],
-        np.asarray(collected.spool.groups)[collected.kept],
+        np.asarray(ingested.spool.sizes_bytes)[ingested.kept],
+        np.asarray(ingested.spool.groups)[ingested.kept],
         validation_frac=config.validation_frac,
         seed=config.seed,
     )
 
 
 def _write_documents(
-    collected: Collected, held_out: HeldOut, folder: Path, on_progress: OnProgress
+    ingested: Ingested, held_out: HeldOut, folder: Path, on_progress: OnProgress
 ) -> DocumentWriter:
     """Write the parquet files, counting near duplicates; return the writer with its counts.
 
     Raises: DataError when the text is too short to hold any out.
     """
-    spool, done, number = collected.spool, 0, 0
+    spool, done, number = ingested.spool, 0, 0
     total = sum(spool.sizes_bytes)
     with DocumentWriter(folder / "documents") as writer:
         for index, document in enumerate(chain.from_iterable(spool.read())):
             done += spool.sizes_bytes[index]
-            if not collected.kept[index]:
-                collected.reading.drop("near_duplicate", document.source, spool.sizes_bytes[index])
+            if not ingested.kept[index]:
+                ingested.reading.drop("near_duplicate", document.source, spool.sizes_bytes[index])
                 continue
             for split, piece in held_out.place(number, document):
                 writer.append(split, piece)
@@ -118,8 +118,8 @@ def _write_documents(
     return writer
 
 
-def _drop_twins(
-    collected: Collected,
+def _drop_leaked(
+    ingested: Ingested,
     written: DocumentWriter,
     folder: Path,
     config: DataConfig,
@@ -130,7 +130,7 @@ def _drop_twins(
     Raises: DataError when none is left.
     """
     documents = folder / "documents"
-    check = TwinCheck(read_texts(documents, "val"))
+    check = LeakageCheck(read_texts(documents, "val"))
     done = 0
     for texts in read_texts(documents, "train"):
         check.add_training(texts)
@@ -148,7 +148,7 @@ def _drop_twins(
         gone = keep_only(documents, "val", kept)
         written.licences.subtract(gone["licence"].to_pylist())
         for text, source in zip(gone["text"].to_pylist(), gone["source"].to_pylist(), strict=True):
-            collected.reading.drop("near_twin_of_training", source, len(text.encode()))
+            ingested.reading.drop("near_twin_of_training", source, len(text.encode()))
     return {
         "twin_frac": config.twin_frac,
         "overlap_mean_frac": round(float(overlap[kept].mean()), 6),

@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from triptych.errors import DataError
-from triptych.lm.data.mixing import sequence
+from triptych.lm.data.hashing import sequence
 from triptych.lm.data.shards import TokenShards
 
 

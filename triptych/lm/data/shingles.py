@@ -1,4 +1,4 @@
-"""Hash a batch of texts into word shingles: what two texts must share to be near twins.
+"""Hash a batch of texts into word shingles: what two texts must share to be near duplicates.
 
 A word is a run of letters and digits, case folded for ASCII; a character of three or more
 UTF-8 bytes (Chinese, Japanese, Devanagari ...) begins a word of its own, so that scripts
@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from triptych.lm.data.mixing import mix, name_hash
+from triptych.lm.data.hashing import mix, name_hash
 
 _BASE = 0x9E3779B97F4A7C15
 _WORD_BASE = np.uint64(0xD6E8FEB86659FD93)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from triptych.lm.data.document import Document, cut_text
-from triptych.lm.data.mixing import mix, sequence
+from triptych.lm.data.hashing import mix, sequence
 
 SPLITS = ("train", "val")
 # A group that would overshoot the share of validation by more than this stays in training.

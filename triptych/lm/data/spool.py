@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from triptych.lm.data.document import Document
-from triptych.lm.data.mixing import name_hash
+from triptych.lm.data.hashing import name_hash
 
 SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "group")])
 _FLUSH_BYTES = 8_000_000

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.data import DataConfig
-from triptych.lm.data.collect import OnProgress
 from triptych.lm.data.documents import read_texts
+from triptych.lm.data.ingest import OnProgress
 from triptych.lm.data.shards import ShardWriter, shard_dtype
 from triptych.lm.data.splits import SPLITS
 from triptych.lm.model.tokenizer import Tokenizer

@@ -3,7 +3,7 @@
 llama.cpp decodes many answers in one batch, keeps the longest common prefix of a slot, and
 constrains answers to a JSON schema. This file feeds it token ids, made by the model's own
 tokenizer, and turns what comes back into chunks. Left out: writing the GGUF file
-(`lm.export.gguf`) and choosing the engine (`choose`).
+(`lm.export.gguf`) and choosing the engine (`select_engine`).
 
 Limits of this engine: a seed gives the same answer only while the batch around it is the same,
 because the order of floating-point sums changes with it; seeds are folded to 32 bits; tokens are
@@ -29,6 +29,7 @@ from triptych.errors import DataError, GenerationError
 from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.export.weights import Weights
+from triptych.lm.generate.detokenize import Detokenizer
 from triptych.lm.generate.engine import (
     Emit,
     Engine,
@@ -46,7 +47,6 @@ from triptych.lm.generate.llama_messages import (
     token_of,
 )
 from triptych.lm.generate.signals import kept_signal_handlers
-from triptych.lm.generate.spelling import Spelling
 from triptych.lm.model.tokenizer import Tokenizer
 
 #: Prompt tokens computed in one go; a cancelled prompt ends after at most this many. More are not
@@ -97,7 +97,7 @@ class LlamaCppEngine(Engine):
         config = read_config(folder)
         given = read_record(folder)
         self.tokenizer = Tokenizer.load(folder)
-        self._spelling = Spelling(self.tokenizer)
+        self._detokenizer = Detokenizer(self.tokenizer)
         self._prefix_ids = list(self.tokenizer.core.encode("", add_special_tokens=True).ids)
         self._adapters = list(self.options.adapters)
         self._context_length = int(config["max_position_embeddings"])
@@ -258,7 +258,7 @@ class LlamaCppEngine(Engine):
         self._check_prompt(ids[:-1] or ids)
         with self._condition:
             self._check_open()
-        tokens = [Token(ids[0], self._spelling.of(ids[0]), math.nan)]
+        tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for position in range(1, len(ids)):
             tokens.append(self._score_one(ids[:position], ids[position], alternatives))
         scored = tokens[1:]

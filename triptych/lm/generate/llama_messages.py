@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from triptych.errors import GenerationError
+from triptych.lm.generate.detokenize import TextStream
 from triptych.lm.generate.engine import (
     Alternative,
     Chunk,
@@ -23,7 +24,6 @@ from triptych.lm.generate.engine import (
     GenerateRequest,
     Token,
 )
-from triptych.lm.generate.spelling import TextStream
 
 #: The order in which the filters act, the same in every engine.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]

@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from triptych.errors import CheckpointError, DataError, GenerationError
-from triptych.lm.generate.answer import Answer, token_of
+from triptych.lm.generate.decode_state import DecodeState, token_of
 from triptych.lm.generate.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
+from triptych.lm.generate.detokenize import Detokenizer
 from triptych.lm.generate.engine import (
     Emit,
     Engine,
@@ -31,7 +32,6 @@ from triptych.lm.generate.engine import (
     Score,
     Token,
 )
-from triptych.lm.generate.spelling import Spelling
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
@@ -69,7 +69,7 @@ class TorchEngine(Engine):
         device = choose_device(device)
         chosen = choose_dtype(dtype, device)
         self._tokenizer = tokenizer
-        self._spelling = Spelling(tokenizer)
+        self._detokenizer = Detokenizer(tokenizer)
         self._prefix_ids = list(tokenizer.core.encode("", add_special_tokens=True).ids)
         self._end_ids = {
             *end_ids,
@@ -92,8 +92,8 @@ class TorchEngine(Engine):
             size_bytes=parameters * chosen.itemsize,
             has_chat_template=tokenizer.chat_template is not None,
         )
-        self._waiting: deque[Answer] = deque()
-        self._active: list[Answer] = []
+        self._waiting: deque[DecodeState] = deque()
+        self._active: list[DecodeState] = []
         self._changed = threading.Condition()
         self._compute = threading.Lock()
         self._closed = False
@@ -162,7 +162,7 @@ class TorchEngine(Engine):
             ids = self.encode(request.messages or str(request.prompt))
         else:
             ids = list(request.prompt)
-        answer = Answer(request, self._checked(ids), emit, self.info.context_length)
+        answer = DecodeState(request, self._checked(ids), emit, self.info.context_length)
         with self._changed:
             if self._closed:
                 raise GenerationError("The engine is closed.", code="closed")
@@ -194,7 +194,7 @@ class TorchEngine(Engine):
     def _score(self, text: str | Sequence[int], alternatives: int) -> Score:
         ids = self._checked(self.encode(text) if isinstance(text, str) else text)
         cache = AnswerCache(self._decoder, len(ids))
-        tokens = [Token(ids[0], self._spelling.of(ids[0]), math.nan)]
+        tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for start in range(0, len(ids) - 1, PREFILL_ROWS):
             piece = ids[start : start + PREFILL_ROWS]
             with self._compute:
@@ -204,8 +204,8 @@ class TorchEngine(Engine):
                 with self._compute:
                     logits_TV = self._decoder.logits(hidden_TC[row : row + _SCORE_ROWS])
                 for token_id, logits_V in zip(following[row:], logits_TV, strict=False):
-                    tokens.append(token_of(token_id, self._spelling, logits_V, alternatives))
-        spelled = sum(len(self._spelling.in_text(token_id)) for token_id in ids[1:])
+                    tokens.append(token_of(token_id, self._detokenizer, logits_V, alternatives))
+        spelled = sum(len(self._detokenizer.text_bytes_of(token_id)) for token_id in ids[1:])
         return Score(
             tokens=tuple(tokens),
             nats=-sum(token.logprob for token in tokens[1:]),
@@ -244,7 +244,9 @@ class TorchEngine(Engine):
                     self._attempt(self._make_room, [answer])
                 self._attempt(self._write_tokens, self._to_write())
 
-    def _attempt(self, act: Callable[[list[Answer]], None], answers: list[Answer]) -> None:
+    def _attempt(
+        self, act: Callable[[list[DecodeState]], None], answers: list[DecodeState]
+    ) -> None:
         try:
             if answers:
                 act(answers)
@@ -267,15 +269,15 @@ class TorchEngine(Engine):
             answer.finish("cancelled")
         return not closed
 
-    def _to_read(self) -> list[Answer]:
+    def _to_read(self) -> list[DecodeState]:
         """Give the first answer whose prompt is not read yet."""
         return [answer for answer in self._active if answer.last_id is None][:1]
 
-    def _to_write(self) -> list[Answer]:
+    def _to_write(self) -> list[DecodeState]:
         """Give every answer whose prompt is read."""
         return [answer for answer in self._active if answer.last_id is not None]
 
-    def _read_prompt(self, reading: list[Answer]) -> None:
+    def _read_prompt(self, reading: list[DecodeState]) -> None:
         """Read one piece of a prompt."""
         (answer,) = reading
         if answer.cache is None:
@@ -285,25 +287,25 @@ class TorchEngine(Engine):
         if answer.cache.length == len(answer.ids):
             self._advance(answer, self._decoder.logits(hidden_TC[-1:])[0])
 
-    def _make_room(self, writing: list[Answer]) -> None:
+    def _make_room(self, writing: list[DecodeState]) -> None:
         """Let caches grow one by one, so that the one that finds no memory ends alone."""
         for answer in writing:
             if answer.cache is not None:
                 answer.cache.reserve(1)
 
-    def _write_tokens(self, writing: list[Answer]) -> None:
+    def _write_tokens(self, writing: list[DecodeState]) -> None:
         """Write one token of every answer."""
         ids = [answer.last_id for answer in writing if answer.last_id is not None]
         caches = [answer.cache for answer in writing if answer.cache is not None]
         for answer, logits_V in zip(writing, self._decoder.step(ids, caches), strict=True):
             self._advance(answer, logits_V)
 
-    def _advance(self, answer: Answer, logits_V: Tensor) -> None:
-        if not answer.accept(logits_V, self._spelling, self._end_ids):
+    def _advance(self, answer: DecodeState, logits_V: Tensor) -> None:
+        if not answer.accept(logits_V, self._detokenizer, self._end_ids):
             with self._changed:
                 self._active.remove(answer)
 
-    def _fail(self, error: BaseException, answers: list[Answer]) -> None:
+    def _fail(self, error: BaseException, answers: list[DecodeState]) -> None:
         """Tell those answers that still run why they end."""
         with self._changed:
             failed = [answer for answer in answers if answer in self._active]

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from triptych.errors import CheckpointError, DataError, GenerationError
-from triptych.lm.generate.answer import Answer, token_of
+from triptych.lm.generate.decode_state import DecodeState, token_of
+from triptych.lm.generate.detokenize import Detokenizer
 from triptych.lm.generate.engine import (
     Emit,
     Engine,
@@ -26,7 +27,6 @@ from triptych.lm.generate.engine import (
     Score,
     Token,
 )
-from triptych.lm.generate.spelling import Spelling
 from triptych.lm.generate.torch_engine import choose_device, choose_dtype
 from triptych.lm.model.tokenizer import Tokenizer
 
@@ -46,7 +46,7 @@ class TransformersEngine(Engine):
         self._device = choose_device(device)
         self._model, self._tokenizer = _load(folder, choose_dtype(dtype, self._device))
         self._model.to(self._device)
-        self._spelling = Spelling(self._tokenizer)
+        self._detokenizer = Detokenizer(self._tokenizer)
         self._prefix_ids = list(self._tokenizer.core.encode("", add_special_tokens=True).ids)
         config = self._model.config
         ends = self._model.generation_config.eos_token_id
@@ -65,8 +65,8 @@ class TransformersEngine(Engine):
             has_chat_template=self._tokenizer.chat_template is not None,
             note=f"{config.model_type} runs through transformers, one answer at a time",
         )
-        self._waiting: deque[Answer] = deque()
-        self._active: Answer | None = None
+        self._waiting: deque[DecodeState] = deque()
+        self._active: DecodeState | None = None
         self._changed = threading.Condition()
         self._compute = threading.Lock()
         self._closed = False
@@ -101,7 +101,7 @@ class TransformersEngine(Engine):
             ids = self.encode(request.messages or str(request.prompt))
         else:
             ids = [int(token) for token in request.prompt]
-        answer = Answer(request, self._checked(ids), emit, self._info.context_length)
+        answer = DecodeState(request, self._checked(ids), emit, self._info.context_length)
         with self._changed:
             self._check_open()
             self._waiting.append(answer)
@@ -133,14 +133,14 @@ class TransformersEngine(Engine):
         ids = self._checked(self.encode(text) if isinstance(text, str) else text)
         with self._compute:
             logits_TV = self._model(self._tensor(ids)).logits[0].float()
-        tokens = [Token(ids[0], self._spelling.of(ids[0]), math.nan)]
+        tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for row, token_id in enumerate(ids[1:]):
-            tokens.append(token_of(token_id, self._spelling, logits_TV[row], alternatives))
+            tokens.append(token_of(token_id, self._detokenizer, logits_TV[row], alternatives))
         return Score(
             tokens=tuple(tokens),
             nats=-sum(token.logprob for token in tokens[1:]),
             scored_tokens=len(ids) - 1,
-            text_bytes=sum(len(self._spelling.in_text(token_id)) for token_id in ids[1:]),
+            text_bytes=sum(len(self._detokenizer.text_bytes_of(token_id)) for token_id in ids[1:]),
         )
 
     def _loop(self) -> None:
@@ -153,7 +153,7 @@ class TransformersEngine(Engine):
         for answer in self._waiting:
             answer.finish("cancelled")
 
-    def _next(self) -> Answer | None:
+    def _next(self) -> DecodeState | None:
         with self._changed:
             self._active = None
             while not (self._waiting or self._closed):
@@ -163,12 +163,12 @@ class TransformersEngine(Engine):
             return self._active
 
     @torch.inference_mode()
-    def _write(self, answer: Answer) -> None:
+    def _write(self, answer: DecodeState) -> None:
         ids, past = answer.ids, None
         while not (answer.cancelled or self._closed):
             read = self._model(self._tensor(ids), past_key_values=past, use_cache=True)
             past = read.past_key_values
-            if not answer.accept(read.logits[0, -1].float(), self._spelling, self._end_ids):
+            if not answer.accept(read.logits[0, -1].float(), self._detokenizer, self._end_ids):
                 return
             assert answer.last_id is not None
             ids = [answer.last_id]

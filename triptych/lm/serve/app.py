@@ -1,4 +1,4 @@
-"""Put the model face together: routes, errors, token, limits; and run it until told to stop."""
+"""Build the model server: routes, errors, token, limits; and run it until told to stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from triptych.lm.serve.service import ModelService
 
 
 def create_app(service: ModelService, *, token: Secret | None = None) -> FastAPI:
-    """Build the HTTP face of the service's models; the first one loads as the app starts."""
+    """Build the application that serves the models; the first one loads as the app starts."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -13,8 +13,8 @@ from triptych.config.generate import Sampling
 from triptych.durable import sha256_file
 from triptych.errors import UsageError
 from triptych.lm.export.gguf_folder import read_record
-from triptych.lm.generate.choose import choose_engine, open_engine, weights_bytes
 from triptych.lm.generate.engine import Engine
+from triptych.lm.generate.select_engine import open_engine, select_engine, weights_bytes
 from triptych.lm.serve.service import ModelService, ServedModel
 
 Resolve = Callable[[str], Path]
@@ -62,7 +62,7 @@ def build_service(models: Sequence[ServedModel], config: Config) -> ModelService
     )
 
     def open_model(model: ServedModel) -> Engine:
-        choice = choose_engine(model.folder, generate)
+        choice = select_engine(model.folder, generate)
         print(f"{model.name}: engine {choice.engine}, {choice.reason}", file=sys.stderr)
         return open_engine(
             model.folder,

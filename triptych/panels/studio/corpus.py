@@ -18,10 +18,10 @@ from triptych.config import Config
 from triptych.errors import UsageError
 from triptych.formatting import format_bytes, format_count
 from triptych.lm.data.documents import read_samples
-from triptych.lm.data.files import COMPRESSIONS, TEXT_TYPES
-from triptych.lm.data.hub_datasets import parse_reference
 from triptych.lm.data.manifest import load_manifest
-from triptych.lm.data.records import RECORD_READERS
+from triptych.lm.data.readers.files import COMPRESSIONS, TEXT_TYPES
+from triptych.lm.data.readers.hub_datasets import parse_reference
+from triptych.lm.data.readers.records import RECORD_READERS
 from triptych.lm.runs.store import slug
 from triptych.panels.command import run_triptych
 from triptych.panels.visitor import Visitor

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator
 from triptych.config import Config
 from triptych.config.generate import Sampling
 from triptych.errors import GenerationError, TriptychError
-from triptych.lm.generate.choose import open_engine, weights_bytes
 from triptych.lm.generate.engine import Chunk, Engine, GenerateRequest, Score
+from triptych.lm.generate.select_engine import open_engine, weights_bytes
 from triptych.lm.serve.models import describe_model
 from triptych.lm.serve.service import Chosen, ModelService, ServedModel, UnknownModel
 from triptych.panels.playground.models.model_list import ModelList

@@ -31,14 +31,14 @@ GGUF_TYPE: Mapping[str, GgufType] = {
 }
 
 
-class Choice(NamedTuple):
+class SelectedEngine(NamedTuple):
     """An engine and the reason for it, in words."""
 
     engine: EngineName
     reason: str
 
 
-def choose_engine(folder: Path, config: GenerateConfig) -> Choice:
+def select_engine(folder: Path, config: GenerateConfig) -> SelectedEngine:
     """Name the engine for a model folder.
 
     Raises: CheckpointError where the folder holds no model.
@@ -50,18 +50,20 @@ def choose_engine(folder: Path, config: GenerateConfig) -> Choice:
             )
         return Choice("llama_cpp", "the model is a GGUF file")
     if config.engine != "auto":
-        return Choice(config.engine, "as asked for")
+        return SelectedEngine(config.engine, "as asked for")
     model_type = _model_type(folder)
     if model_type not in ("llama", "qwen3"):
-        return Choice("transformers", f"{model_type} models run through transformers")
+        return SelectedEngine("transformers", f"{model_type} models run through transformers")
     if config.device.startswith("cuda") or (config.device == "auto" and _has_gpu()):
-        return Choice("torch", "a GPU is present")
+        return SelectedEngine("torch", "a GPU is present")
     try:
         read_config(folder)
         pre_tokenizer_name(json.loads((folder / "tokenizer.json").read_text(encoding="utf-8")))
     except (ExportError, OSError, ValueError) as fault:
-        return Choice("torch", f"llama.cpp cannot run it exactly: {str(fault).splitlines()[0]}")
-    return Choice("llama_cpp", "the fastest on a CPU")
+        return SelectedEngine(
+            "torch", f"llama.cpp cannot run it exactly: {str(fault).splitlines()[0]}"
+        )
+    return SelectedEngine("llama_cpp", "the fastest on a CPU")
 
 
 def open_engine(
@@ -74,11 +76,11 @@ def open_engine(
     kv_cache_bytes: int = 32 * 2**20,
     prompt_cache_bytes: int = 8 * 2**20,
 ) -> Engine:
-    """Open a model folder with the engine that `choose_engine` names.
+    """Open a model folder with the engine that `select_engine` names.
 
     Raises: CheckpointError, ExportError, GenerationError where it cannot run.
     """
-    choice = choose_engine(folder, config)
+    choice = select_engine(folder, config)
     name = model or folder.name
     if choice.engine == "llama_cpp":
         from triptych.lm.generate.gguf_cache import cached_gguf, cached_lora

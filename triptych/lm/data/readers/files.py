@@ -21,7 +21,7 @@ import pyarrow as pa
 from triptych.config.data import DataConfig
 from triptych.errors import DataError
 from triptych.lm.data.document import Document, Reading, cut_text, is_unicode
-from triptych.lm.data.records import RECORD_READERS
+from triptych.lm.data.readers.records import RECORD_READERS
 
 TEXT_TYPES = (".txt", ".text", ".md", ".markdown", ".rst")
 COMPRESSIONS = (".gz", ".zst")

@@ -1,4 +1,4 @@
-"""Check that no validation document has a near twin in training, and drop those that have.
+"""Check that no validation document has a near duplicate in training.
 
 Near-duplicate removal compares whole documents. This check also sees a short validation
 document quoted inside a long training one: it counts how many of its eight-word shingles
@@ -17,7 +17,7 @@ SHINGLE_WORDS = 8
 _FILTER_BITS = 24
 
 
-class TwinCheck:
+class LeakageCheck:
     """Compare validation documents with all training text, a batch at a time."""
 
     def __init__(self, validation: Iterator[list[str]]) -> None:

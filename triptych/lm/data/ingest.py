@@ -21,7 +21,7 @@ from triptych.errors import DataError
 from triptych.lm.data.cleaning import clean, reason_to_drop
 from triptych.lm.data.document import Document, Reading, parts
 from triptych.lm.data.duplicates import NearDuplicates
-from triptych.lm.data.sources import display_name, read_source
+from triptych.lm.data.readers.sources import display_name, read_source
 from triptych.lm.data.spool import Spool
 
 OnProgress = Callable[[str, float, float | None], None]
@@ -35,7 +35,7 @@ _MIN_PART_CHARS = 1024
 
 
 @dataclass
-class Collected:
+class Ingested:
     """Hold the spool and what was counted while filling it."""
 
     spool: Spool
@@ -44,9 +44,9 @@ class Collected:
     reading: Reading = field(default_factory=Reading)
 
 
-def collect(
+def ingest(
     sources: Sequence[str], folder: Path, config: DataConfig, on_progress: OnProgress
-) -> Collected:
+) -> Ingested:
     """Read every source into a spool below `folder`.
 
     Raises: DataError when a source gives no usable text.
@@ -57,9 +57,9 @@ def collect(
     threshold = config.near_duplicate_frac
     with NearDuplicates(folder / "signatures", min_similarity_frac=threshold) as duplicates:
         with Spool(folder / "spool.parquet") as spool:
-            collected = Collected(spool)
+            ingested = Ingested(spool)
             for source in sources:
-                for document in _read(source, collected, config, seen, on_progress):
+                for document in _read(source, ingested, config, seen, on_progress):
                     spool.append(document)
                     batch.append(document.text)
                     batch_chars += len(document.text)
@@ -68,13 +68,13 @@ def collect(
                         batch, batch_chars = [], 0
         duplicates.add(batch)
         on_progress("finding near duplicates", 0, None)
-        collected.kept = duplicates.kept()
-    return collected
+        ingested.kept = duplicates.kept()
+    return ingested
 
 
 def _read(
     source: str,
-    collected: Collected,
+    ingested: Ingested,
     config: DataConfig,
     seen: set[bytes],
     on_progress: OnProgress,
@@ -85,7 +85,7 @@ def _read(
         # A document longer than the limit gives its beginning.
         part_chars = max(_MIN_PART_CHARS, min(config.max_document_chars, config.max_bytes // 4))
         config = dataclasses.replace(config, max_document_chars=part_chars)
-    out_disk = collected.spool.file.parent.parent
+    out_disk = ingested.spool.file.parent.parent
     stage = f"reading {source}"
     count = taken_bytes = 0
     for original in read_source(source, config, reading):
@@ -110,8 +110,8 @@ def _read(
             "within data.max_bytes",
         )
     name = display_name(source)
-    collected.sources.append({"source": name, "documents": count, "bytes": taken_bytes})
-    collected.reading.merge(reading)
+    ingested.sources.append({"source": name, "documents": count, "bytes": taken_bytes})
+    ingested.reading.merge(reading)
 
 
 def _usable(

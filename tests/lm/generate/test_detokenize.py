@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Core
 from tokenizers import decoders, models, pre_tokenizers
 
-from triptych.lm.generate.spelling import Spelling, TextStream
+from triptych.lm.generate.detokenize import Detokenizer, TextStream
 from triptych.lm.model.tokenizer import Tokenizer
 
 
@@ -75,18 +75,18 @@ def test_bytes_that_are_no_text_show_as_a_mark() -> None:
 
 
 def test_every_token_spells_the_bytes_it_was_made_of(tokenizer: Tokenizer) -> None:
-    spelling = Spelling(tokenizer)
+    detokenizer = Detokenizer(tokenizer)
     text = "Ein Fünftel 数字 🙂🙃\n\tdef add(a, b)  <|im_end|> \x00\x7f"
     ids = tokenizer.encode(text)
-    assert b"".join(spelling.of(token_id) for token_id in ids).decode() == text
-    assert spelling.of(2) == b"<|im_end|>"
-    assert spelling.in_text(2) == b""
-    assert spelling.of(10_000) == b""
+    assert b"".join(detokenizer.bytes_of(token_id) for token_id in ids).decode() == text
+    assert detokenizer.bytes_of(2) == b"<|im_end|>"
+    assert detokenizer.text_bytes_of(2) == b""
+    assert detokenizer.bytes_of(10_000) == b""
 
 
 def test_sentencepiece_tokens_are_spelled_with_spaces_and_bytes() -> None:
     core = Core(models.BPE({"<0xF0>": 0, "\u2581fox": 1, "a": 2}, [], byte_fallback=True))
     core.pre_tokenizer = pre_tokenizers.Metaspace()
     core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback()])
-    spelling = Spelling(Tokenizer(core, {}))
-    assert [spelling.of(token_id) for token_id in range(3)] == [b"\xf0", b" fox", b"a"]
+    detokenizer = Detokenizer(Tokenizer(core, {}))
+    assert [detokenizer.bytes_of(token_id) for token_id in range(3)] == [b"\xf0", b" fox", b"a"]

@@ -20,7 +20,7 @@ PROBE = (
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Parity:
     """How close two engines are on one text.
 
     Units: `max_difference_nats` over the log-probabilities of the text's own tokens and of the
@@ -43,7 +43,7 @@ class Agreement:
 
 def compare_engines(
     reference: Engine, other: Engine, text: str = PROBE, *, alternatives: int = 5
-) -> Agreement:
+) -> Parity:
     """Score one text with both engines; only as much of it as both can read.
 
     Raises: GenerationError as `Engine.score`.
@@ -60,7 +60,7 @@ def compare_engines(
             if token.token_id in known:
                 worst = max(worst, abs(token.logprob - known[token.token_id]))
         agreed += expected.alternatives[0].token_id == given.alternatives[0].token_id
-    return Agreement(
+    return Parity(
         tokens=len(ids),
         same_tokens=same_tokens,
         max_difference_nats=worst,

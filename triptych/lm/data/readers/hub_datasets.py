@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from triptych.config.data import DataConfig
 from triptych.errors import DataError, HubUnavailable
 from triptych.lm.data.document import Document, Reading
-from triptych.lm.data.records import documents
+from triptych.lm.data.readers.records import documents
 
 _REFERENCE = re.compile(
     r"(?:hf:)?(?P<repo>[\w.-]+/[\w.-]+)"

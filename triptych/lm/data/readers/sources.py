@@ -13,9 +13,9 @@ from pathlib import Path
 from triptych.config.data import DataConfig
 from triptych.errors import DataError
 from triptych.lm.data.document import Document, Reading
-from triptych.lm.data.files import read_files
-from triptych.lm.data.hub_datasets import parse_reference, read_hub_dataset
-from triptych.lm.data.python_docs import PARTS, read_python_docs
+from triptych.lm.data.readers.files import read_files
+from triptych.lm.data.readers.hub_datasets import parse_reference, read_hub_dataset
+from triptych.lm.data.readers.python_docs import PARTS, read_python_docs
 
 PYTHON_DOCS = "python-docs"
 

@@ -11,7 +11,7 @@ from tokenizers import decoders
 from triptych.lm.model.tokenizer import Tokenizer
 
 
-class Spelling:
+class Detokenizer:
     """The bytes each token of a vocabulary stands for; special tokens spell nothing in a text."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -24,13 +24,13 @@ class Spelling:
         for token, token_id in vocabulary.items():
             self._bytes[token_id] = token.encode() if token_id in added else spell(token)
 
-    def of(self, token_id: int) -> bytes:
+    def bytes_of(self, token_id: int) -> bytes:
         """Give a token's bytes, a special token's name included; unused ids spell nothing."""
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
-    def in_text(self, token_id: int) -> bytes:
+    def text_bytes_of(self, token_id: int) -> bytes:
         """Give what a token adds to a text."""
-        return b"" if token_id in self._special else self.of(token_id)
+        return b"" if token_id in self._special else self.bytes_of(token_id)
 
 
 class TextStream:

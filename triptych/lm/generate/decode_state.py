@@ -9,6 +9,7 @@ from torch import Tensor
 
 from triptych.errors import TriptychError
 from triptych.lm.generate.decoder import AnswerCache
+from triptych.lm.generate.detokenize import Detokenizer, TextStream
 from triptych.lm.generate.engine import (
     Alternative,
     Chunk,
@@ -18,10 +19,9 @@ from triptych.lm.generate.engine import (
     Token,
 )
 from triptych.lm.generate.sampling import Sampler
-from triptych.lm.generate.spelling import Spelling, TextStream
 
 
-class Answer:
+class DecodeState:
     """Follow one request from its prompt to its last chunk."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Answer:
         """Count the positions a cache of this answer can ever need."""
         return len(self.ids) + self._limit - 1
 
-    def accept(self, logits_V: Tensor, spelling: Spelling, end_ids: Collection[int]) -> bool:
+    def accept(self, logits_V: Tensor, detokenizer: Detokenizer, end_ids: Collection[int]) -> bool:
         """Draw a token, send what can be shown; True when the answer goes on."""
         sampling = self.request.sampling
         token_id = self._sampler.draw(logits_V)
@@ -54,8 +54,8 @@ class Answer:
             return False
         self._written += 1
         self.last_id = token_id
-        token = token_of(token_id, spelling, logits_V, sampling.logprobs)
-        text = self._text.push(spelling.in_text(token_id))
+        token = token_of(token_id, detokenizer, logits_V, sampling.logprobs)
+        text = self._text.push(detokenizer.text_bytes_of(token_id))
         if self._text.stopped:
             self.finish("stop", text, token)
         elif self._written >= self._limit:
@@ -92,17 +92,17 @@ class Answer:
 
 
 def token_of(
-    token_id: int, spelling: Spelling, logits_V: Tensor, alternatives: int | None
+    token_id: int, detokenizer: Detokenizer, logits_V: Tensor, alternatives: int | None
 ) -> Token:
     """Describe a token; its probability and the likeliest alternatives only where asked for."""
     if alternatives is None:
-        return Token(token_id, spelling.of(token_id), math.nan)
+        return Token(token_id, detokenizer.bytes_of(token_id), math.nan)
     logprobs_V = logits_V.log_softmax(0)
     likeliest: tuple[Alternative, ...] = ()
     if alternatives:
         values, ids = logprobs_V.topk(alternatives)
         likeliest = tuple(
-            Alternative(other, spelling.of(other), value)
+            Alternative(other, detokenizer.bytes_of(other), value)
             for other, value in zip(ids.tolist(), values.tolist(), strict=True)
         )
-    return Token(token_id, spelling.of(token_id), float(logprobs_V[token_id]), likeliest)
+    return Token(token_id, detokenizer.bytes_of(token_id), float(logprobs_V[token_id]), likeliest)
