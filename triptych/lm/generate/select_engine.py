@@ -48,7 +48,7 @@ def select_engine(folder: Path, config: GenerateConfig) -> SelectedEngine:
             raise GenerationError(
                 f"the {config.engine} engine runs no GGUF file", hint="use --engine llama_cpp"
             )
-        return Choice("llama_cpp", "the model is a GGUF file")
+        return SelectedEngine("llama_cpp", "the model is a GGUF file")
     if config.engine != "auto":
         return SelectedEngine(config.engine, "as asked for")
     model_type = _model_type(folder)
