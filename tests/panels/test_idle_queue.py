@@ -49,4 +49,4 @@ def test_an_unknown_queue_is_left_as_it_is_and_said_once(
         assert use_idle_queue(page) is page
         assert type(page._queue) is AnotherQueue and page._queue is queue
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "do not rest" in caplog.text
+    assert "idle pages poll" in caplog.text

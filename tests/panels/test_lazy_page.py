@@ -103,7 +103,7 @@ def test_a_client_that_asks_first_is_kept_while_the_page_is_drawn(
             gate.set()
             body = b"".join(pieces)
         if fault:
-            assert b"could not be drawn" in body
+            assert b"could not be built" in body
             return
         assert httpx.Response(200, content=b" " + body).json()["dependencies"]
         client = Client(address, verbose=False, analytics_enabled=False)

@@ -56,7 +56,7 @@ def enter(page: Any, tab: str) -> None:
     """Open a tab; none hides behind the others."""
     page.get_by_role("tab", name=tab, exact=True).click()
     if tab == "Providers and tiers":
-        page.get_by_text("Asked in this order").wait_for()
+        page.get_by_text("Order:").wait_for()
 
 
 def agree(page: Any, label: str, *words: str, yes: str = "") -> str:

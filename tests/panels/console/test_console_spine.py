@@ -25,7 +25,7 @@ def test_an_admin_steers_and_sees_what_happened(
         page.get_by_label("Admin key").fill(key)
         page.get_by_role("button", name="Sign in").click()
         page.get_by_role("tab", name="Providers and tiers").click()
-        page.get_by_text("Asked in this order").wait_for()
+        page.get_by_text("Order:").wait_for()
         page.get_by_label("local", exact=True).click()
         page.get_by_role("button", name="Apply", exact=True).click()
         page.get_by_text("so nothing would have gone elsewhere").wait_for()
