@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
@@ -57,6 +58,14 @@ class HubConfig:
     """How long a program's request waits for a Space that starts or wakes."""
     space_build_s: float = Field(default=1800.0, gt=0)
     """How long installing a Space's requirements may take."""
+    isolation: Literal["auto", "bubblewrap", "landlock", "approved-only"] = "auto"
+    """What keeps Spaces and jobs apart: the best that works on this machine, or one by name."""
+    workload_folder: str = ""
+    """Folder of the files of Spaces and jobs where a hub of root starts them as other users;
+    empty means one in /var/lib/triptych."""
+    require_approval: bool = False
+    """Run only commits of Spaces that an administrator pushed or approved, also where they are
+    isolated; where they are not, this always holds."""
     job_slots: int = Field(default=2, ge=1)
     """Jobs that run at the same time; others wait."""
 

@@ -29,7 +29,7 @@ README = "---\ntitle: A test\nsdk: gradio\n---\n"
 
 # An app that tells what it sees and misbehaves on request.
 PROBE = """
-import asyncio, os, signal, subprocess, sys
+import asyncio, os, signal, socket as socketlib, subprocess, sys
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -45,8 +45,14 @@ async def seen(request):
         "pid": os.getpid(), "environment": dict(os.environ), "folder": os.getcwd(),
         "headers": dict(request.headers), "path": request.scope["raw_path"].decode(),
         "query": request.scope["query_string"].decode(), "user": os.getuid(), "gone": gone,
-        "processes": [p for p in os.listdir("/proc") if p.isdigit()],
+        "processes": processes(),
     })
+
+def processes():
+    try:
+        return [p for p in os.listdir("/proc") if p.isdigit()]
+    except PermissionError:
+        return []
 
 async def read(request):
     try:
@@ -60,6 +66,22 @@ async def write(request):
         with open(request.query_params["path"], "ab") as file:
             file.write(b"was here")
         return PlainTextResponse("written")
+    except OSError as error:
+        return PlainTextResponse(type(error).__name__, 403)
+
+async def bind(request):
+    try:
+        with socketlib.socket() as one:
+            one.setsockopt(socketlib.SOL_SOCKET, socketlib.SO_REUSEADDR, 1)
+            one.bind(("127.0.0.1", int(request.query_params["port"])))
+        return PlainTextResponse("bound")
+    except OSError as error:
+        return PlainTextResponse(type(error).__name__, 403)
+
+async def kill(request):
+    try:
+        os.kill(int(request.query_params["pid"]), 0)
+        return PlainTextResponse("reached")
     except OSError as error:
         return PlainTextResponse(type(error).__name__, 403)
 
@@ -126,6 +148,7 @@ methods = ["GET", "POST", "PUT", "DELETE", "PATCH"]
 app = Starlette(routes=[
     Route("/", home), Route("/seen", seen), Route("/seen/{rest:path}", seen),
     Route("/read", read), Route("/write", write),
+    Route("/bind", bind), Route("/kill", kill),
     Route("/echo", echo, methods=methods), Route("/cookies", cookies), Route("/stream", stream),
     Route("/cut", cut), Route("/crash", crash), Route("/eat", eat), Route("/fork", fork),
     WebSocketRoute("/ws", socket),

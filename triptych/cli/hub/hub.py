@@ -6,7 +6,7 @@ Examples:
   triptych hub org add acme && triptych hub org member acme alice write
   triptych hub token create alice laptop --role write
   triptych hub token create alice ci --repo model:acme/base=read
-  triptych hub approve acme/app
+  triptych hub approve acme/app 3f2a91c
   triptych hub client add console http://127.0.0.1:7860/login/callback
   triptych hub gc --dry-run
 """
@@ -41,10 +41,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     gc.add_argument("--json", action="store_true", help="as JSON")
 
     approve = nouns.add_parser(
-        "approve", parents=[where], help="let a Space run where it cannot be isolated"
+        "approve", parents=[where], help="let a commit of a Space run where it needs an approval"
     )
     approve.add_argument("space", metavar="SPACE_ID")
-    approve.add_argument("--withdraw", action="store_true", help="take the approval back")
+    approve.add_argument(
+        "commit", nargs="?", default="", help="id of the commit; default: the present head"
+    )
+    approve.add_argument(
+        "--withdraw", action="store_true", help="take back; without COMMIT, all of the Space"
+    )
 
     _add_user_arguments(nouns.add_parser("user", help="people"), where)
     _add_org_arguments(nouns.add_parser("org", help="organisations"), where)
@@ -160,12 +165,20 @@ def _approve(hub: Hub, args: argparse.Namespace) -> int:
 
     from triptych.errors import RepositoryNotFound
     from triptych.hub.server.repositories import catalog
-    from triptych.hub.server.spaces import records
+    from triptych.hub.server.spaces import approvals
+    from triptych.hub.server.storage.hub import ADMIN
 
     space = catalog.find(hub.database, "space", *args.space.partition("/")[::2])
     if space is None:
         raise RepositoryNotFound(f"there is no Space {args.space}", hint="write it as ORG/NAME")
-    records.change(hub.database, space.id, approved=int(not args.withdraw))
+    sha = args.commit or ("" if args.withdraw else space.head)
+    if sha:
+        sha = approvals.commit_id(hub.layout.repository(space.uid), sha)
+    if args.withdraw:
+        approvals.withdraw(hub.database, space.id, sha)
+    else:
+        approvals.approve(hub.database, space.id, sha, ADMIN)
+        print(sha)
     print(f"next: triptych spaces restart {args.space}", file=sys.stderr)
     return 0
 

@@ -33,6 +33,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _findings(config: Any) -> Iterator[dict[str, Any]]:
     yield from _machine()
+    yield _isolation(config)
     yield from _ports(config)
     yield from _hub()
     yield from _gateway(config)
@@ -62,12 +63,26 @@ def _machine() -> Iterator[dict[str, Any]]:
         "memory", ok=available > 1.5e9, found=f"{format_bytes(available)} available",
         remedy="stop something large, or choose a smaller model",
     )  # fmt: skip
-    for program, use in (("git", "the hub's repositories"), ("bwrap", "isolated Spaces")):
-        found = shutil.which(program)
-        yield _finding(
-            program, ok=found is not None or program == "bwrap", found=found or f"absent ({use})",
-            remedy=f"install it; it is needed for {use}",
-        )  # fmt: skip
+    git = shutil.which("git")
+    yield _finding(
+        "git", ok=git is not None, found=git or "absent",
+        remedy="install it; it is needed for the hub's repositories",
+    )  # fmt: skip
+
+
+def _isolation(config: Any) -> dict[str, Any]:
+    """Choose the isolation as the hub would, and report it."""
+    from triptych.errors import ConfigError
+    from triptych.hub.server.workloads.isolation import INSTALL, choose
+
+    try:
+        isolation = choose(config.hub)
+    except ConfigError as error:
+        return _finding("isolation", ok=False, found=error.message, remedy=error.hint)
+    return _finding(
+        "isolation", ok=isolation.isolates, found=isolation.describe(),
+        remedy=f"{INSTALL}; until then approve commits with: triptych hub approve SPACE COMMIT",
+    )  # fmt: skip
 
 
 def _ports(config: Any) -> Iterator[dict[str, Any]]:

@@ -28,11 +28,12 @@ class RefChange:
 
 @dataclass(frozen=True)
 class Committed:
-    """Branches or tags of a repository moved."""
+    """Branches or tags of a repository moved; `by_admin` if an administrator did it."""
 
     repository: Repository
     changes: tuple[RefChange, ...]
     account: str
+    by_admin: bool = False
 
 
 @dataclass(frozen=True)

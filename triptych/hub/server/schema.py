@@ -156,4 +156,17 @@ CREATE TABLE oauth_consents (
 ) WITHOUT ROWID;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _WORKLOADS, _SIGN_IN)
+# Approval was a bit of the repository: nothing of it is carried over.
+_APPROVALS = """
+CREATE TABLE approved_commits (
+    repository_id INTEGER NOT NULL REFERENCES repositories(id) ON DELETE CASCADE,
+    sha TEXT NOT NULL,
+    account TEXT NOT NULL,
+    approved_at REAL NOT NULL,
+    PRIMARY KEY (repository_id, sha)
+) WITHOUT ROWID;
+ALTER TABLE spaces DROP COLUMN approved;
+ALTER TABLE repository_settings ADD COLUMN by_admin INTEGER NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _WORKLOADS, _SIGN_IN, _APPROVALS)

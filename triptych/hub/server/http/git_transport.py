@@ -112,7 +112,9 @@ async def take_pack(call: Call) -> Response:
 
     changes = changed_refs(before, await in_thread(after))
     if changes:
-        call.hub.events.publish(Committed(call.repository, changes, call.who.name))
+        call.hub.events.publish(
+            Committed(call.repository, changes, call.who.name, call.who.administers)
+        )
     media_type = "application/x-git-receive-pack-result"
     return Response(report, media_type=media_type, headers=_NO_CACHE)
 

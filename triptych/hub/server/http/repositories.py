@@ -48,7 +48,7 @@ async def create(call: Call) -> Response:
             call.hub, call.who, account, kind=kind, name=name, private=private,
             sdk=str(body.get("sdk") or ""),
         )  # fmt: skip
-        variables.put_all(call.hub, created, body)
+        variables.put_all(call.hub, created, body, by_admin=call.who.administers)
         record(call.hub, created, open_repository(call.hub.layout.repository(created.uid)))
         return created, True
 
@@ -112,7 +112,7 @@ async def duplicate(call: Call) -> Response:
         account = lifecycle.namespace_for_creating(call.hub, call.who, namespace)
         copy = lifecycle.duplicate(call.hub, call.repository, account, name=name, private=private)
         variables.copy(call.hub, call.repository, copy)
-        variables.put_all(call.hub, copy, body)
+        variables.put_all(call.hub, copy, body, by_admin=call.who.administers)
         record(call.hub, copy, open_repository(call.hub.layout.repository(copy.uid)))
         return copy
 

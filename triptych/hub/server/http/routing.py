@@ -150,9 +150,7 @@ def _let_in(call: Call) -> None:
         call.require(_LEVELS.get(declared.access, Level.SEE))
     elif declared.access is not Access.PUBLIC and call.identity is None:
         raise AccessDenied("Invalid username or password.")
-    if declared.access is Access.SITE_ADMIN and not (
-        call.who.is_admin and call.who.scope == "write"
-    ):
+    if declared.access is Access.SITE_ADMIN and not call.who.administers:
         raise AccessDenied("Only the hub's administrators may do this")
 
 

@@ -29,6 +29,7 @@ def serve(config: HubConfig, *, log_level: str = "warning") -> int:
     print(f"hub: http://{host}:{port}", flush=True)
     print(f"hub: files in {config.folder()}", file=sys.stderr)
     print(f"hub: administrator's token in {Layout(config.folder()).admin_token}", file=sys.stderr)
+    print(f"hub: {app.services.hub.isolation.describe()}", file=sys.stderr)
     server = uvicorn.Server(settings(app, log_level))
     server.run(sockets=[listener])
     return 0 if server.started else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -11,7 +12,7 @@ from triptych.errors import HubRefused
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import variables
-from triptych.hub.server.spaces import records
+from triptych.hub.server.spaces import approvals, records
 from triptych.hub.server.spaces.space import Space
 from triptych.hub.server.threads import in_thread
 from triptych.hub.server.workloads import hardware, metrics
@@ -96,20 +97,25 @@ async def set_sleep_time(call: Call) -> Response:
 
 @routes.put("{api}/approval", Access.SITE_ADMIN, kinds=_SPACE)
 async def approve(call: Call) -> Response:
-    """Let a Space run where the machine cannot isolate it."""
-    await in_thread(_remember, call, {"approved": 1})
+    """Approve a commit of a Space: `commit` of the body, or the present head."""
+    body = await call.json()
+    sha = await in_thread(_commit, call, str(body.get("commit") or ""))
+    hub, repository = call.hub, call.repository
+    await in_thread(approvals.approve, hub.database, repository.id, sha, call.who.name)
     await call.services.spaces.refresh(await _space(call))
-    return JSONResponse({"approved": True})
+    return JSONResponse({"approved": True, "commit": sha})
 
 
 @routes.delete("{api}/approval", Access.SITE_ADMIN, kinds=_SPACE)
 async def withdraw_approval(call: Call) -> Response:
-    """Take an approval back."""
+    """Take back the approval of a commit, or of all commits of a Space."""
     space = await _space(call)
-    await in_thread(_remember, call, {"approved": 0})
-    await space.stop()  # what runs now is what the approval was for
+    asked = call.query("commit")
+    sha = await in_thread(_commit, call, asked) if asked else ""
+    await in_thread(approvals.withdraw, call.hub.database, call.repository.id, sha)
+    await space.stop()  # what runs now may be what the approval was for
     await call.services.spaces.refresh(space)
-    return JSONResponse({"approved": False})
+    return JSONResponse({"approved": False, "commit": sha or None})
 
 
 @routes.get("{api}/logs/build", Access.WRITE, kinds=_SPACE)
@@ -215,9 +221,10 @@ async def _settings(call: Call, kind: str) -> Response:
 
 async def _set(call: Call, kind: str) -> Response:
     body = await call.json()
+    put = partial(variables.put, by_admin=call.who.administers)
     await in_thread(
-        variables.put, call.hub, call.repository, kind, body.get("key", ""),
-        body.get("value", ""), str(body.get("description") or ""),
+        put, call.hub, call.repository, kind, body.get("key", ""), body.get("value", ""),
+        str(body.get("description") or ""),
     )  # fmt: skip
     await _follow(call, kind)
     return await _settings(call, kind)
@@ -238,6 +245,11 @@ async def _follow(call: Call, kind: str) -> None:
     if kind == variables.SECRET:
         await space.forget_earlier()  # a secret that was withdrawn must be in no process
     await call.services.spaces.refresh(space, only_if_running=True)
+
+
+def _commit(call: Call, text: str) -> str:
+    folder = call.hub.layout.repository(call.repository.uid)
+    return approvals.commit_id(folder, text or call.repository.head)
 
 
 def _remember(call: Call, fields: dict[str, Any]) -> None:

@@ -21,12 +21,13 @@ from triptych.hub.server.repositories import catalog
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import running_python
-from triptych.hub.server.spaces.services import WorkloadServices
+from triptych.hub.server.spaces.services import WorkloadServices, hidden_folders
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.threads import in_shielded_thread
-from triptych.hub.server.workloads import hardware, sandbox
+from triptych.hub.server.workloads import hardware
+from triptych.hub.server.workloads.isolation import INSTALL
 from triptych.hub.server.workloads.logs import POLL_S, LogBook, timestamp
-from triptych.hub.server.workloads.sandbox import Workplace
+from triptych.hub.server.workloads.workplace import Workplace, base_environment
 from triptych.processes import Backoff, Command, Limits, Status, Supervisor
 
 log = logging.getLogger(__name__)
@@ -52,7 +53,8 @@ class Jobs:
         """Reap, settle what was under way, and go on with what waits."""
         self.supervisor = await asyncio.to_thread(Supervisor, self.folder / "processes")
         address = self.hub.local_address
-        self._services = WorkloadServices(self.hub, self.supervisor, self.folder, address)
+        files = await asyncio.to_thread(self.hub.isolation.folder, self.folder)
+        self._services = WorkloadServices(self.hub, self.supervisor, files, address)
         self._builder = Builder(self._services)
         await asyncio.to_thread(self._builder.environments.sweep)
         for job in await asyncio.to_thread(self._settle):
@@ -172,11 +174,13 @@ class Jobs:
             await asyncio.sleep(POLL_S / 2)
 
     async def _prepare(self, job: Job) -> Command:
-        starter = await asyncio.to_thread(_is_admin, self.hub, job.account_id)
-        if not sandbox.available() and not starter:
+        isolation = self.hub.isolation
+        if not isolation.isolates and not await asyncio.to_thread(
+            _is_admin, self.hub, job.account_id
+        ):
             raise ProcessError(
-                "this machine cannot isolate jobs: bubblewrap is missing or not permitted",
-                hint="install it (apt install bubblewrap), or let an administrator run the job",
+                f"only an administrator of this hub may run jobs here: {isolation.summary}",
+                hint=f"{INSTALL} and start the hub again, or let an administrator run the job",
             )
         work = self._work(job.id)
         await in_shielded_thread(lambda: shutil.rmtree(work, ignore_errors=True))
@@ -184,10 +188,10 @@ class Jobs:
         await in_shielded_thread(instance.create_folders)
         instance.python = running_python()
         if job.specification.space_id:
-            await self._take_tree_of_space(job, instance, approved=starter)
+            await self._take_tree_of_space(job, instance)
         return await asyncio.to_thread(self._command, job, instance)
 
-    async def _take_tree_of_space(self, job: Job, instance: Instance, *, approved: bool) -> None:
+    async def _take_tree_of_space(self, job: Job, instance: Instance) -> None:
         namespace, _, name = job.specification.space_id.partition("/")
         repository = await asyncio.to_thread(
             catalog.find, self.hub.database, "space", namespace, name
@@ -196,7 +200,7 @@ class Jobs:
             raise RepositoryNotFound(f"There is no Space {job.specification.space_id}")
         instance.sha = repository.head
         instance.build_log = self._books[job.id]
-        await self._builder.build(instance, repository, approved=approved, afresh=False)
+        await self._builder.build(instance, repository, afresh=False)
 
     def _command(self, job: Job, instance: Instance) -> Command:
         config, asked = self.hub.config, job.specification
@@ -204,15 +208,14 @@ class Jobs:
             instance.app,
             instance.home,
             readable=(instance.python.parent.parent,),
-            hidden=(self.hub.layout.root,),
+            hidden=hidden_folders(self.hub),
+            ports=(0,),  # the kernel chooses one, so that none of a service can be taken
         )
-        confine = sandbox.confine if sandbox.available() else sandbox.unconfined
-        confined = confine(list(asked.command), place)
-        base = sandbox.base_environment(
-            confined.home, instance.python.parent, environment.snapshot()
-        )
+        confined = self.hub.isolation.confine(list(asked.command), place)
+        base = base_environment(confined.home, instance.python.parent, environment.snapshot())
         values = {
             **base,
+            **confined.variables,
             "JOB_ID": job.id,
             "ACCELERATOR": "none",
             "CPU_CORES": str(hardware.cores()),
@@ -242,7 +245,7 @@ class Jobs:
         return self.folder / job_id / "output.log"
 
     def _work(self, job_id: str) -> Path:
-        return self.folder / job_id / "work"
+        return self.hub.isolation.folder(self.folder) / job_id / "work"
 
     async def _tick(self) -> None:
         while True:

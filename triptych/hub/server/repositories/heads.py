@@ -49,7 +49,8 @@ async def change_refs(
     result, changes = await in_thread(run)
     if changes:
         account = identity.name if identity else ""
-        hub.events.publish(Committed(repository, changes, account))
+        by_admin = identity is not None and identity.administers
+        hub.events.publish(Committed(repository, changes, account, by_admin))
     return result
 
 

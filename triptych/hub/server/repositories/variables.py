@@ -21,9 +21,16 @@ _MAXIMUM_BYTES = 64 * 1024
 
 
 def put(
-    hub: Hub, repository: Repository, kind: str, key: str, value: str, description: str = ""
+    hub: Hub,
+    repository: Repository,
+    kind: str,
+    key: str,
+    value: str,
+    description: str = "",
+    *,
+    by_admin: bool = False,
 ) -> None:
-    """Set a variable or a secret.
+    """Set a variable or a secret; `by_admin` records that an administrator of the hub did.
 
     Raises: HubRefused (400) for a name no environment can have, or an oversized value.
     """
@@ -34,8 +41,9 @@ def put(
     stored = hub.vault.seal(_context(repository, key), value) if kind == SECRET else value.encode()
     hub.database.write(
         "INSERT OR REPLACE INTO repository_settings"
-        " (repository_id, kind, key, value, description, updated_at) VALUES (?, ?, ?, ?, ?, ?)",
-        repository.id, kind, key, stored, description or "", time.time(),
+        " (repository_id, kind, key, value, description, updated_at, by_admin)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?)",
+        repository.id, kind, key, stored, description or "", time.time(), by_admin,
     )  # fmt: skip
 
 
@@ -70,11 +78,16 @@ def describe(hub: Hub, repository: Repository, kind: str) -> dict[str, dict[str,
 
 
 def reveal(hub: Hub, repository: Repository) -> dict[str, str]:
-    """Return the environment of a repository's own process: variables, then secrets."""
+    """Return the environment of a repository's own process: variables, then secrets.
+
+    Where nothing is isolated, only what an administrator set: a variable such as LD_PRELOAD
+    would bring in code that was never approved.
+    """
     rows = hub.database.query(
-        "SELECT * FROM repository_settings WHERE repository_id = ? ORDER BY kind DESC, key",
-        repository.id,
-    )
+        "SELECT * FROM repository_settings WHERE repository_id = ? AND by_admin >= ?"
+        " ORDER BY kind DESC, key",
+        repository.id, not hub.isolation.isolates,
+    )  # fmt: skip
     return {
         row["key"]: hub.vault.open(_context(repository, row["key"]), row["value"])
         if row["kind"] == SECRET
@@ -83,7 +96,20 @@ def reveal(hub: Hub, repository: Repository) -> dict[str, str]:
     }
 
 
-def put_all(hub: Hub, repository: Repository, body: Mapping[str, Any]) -> None:
+def withheld(hub: Hub, repository: Repository) -> list[str]:
+    """List the names that `reveal` leaves out."""
+    if hub.isolation.isolates:
+        return []
+    rows = hub.database.query(
+        "SELECT key FROM repository_settings WHERE repository_id = ? AND by_admin = 0 ORDER BY key",
+        repository.id,
+    )
+    return [row["key"] for row in rows]
+
+
+def put_all(
+    hub: Hub, repository: Repository, body: Mapping[str, Any], *, by_admin: bool = False
+) -> None:
     """Take the `secrets` and `variables` with which a Space is created."""
     for kind in (SECRET, VARIABLE):
         for item in body.get(f"{kind}s") or []:
@@ -91,7 +117,7 @@ def put_all(hub: Hub, repository: Repository, body: Mapping[str, Any]) -> None:
                 raise HubRefused(400, f"{kind}s must be a list of {{key, value}}")
             put(
                 hub, repository, kind, item.get("key", ""), item.get("value", ""),
-                str(item.get("description") or ""),
+                str(item.get("description") or ""), by_admin=by_admin,
             )  # fmt: skip
 
 

@@ -14,19 +14,19 @@ from triptych.config import environment
 from triptych.errors import StorageError, TriptychError
 from triptych.hub.server.names import require_path
 from triptych.hub.server.repository import Repository
-from triptych.hub.server.spaces import requirements
+from triptych.hub.server.spaces import approvals, requirements
 from triptych.hub.server.spaces.card import read_card
 from triptych.hub.server.spaces.environments import Environments
 from triptych.hub.server.spaces.instance import Instance
 from triptych.hub.server.spaces.requirements import Requirements
-from triptych.hub.server.spaces.services import WorkloadServices
+from triptych.hub.server.spaces.services import WorkloadServices, hidden_folders
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
 from triptych.hub.server.storage.git.reading import open_repository, resolve
 from triptych.hub.server.storage.hub import Hub
 from triptych.hub.server.threads import in_long_thread, in_shielded_thread
-from triptych.hub.server.workloads import sandbox
+from triptych.hub.server.workloads.isolation import INSTALL
 from triptych.hub.server.workloads.logs import timestamp
-from triptych.hub.server.workloads.sandbox import Workplace
+from triptych.hub.server.workloads.workplace import Workplace, base_environment
 from triptych.processes import Command, Limits, Supervisor
 
 PYTHON = Path("bin", "python")
@@ -40,6 +40,8 @@ def checkout(hub: Hub, repository: Repository, sha: str, folder: Path) -> int:
     itself. Large files come only if this repository was given them.
     """
     snapshot = resolve(open_repository(hub.layout.repository(repository.uid)), sha)
+    if snapshot.sha != sha:  # a branch of that name; the approval is the commit's
+        raise StorageError(f"{sha} names another commit here", hint="delete the branch or tag")
     count = 0
     for entry in snapshot.files():
         path = folder / require_path(entry.path)
@@ -67,12 +69,8 @@ class Builder:
         self._slots = asyncio.Semaphore(2)
         self._locks: dict[str, asyncio.Lock] = {}
 
-    async def build(
-        self, instance: Instance, repository: Repository, *, approved: bool, afresh: bool
-    ) -> None:
-        """Fill an instance: tree, card, interpreter.
-
-        `approved` lets it run where there is no isolation; `afresh` builds its environment again.
+    async def build(self, instance: Instance, repository: Repository, *, afresh: bool) -> None:
+        """Fill an instance: tree, card, interpreter; `afresh` builds its environment again.
 
         Raises: SpaceFailed with the stage it leads to.
         """
@@ -85,7 +83,7 @@ class Builder:
                 instance.say(f"{files} files of {repository.repo_id}")
                 instance.card = await asyncio.to_thread(read_card, instance.app)
                 if instance.card.sdk != "static":
-                    _require_permission(repository, approved)
+                    await asyncio.to_thread(self._require_permission, repository, instance)
                     instance.python = await self._environment(instance, afresh=afresh)
             except SpaceFailed as failure:
                 instance.say(f"{failure.stage}: {failure}")
@@ -122,15 +120,14 @@ class Builder:
 
     async def _run(self, instance: Instance, arguments: list[str], writable: Path) -> None:
         place = Workplace(
-            instance.app, instance.home, writable=(writable,), hidden=(self.hub.layout.root,)
+            instance.app, instance.home, writable=(writable,), hidden=hidden_folders(self.hub)
         )
-        confine = sandbox.confine if sandbox.available() else sandbox.unconfined
-        confined = confine(arguments, place)
-        inherited = environment.snapshot()
-        variables = sandbox.base_environment(confined.home, writable / "bin", inherited)
         # Unpacked packages can be larger than the memory behind /tmp.
         scratch = instance.home / "scratch"
         scratch.mkdir(exist_ok=True)
+        confined = await asyncio.to_thread(self.hub.isolation.confine, arguments, place)
+        inherited = environment.snapshot()
+        variables = base_environment(confined.home, writable / "bin", inherited)
         variables["TMPDIR"] = str(confined.home / scratch.name)
         variables |= {
             name: value for name, value in inherited.items() if name.startswith(_PIP_VARIABLES)
@@ -147,6 +144,22 @@ class Builder:
         )
         await _finish(self.supervisor, command, config.space_build_s)
 
+    def _require_permission(self, repository: Repository, instance: Instance) -> None:
+        """Refuse a commit that needs an approval and has none."""
+        isolation = self.hub.isolation
+        if isolation.isolates and not self.hub.config.require_approval:
+            return
+        if approvals.is_approved(self.hub.database, repository.id, instance.sha):
+            return
+        why = "" if not isolation.isolates else "; this hub's settings ask for it"
+        raise SpaceFailed(
+            Stage.CONFIG_ERROR,
+            f"commit {instance.sha[:12]} waits for an administrator of this hub to approve it"
+            + (why or f", because {isolation.summary}"),
+            hint=f"triptych hub approve {repository.repo_id} {instance.sha}"
+            + ("" if isolation.isolates else f"; or {INSTALL} and start the hub again"),
+        )
+
     def _mention_limits(self, instance: Instance) -> None:
         if (instance.app / "packages.txt").is_file():
             instance.say("packages.txt is not installed here: install Debian packages on the host")
@@ -155,16 +168,6 @@ class Builder:
         wanted = instance.card.python_version
         if wanted and not requirements.is_running_version(wanted):
             instance.say(f"python_version {wanted} is not available here; using this hub's Python")
-
-
-def _require_permission(repository: Repository, approved: bool) -> None:
-    if not approved and not sandbox.available():
-        raise SpaceFailed(
-            Stage.CONFIG_ERROR,
-            "this machine cannot isolate Spaces: bubblewrap is missing or not permitted",
-            hint=f"install it (apt install bubblewrap), or let an administrator trust this one: "
-            f"triptych hub approve {repository.repo_id}",
-        )
 
 
 async def _finish(supervisor: Supervisor, command: Command, limit_s: float) -> None:

@@ -50,8 +50,7 @@ class Instance:
     def create_folders(self) -> None:
         """Create the folders."""
         for part in ("app", "home", "logs"):
-            (self.folder / part).mkdir(parents=True)
-        self.folder.chmod(0o700)
+            (self.folder / part).mkdir(0o700, parents=True)
 
     @property
     def app(self) -> Path:

@@ -1,4 +1,4 @@
-"""What the hub remembers of a Space between its starts: port, pauses, hardware, approval."""
+"""What the hub remembers of a Space between its starts: port, pauses, hardware."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ class Record:
     """Hold one Space's row.
 
     `wanted` is what it is meant to do: run, stay asleep until a request, or stay paused. `head`
-    is the commit that last answered, `approved` whether an administrator let it run unconfined.
+    is the commit that last answered.
     """
 
     port: int | None = None
     wanted: str = "running"
-    approved: bool = False
     flavor: str = hardware.DEFAULT
     sleep_s: int | None = None
 
@@ -32,7 +31,6 @@ def load(database: Database, repository_id: int) -> Record:
     return Record(
         port=row["port"],
         wanted=row["wanted"],
-        approved=bool(row["approved"]),
         flavor=row["flavor"],
         sleep_s=row["sleep_s"],
     )

@@ -22,7 +22,7 @@ from triptych.hub.server.events import Committed, Created, Deleted, Event, Moved
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.describing import subdomain
 from triptych.hub.server.repository import Repository
-from triptych.hub.server.spaces import admission, records
+from triptych.hub.server.spaces import admission, approvals, records
 from triptych.hub.server.spaces.building import Builder
 from triptych.hub.server.spaces.ports import SpaceServer, listen
 from triptych.hub.server.spaces.proxy import Proxy
@@ -56,6 +56,7 @@ class Spaces:
         self._admitting = asyncio.Lock()
         self._ticker: asyncio.Task[None] | None = None
         self._supervisor: Supervisor
+        self._files: Path
         self._services: WorkloadServices
         self._builder: Builder
         self._standby: Standby
@@ -69,7 +70,7 @@ class Spaces:
         for name in self._supervisor.reaped:
             log.warning("ended %s, which a killed hub left running", name)
         self._services = WorkloadServices(
-            self.hub, self._supervisor, self.folder, self.hub.local_address
+            self.hub, self._supervisor, self._files, self.hub.local_address
         )
         self._builder = Builder(self._services)
         self._standby = Standby(self._services)
@@ -134,7 +135,8 @@ class Spaces:
     def _take_folder(self) -> Supervisor:
         self.folder.mkdir(parents=True, exist_ok=True)
         supervisor = Supervisor(self.folder / "processes", on_change=self._heard_from_thread)
-        for entry in self.folder.iterdir():
+        self._files = self.hub.isolation.folder(self.folder)
+        for entry in {*self.folder.iterdir(), *self._files.iterdir()}:
             if entry.name not in _KEPT:
                 shutil.rmtree(entry, ignore_errors=True)
         return supervisor
@@ -192,6 +194,8 @@ class Spaces:
         space = await self.of(repository)
         if isinstance(event, Created):
             await asyncio.to_thread(self._take_options, repository, event.options)
+        if isinstance(event, Committed) and event.by_admin:
+            await asyncio.to_thread(self._approve, event)
         if isinstance(event, Moved) and self.hub.config.space_domain:
             self._serve_name(repository, self.proxies[self._names[repository.id]])
         moved_main = isinstance(event, Committed) and any(
@@ -199,6 +203,13 @@ class Spaces:
         )
         if isinstance(event, Created | Moved) or moved_main:
             await self.refresh(space)
+
+    def _approve(self, event: Committed) -> None:
+        """Approve the commit that an administrator brought to the main branch."""
+        for change in event.changes:
+            if change.ref == MAIN_REF and change.new:
+                database, repository_id = self.hub.database, event.repository.id
+                approvals.approve(database, repository_id, change.new, event.account)
 
     def _take_options(self, repository: Repository, options: Mapping[str, Any]) -> None:
         """Take the hardware and sleep time with which a Space was created."""

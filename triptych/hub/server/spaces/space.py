@@ -85,6 +85,7 @@ class Space:
             sha=self.serving.sha if self.serving and self.serving.answering else "",
             domain=self.host.partition("://")[2],
             restarts=self.restarts,
+            isolation=self.services.hub.isolation.to_dict(),
         )
 
     def sleep_after_s(self, record: records.Record) -> int | None:
@@ -226,7 +227,7 @@ class Space:
     async def _try_the_shortest_way(self) -> None:
         """Go on with what serves, or back to what served before, if that is what is meant."""
         with suppress(TriptychError, OSError):  # what is wrong, the long way explains
-            repository, _, wanted = await asyncio.to_thread(self._wanted)
+            repository, wanted = await asyncio.to_thread(self._wanted)
             serving = self.serving
             if serving and serving.answering and (serving.meaning, serving.sha) == (
                 wanted, repository.head,
@@ -241,20 +242,19 @@ class Space:
                 return
         await self._try()
 
-    def _wanted(self) -> tuple[Repository, bool, str]:
-        """Read what is to be started, whether it is approved, and what all of it means."""
-        repository, approved = self.repository(), self.record().approved
-        wanted = meaning(self.services, repository, self.host, approved=approved)
-        return repository, approved, wanted
+    def _wanted(self) -> tuple[Repository, str]:
+        """Read what is to be started, and what all of it means."""
+        repository = self.repository()
+        return repository, meaning(self.services, repository, self.host)
 
     async def _try(self, *, afresh: bool = False) -> None:
         instance: Instance | None = None
         try:
-            repository, approved, wanted = await asyncio.to_thread(self._wanted)
+            repository, wanted = await asyncio.to_thread(self._wanted)
             instance = Instance.plan(self.folder, repository.uid, repository.head, wanted)
             await in_shielded_thread(instance.create_folders)
             self.latest = instance
-            await self.builder.build(instance, repository, approved=approved, afresh=afresh)
+            await self.builder.build(instance, repository, afresh=afresh)
             instance.build_log.close()
             self._enter(Stage.APP_STARTING)
             await start(self.services, instance, repository, self.host)

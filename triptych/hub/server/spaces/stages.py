@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -64,6 +65,7 @@ class Runtime:
     sha: str
     domain: str
     restarts: int = 0
+    isolation: Mapping[str, str | bool] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Write the runtime down; `sha` is the commit that answers requests now."""
@@ -75,6 +77,7 @@ class Runtime:
             "gcTimeout": self.sleep_s,
             "replicas": {"current": int(serving), "requested": 1},
             "devMode": False,
+            "isolation": dict(self.isolation),
             "domains": [{"domain": self.domain, "stage": "READY"}] if self.domain else [],
         }
         if self.sha:

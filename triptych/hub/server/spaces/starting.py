@@ -12,14 +12,15 @@ import aiohttp
 from triptych.config import environment
 from triptych.hub.server.repositories import variables
 from triptych.hub.server.repository import Repository
+from triptych.hub.server.spaces import approvals
 from triptych.hub.server.spaces.instance import Instance
-from triptych.hub.server.spaces.services import WorkloadServices
+from triptych.hub.server.spaces.services import WorkloadServices, hidden_folders
 from triptych.hub.server.spaces.stages import SpaceFailed, Stage
 from triptych.hub.server.storage.git.reading import open_repository, resolve
 from triptych.hub.server.storage.identity.oauth import space_credentials
 from triptych.hub.server.threads import in_shielded_thread
-from triptych.hub.server.workloads import hardware, sandbox
-from triptych.hub.server.workloads.sandbox import Workplace
+from triptych.hub.server.workloads import hardware
+from triptych.hub.server.workloads.workplace import Workplace, base_environment
 from triptych.processes import Backoff, Command, Limits, free_port
 
 PROBE_S = 0.1
@@ -50,13 +51,12 @@ async def end(services: WorkloadServices, instance: Instance) -> None:
     await in_shielded_thread(instance.delete)
 
 
-def meaning(
-    services: WorkloadServices, repository: Repository, host: str, *, approved: bool
-) -> str:
+def meaning(services: WorkloadServices, repository: Repository, host: str) -> str:
     """Return what tells two starts of a Space apart; equal ones run the same app the same way."""
     git = open_repository(services.hub.layout.repository(repository.uid))
     tree = resolve(git, repository.head).entry("").oid
     settings = variables.reveal(services.hub, repository)
+    approved = approvals.is_approved(services.hub.database, repository.id, repository.head)
     said = [tree, repository.repo_id, host, approved, settings]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
@@ -114,13 +114,20 @@ def _command(
         instance.app,
         instance.home,
         readable=(instance.python.parent.parent,),
-        hidden=(hub.layout.root,),
+        hidden=hidden_folders(hub),
+        ports=(instance.port,),
     )
-    confine = sandbox.confine if sandbox.available() else sandbox.unconfined
-    confined = confine([str(instance.python), instance.card.app_file], place)
-    base = sandbox.base_environment(confined.home, instance.python.parent, environment.snapshot())
+    confined = hub.isolation.confine([str(instance.python), instance.card.app_file], place)
+    base = base_environment(confined.home, instance.python.parent, environment.snapshot())
+    left_out = variables.withheld(hub, repository)
+    if left_out:
+        instance.note(
+            "left out, since no administrator set them and nothing is isolated here: "
+            + ", ".join(left_out)
+        )
     values = {
         **base,
+        **confined.variables,
         **_where_it_runs(services, instance, repository, host),
         **_sign_in(services, instance, repository),
         **variables.reveal(hub, repository),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import cached_property
 
 from triptych.config.hub import HubConfig
 from triptych.durable import FolderLock
@@ -13,6 +14,7 @@ from triptych.hub.server.storage.content.multipart import Uploads
 from triptych.hub.server.storage.content.store import ObjectStore
 from triptych.hub.server.storage.identity.accounts import Account, create_account, find_account
 from triptych.hub.server.storage.identity.tokens import create_token
+from triptych.hub.server.workloads.isolation import Isolation, choose
 from triptych.secrets import FirstAdmin, Vault
 
 ADMIN = "admin"
@@ -36,6 +38,14 @@ class Hub:
         self._lock = FolderLock(self.layout.lock)
         self._taken = False
 
+    @cached_property
+    def isolation(self) -> Isolation:
+        """Return what keeps Spaces and jobs apart here; chosen once, when it is first needed.
+
+        Raises: ConfigError when the setting names a mode that does not work on this machine.
+        """
+        return choose(self.config)
+
     @property
     def local_address(self) -> str:
         """Return the hub's address as a process on this machine reaches it."""
@@ -52,6 +62,7 @@ class Hub:
         """
         if self._taken:
             return
+        assert self.isolation  # a setting that does not work here must stop it now
         self._lock.acquire()
         self._taken = True
         self.layout.sweep()

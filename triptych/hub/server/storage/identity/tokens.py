@@ -42,6 +42,11 @@ class Identity:
     grants: Mapping[int, str] = field(default_factory=dict)
     """Role by repository id, for fine-grained tokens."""
 
+    @property
+    def administers(self) -> bool:
+        """Return whether this is an administrator of the hub with a token that may do it all."""
+        return self.is_admin and self.scope == "write"
+
 
 @dataclass(frozen=True)
 class TokenRecord:
