@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from triptych.errors import EditConflict, Forbidden, InvalidQuery, NotFound
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
-from triptych.tiers.store import contents, holds, personal, privacy, retention
+from triptych.tiers.store import contents, legal_holds, personal, privacy, retention
 from triptych.tiers.store.database import across
 
 routes = Routes()
@@ -185,14 +185,14 @@ async def close(call: RouteCall) -> Any:
 @routes.add("GET", "/admin/legal-holds", "admin")
 async def list_holds(call: RouteCall) -> Any:
     """List whose records must stay, and why."""
-    return {"holds": await holds.listed(call.runtime.database)}
+    return {"holds": await legal_holds.listed(call.runtime.database)}
 
 
 @routes.add("PUT", "/admin/legal-holds/{subject}", "admin", body=NewHold)
 async def put_hold(call: RouteCall) -> Any:
     """Keep every record of a `company:ID` or `user:ID`, whatever runs out or is asked."""
     subject = _held(call)
-    await holds.put(call.runtime.database, subject, call.body.reason, actor=call.actor)
+    await legal_holds.put(call.runtime.database, subject, call.body.reason, actor=call.actor)
     return {"subject": subject}
 
 
@@ -200,7 +200,7 @@ async def put_hold(call: RouteCall) -> Any:
 async def lift_hold(call: RouteCall) -> Any:
     """Let records run out and be erased again."""
     subject = _held(call)
-    await holds.lift(call.runtime.database, subject, actor=call.actor)
+    await legal_holds.lift(call.runtime.database, subject, actor=call.actor)
     return {"subject": subject}
 
 

@@ -137,8 +137,8 @@ class BackgroundTasks:
         report["late_arrivals"] = await self._sweep(now)
         async with self._database.write(_SCOPE) as connection:
             await connection.execute(
-                update(t.chores)
-                .where(t.chores.c.name == "retention")
+                update(t.background_tasks)
+                .where(t.background_tasks.c.name == "retention")
                 .values(finished_at=time.time(), report=report)
             )
             if any(report.values()):
@@ -153,18 +153,18 @@ class BackgroundTasks:
 
     async def _turn(self, now: float) -> bool:
         """Take the chore for this interval."""
-        c = t.chores.c
+        c = t.background_tasks.c
         due = now - self._config.retention_interval_s
         try:
             async with self._database.write(_SCOPE) as connection:
                 taken = await connection.execute(
-                    update(t.chores)
+                    update(t.background_tasks)
                     .where(c.name == "retention", c.started_at <= due)
                     .values(started_at=now)
                 )
                 if taken.rowcount == 0:
                     row = {"name": "retention", "started_at": now}
-                    await connection.execute(t.chores.insert(), row)
+                    await connection.execute(t.background_tasks.insert(), row)
         except IntegrityError:
             return False  # there is a row, and it is not due: somebody did it
         return True

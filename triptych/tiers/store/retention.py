@@ -71,7 +71,9 @@ async def run(
 async def last(database: Database) -> dict[str, Any] | None:
     """Return when it was last looked for what has run out, and the report."""
     async with database.read(_SCOPE) as connection:
-        return await connection.first(select(t.chores).where(t.chores.c.name == "retention"))
+        return await connection.first(
+            select(t.background_tasks).where(t.background_tasks.c.name == "retention")
+        )
 
 
 async def _holds(database: Database) -> dict[str, list[str]]:

@@ -398,12 +398,12 @@ legal_holds = Table(
 )
 """Whose records may not be erased nor run out, for a reason outside this program."""
 
-chores = Table(
-    "chores",
+background_tasks = Table(
+    "background_tasks",
     metadata,
     Column("name", String(32), primary_key=True),
     Column("started_at", Float, nullable=False),
     Column("finished_at", Float),
     Column("report", JSON),
 )
-"""What one worker does for all of them now and then, and what it found."""
+"""When one worker last did a task for all workers, and its report."""

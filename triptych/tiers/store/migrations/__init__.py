@@ -20,7 +20,24 @@ FOLDER = Path(__file__).parent
 
 def newest() -> str:
     """Return the newest revision: the number that starts the last file's name."""
-    return max(path.name.split("_")[0] for path in (FOLDER / "versions").glob("[0-9]*_*.py"))
+    return max(_revisions())
+
+
+def oldest() -> str:
+    """Return the oldest revision that can be brought up to date."""
+    return min(_revisions())
+
+
+def _revisions() -> list[str]:
+    return [path.name.split("_")[0] for path in (FOLDER / "versions").glob("[0-9]*_*.py")]
+
+
+def _new_database(database: Database) -> str:
+    """Return the command that puts the old database aside, so that a new one is made."""
+    if database.is_sqlite:
+        path = database.url.database
+        return f"put it aside and start again: mv {path} {path}.old"
+    return "make an empty one and name it in gateway.database_url: createdb triptych_new"
 
 
 async def current(database: Database) -> str | None:
@@ -40,11 +57,19 @@ async def upgrade(database: Database, revision: str = "head") -> bool:
     """Bring the database to a revision; several starting workers take turns.
 
     Returns: whether anything was done.
-    Raises: StorageError when the database is newer than this program.
+    Raises: StorageError when the database is newer than this program, or was made before the
+    first release.
     """
     at = await current(database)
     if at == newest() and revision == "head":
         return False
+    if at is not None and at < oldest():
+        raise StorageError(
+            f"the database has schema {at}, from before the first release; this program reads"
+            f" {oldest()} and newer",
+            hint=_new_database(database),
+            code="schema_too_old",
+        )
     if at is not None and at > newest():
         raise StorageError(
             f"the database is at schema {at}, this program knows {newest()}",
@@ -55,7 +80,7 @@ async def upgrade(database: Database, revision: str = "head") -> bool:
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             await connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7870)")
-            # a migration of data works on everybody's rows
+            # a migration of data reads the rows of every company
             await connection.exec_driver_sql("SELECT set_config('triptych.company', '*', true)")
         await connection.run_sync(_upgrade, revision)
         await connection.commit()
