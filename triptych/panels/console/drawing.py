@@ -295,7 +295,11 @@ def feedback(rows: Sequence[Mapping[str, Any]]) -> str:
         "model": "model",
     }  # fmt: skip
     shown = [
-        {**row, "value": change(row["value"]), "label": LABELS.get(row["label"], row["label"])}
+        {
+            **row,
+            "value": change(row["value"]),
+            "label": LABELS.get(row.get("label", ""), row.get("label")),
+        }
         for row in rows
     ]
     return table(shown, columns, "No feedback yet. The Playground asks for it.", pick="feedback_id")
