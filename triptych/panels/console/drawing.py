@@ -294,13 +294,10 @@ def feedback(rows: Sequence[Mapping[str, Any]]) -> str:
         "value": "said", "author": "by", "company_id": "company", "request_id": "request",
         "model": "model",
     }  # fmt: skip
+    labels = [LABELS.get(row.get("label", ""), row.get("label")) for row in rows]
     shown = [
-        {
-            **row,
-            "value": change(row["value"]),
-            "label": LABELS.get(row.get("label", ""), row.get("label")),
-        }
-        for row in rows
+        {**row, "value": change(row["value"]), "label": label}
+        for row, label in zip(rows, labels, strict=True)
     ]
     return table(shown, columns, "No feedback yet. The Playground asks for it.", pick="feedback_id")
 
