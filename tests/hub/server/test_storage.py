@@ -29,7 +29,7 @@ CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 MESSAGE = Message("add weights", "", "owner", "")
 # A folder may import from itself, from those before it, and from the files beside them ("").
-ORDER = ("", "storage", "workloads", "repositories", "spaces", "jobs", "http")
+ORDER = ("", "workloads", "storage", "repositories", "spaces", "jobs", "http")
 ROOT = Path(server.__file__).parent
 PACKAGE = server.__name__
 
