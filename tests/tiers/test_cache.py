@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from triptych.config.gateway import UpstreamConfig
 from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.rules import catalogue
-from triptych.tiers.rules.query import Query
+from triptych.tiers.rules.query import Contexts, Query
 from triptych.tiers.rules.selector import Route, Selection
 
 ASK = {"messages": [{"role": "user", "content": "Why?"}], "temperature": 0}
@@ -120,7 +120,6 @@ CHANGES: dict[str, Any] = {
     "kind": "text",
     "messages": [{"role": "user", "content": "Why not?"}],
     "params": {"temperature": 0, "max_tokens": 5},
-    "company_context": {"company_name": "x"},
     "tier_asked": "auto",
 }
 
@@ -137,6 +136,12 @@ def test_d3_whatever_could_change_the_answer_changes_the_key() -> None:
         cache.key(base, a_selection(revision="r2"), {"cache": "on"}, (1,)),
         cache.key(base, a_selection(name="p"), {"cache": "on"}, (1,)),
         cache.key(base, a_selection(tier="company"), {"cache": "on"}, (1,)),
+        cache.key(
+            base,
+            dataclasses.replace(a_selection(), contexts=Contexts(company={"company_name": "x"})),
+            {"cache": "on"},
+            (1,),
+        ),
         cache.key(base, a_selection(), {"cache": "on", "fallback": "off"}, (1,)),
         cache.key(base, a_selection(), {"cache": "on"}, (2,)),
     ]

@@ -70,8 +70,16 @@ def test_j6_whatever_is_configured_the_router_keeps_every_rule(
         )
         for name, (provider, tiers, external, owner) in upstreams.items()
     )
-    query = Query("r", "chat", [{"role": "user", "content": "our policy on travel"}], {}, tier)
-    query.tier_asked, query.user_id, query.company_id = tier, "ann", company_id
+    query = Query(
+        "r",
+        "chat",
+        [{"role": "user", "content": "our policy on travel"}],
+        {},
+        tier,
+        tier_asked=tier,
+        user_id="ann",
+        company_id=company_id,
+    )
     switches.setdefault("order", "configured")
     flags = Resolved(switches, {key: str(value) for key, value in switches.items()}, 1)
     try:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triptych.errors import UpstreamError
-from triptych.tiers.pipeline import tokens
+from triptych.tiers.pipeline.accumulator import AnswerAccumulator
 from triptych.tiers.pipeline.dispatch import has_token
 from triptych.tiers.providers.base import Completion, UpstreamCall
 from triptych.tiers.providers.openai import OpenAIProvider
@@ -72,9 +72,11 @@ def test_c3_any_json_as_a_whole_answer_is_an_answer_or_a_typed_failure(body: Any
         completion = PROVIDER._checked(orjson.loads(raw), raw, CALL)
     except UpstreamError:
         return
-    trace = Trace()
-    tokens.note_completion(completion, trace, query())
-    assert isinstance(shapes.answer_text(completion.body), str)
+    answer, trace = AnswerAccumulator(query()), Trace()
+    answer.take_completion(completion)
+    answer.settle(trace)
+    assert isinstance(answer.text, str)
+    assert answer.body() is completion.body
     assert counts_are_sane(trace)
     assert isinstance(completion, Completion)
     assert type(trace.finish_reason) is str
@@ -89,8 +91,12 @@ def test_c3_any_json_as_a_streamed_chunk_is_a_chunk_or_a_typed_failure(
         frame = PROVIDER._frame(orjson.dumps(body).decode(), CALL, started)
     except UpstreamError:
         return
-    trace = Trace()
-    assert tokens.note_chunk(frame.chunk, trace) >= 0
+    answer, trace = AnswerAccumulator(query()), Trace()
+    answer.keeping = True
+    answer.take_chunk(frame.chunk)
+    answer.settle(trace)
+    assert isinstance(answer.text, str)
+    assert orjson.dumps(answer.body())
     assert isinstance(shapes.delta_text(frame.chunk), str)
     assert isinstance(has_token(frame.chunk), bool)
     assert counts_are_sane(trace)

@@ -131,22 +131,27 @@ def _query(body: dict[str, Any], kind: Any, messages: list[Message], request_id:
     options = body.get("stream_options")
     if options is not None and not isinstance(options, dict):
         _refuse("stream_options", "must be an object")
-    query = Query(request_id, kind, messages, params, "", bool(stream))
-    query.include_usage = bool(options and options.get("include_usage"))
-    name_tier(query, body.get("model"))
-    return query
+    given = body.get("model")
+    model = "base" if given is None else given
+    return Query(
+        request_id,
+        kind,
+        messages,
+        params,
+        model_asked=model,
+        stream=bool(stream),
+        tier_asked=_tier(model),
+        explicit="default" if given is None else "model",
+        include_usage=bool(options and options.get("include_usage")),
+    )
 
 
-def name_tier(query: Query, model: Any) -> None:
+def _tier(model: Any) -> str:
     """Read the `model` of a request: a tier, `auto`, or a named model."""
-    if model is None:
-        model = "base"
-        query.explicit = "default"
     if not isinstance(model, str) or not _is_name(model, 128):
         _refuse("model", "must be a name of at most 128 characters")
-    query.model_asked = model
     short = model.removeprefix("tier:")
-    query.tier_asked = short if short in TIERS or short == "auto" else "named"
+    return short if short in TIERS or short == "auto" else "named"
 
 
 def _is_name(text: str, longest: int) -> bool:
@@ -250,15 +255,21 @@ def _from_original(fields: Mapping[str, Any], request_id: str) -> Query:
         params["temperature"] = fields["temperature"]
     if "max_new_tokens" in fields:
         params["max_tokens"] = fields["max_new_tokens"]
-    query = Query(request_id, "chat", messages, params, "base", bool(fields.get("stream")))
-    query.user_id = fields.get("user_id")
-    query.company_id = fields.get("company_id")
-    query.feature = fields.get("feature")
-    query.conversation_id = fields.get("conversation_id")
-    query.context_label = fields.get("context", "general")
-    query.explicit = "context"
-    query.tier_asked = fields.get("tier") or original_tier(
+    tier = fields.get("tier") or original_tier(
         bool(fields.get("use_company_model")), bool(fields.get("use_abstraction"))
     )
-    query.model_asked = query.tier_asked
-    return query
+    return Query(
+        request_id,
+        "chat",
+        messages,
+        params,
+        model_asked=tier,
+        stream=bool(fields.get("stream")),
+        tier_asked=tier,
+        user_id=fields.get("user_id"),
+        company_id=fields.get("company_id"),
+        feature=fields.get("feature"),
+        conversation_id=fields.get("conversation_id"),
+        context_label=fields.get("context", "general"),
+        explicit="context",
+    )

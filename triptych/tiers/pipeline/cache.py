@@ -78,8 +78,8 @@ class AnswerCache:
             versions,
             params,
             query.messages,
-            query.company_context,
-            query.abstraction_context,
+            selection.contexts.company,
+            selection.contexts.abstraction,
         )
         return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).digest()
 

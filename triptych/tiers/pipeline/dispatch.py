@@ -24,17 +24,16 @@ from triptych.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from triptych.tiers.pipeline.accumulator import AnswerAccumulator, texts
 from triptych.tiers.pipeline.breaker import Breaker
+from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.providers.base import Completion, Frame, Provider, UpstreamCall
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.query import Attempt, Query, Trace
 from triptych.tiers.rules.selector import Route, Selection
-from triptych.wire import openai as shapes
 
 T = TypeVar("T")
 _JITTER = 0.15
-
-MakeCall = Callable[[Query, Route, Trace, float], UpstreamCall]
 
 
 @dataclass(slots=True)
@@ -45,38 +44,15 @@ class Opened:
     rest: AsyncGenerator[Frame]
     deadline_s: float
     attempt: Attempt | None
-    cache_key: bytes | None = None
-
-    @classmethod
-    def finished(cls, query: Query, body: dict[str, Any], revision: str) -> Opened:
-        """Make a stream of an answer that is there already."""
-        writer = shapes.ChunkWriter(
-            query.kind, str(body.get("model") or ""), id=query.request_id, fingerprint=revision
-        )
-        common: dict[str, Any] = {"id": writer.id, "created": writer.created}
-        text = shapes.answer_text(body)
-        finish = shapes.finish_reason(body) or "stop"
-        usage = body.get("usage") or {}
-        frames = [
-            Frame(writer.text(text), shapes.chunk(writer.kind, writer.model, text=text, **common)),
-            Frame(
-                writer.chunk(finish_reason=finish),
-                shapes.chunk(writer.kind, writer.model, finish_reason=finish, **common),
-            ),
-            Frame(
-                writer.usage(usage),
-                shapes.usage_chunk(writer.kind, writer.model, usage, **common),
-            ),
-        ]
-        return cls(frames, _nothing(), time.monotonic() + 60.0, None)
+    call: UpstreamCall | None = None
 
 
 class Dispatcher:
     """Hold the providers and their breakers, and run the one loop."""
 
-    def __init__(self, config: GatewayConfig, make_call: MakeCall) -> None:
+    def __init__(self, config: GatewayConfig, calls: CallBuilder) -> None:
         self.config = config
-        self.make_call = make_call
+        self._calls = calls
         self.providers: dict[str, Provider] = {}
         self.breakers: dict[str, Breaker] = {}
 
@@ -111,9 +87,7 @@ class Dispatcher:
         """
 
         async def ask(provider: Provider, call: UpstreamCall, _: Attempt) -> tuple[Any, bytes]:
-            make: Any = provider
-            answer: tuple[Any, bytes] = await make.embed({**payload, "model": call.model})
-            return answer
+            return await provider.embed({**payload, "model": call.model})
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
 
@@ -131,7 +105,11 @@ class Dispatcher:
                     frames.append(frame)
                     if has_token(frame.chunk):
                         attempt.ttft_s = time.monotonic() - attempt.started_s
-                        return Opened(frames, rest, call.deadline_s, attempt)
+                        return Opened(frames, rest, call.deadline_s, attempt, call)
+                if frames:
+                    raise UpstreamUnreachable(
+                        f"{attempt.upstream} ended its stream early", code="upstream_truncated"
+                    )
                 raise UpstreamMalformed(f"{attempt.upstream} streamed nothing")
             except UpstreamInterrupted as error:
                 # Nothing has been handed out yet, so others may still be asked.
@@ -142,15 +120,20 @@ class Dispatcher:
 
         return await self._run(query, selection, trace, ask, self._first_token_timeout)
 
-    async def frames(self, opened: Opened, trace: Trace) -> AsyncGenerator[Frame]:
+    async def frames(
+        self, opened: Opened, trace: Trace, answer: AnswerAccumulator
+    ) -> AsyncGenerator[Frame]:
         """Yield a stream's frames, the first ones and the rest, within idle and total timeouts.
 
-        Raises: UpstreamInterrupted, UpstreamTimeout.
+        Each is added to the answer before it is yielded.
+
+        Raises: UpstreamInterrupted, UpstreamTimeout, OutputBlocked.
         """
         rest, deadline_s, idle_s = opened.rest, opened.deadline_s, self.config.idle_timeout_s
         attempt, clock = opened.attempt, time.monotonic
         try:
             for frame in opened.frames:
+                answer.take_chunk(frame.chunk)
                 yield frame
             while True:
                 asked_s = clock()
@@ -158,12 +141,17 @@ class Dispatcher:
                     async with asyncio.timeout(min(idle_s, deadline_s - asked_s)):
                         frame = await anext(rest)
                 except StopAsyncIteration:
-                    return
+                    break
                 except TimeoutError as error:
                     raise _silent(deadline_s, idle_s) from error
                 finally:
                     trace.upstream_s += clock() - asked_s
+                answer.take_chunk(frame.chunk)
                 yield frame
+            if answer.cut_off(done=opened.call is not None and opened.call.done):
+                raise UpstreamInterrupted(
+                    f"{trace.upstream} ended its stream early", code="upstream_truncated"
+                )
         except UpstreamError as error:
             if attempt is not None:
                 attempt.ended("failed", error.status, error.code)
@@ -201,7 +189,7 @@ class Dispatcher:
                     resting_s = _least(resting_s, breaker.retry_after_s())
                     trace.fallback_reason = trace.fallback_reason or "breaker_open"
                     break
-                call = self.make_call(query, route, trace, deadline_s)
+                call = self._calls.build(query, selection, route, trace, deadline_s)
                 attempt = _begin(route, trace)
                 limit_s = min(timeout_of(route.upstream), deadline_s - attempt.started_s)
                 try:
@@ -225,7 +213,7 @@ class Dispatcher:
                 pause_s = self._pause(last, retries)
                 if pause_s is not None and time.monotonic() + pause_s >= deadline_s:
                     pause_s = None
-                _judge(breaker, last, again=pause_s is not None)
+                _update_breaker(breaker, last, again=pause_s is not None)
                 if not last.falls_back:
                     raise last
                 if pause_s is None:
@@ -236,10 +224,10 @@ class Dispatcher:
                 trace.fallback_reason = trace.fallback_reason or last.code
             if time.monotonic() >= deadline_s:
                 break
-        raise last or _nobody(selection, resting_s)
+        raise last or _none_available(selection, resting_s)
 
     def _pause(self, error: UpstreamError, retries: int) -> float | None:
-        """Say how long to wait before asking the same upstream again; None: do not."""
+        """Return the seconds before the same upstream is tried again; None: not again."""
         if not error.retryable or retries >= self.config.retries:
             return None
         jitter = random.uniform(1 - _JITTER, 1 + _JITTER)
@@ -262,23 +250,22 @@ class Dispatcher:
             await provider.close()
 
 
-async def _nothing() -> AsyncGenerator[Frame]:
-    return
-    yield
+async def nothing() -> AsyncGenerator[Frame]:
+    """Yield no frame: the rest of a stream that is here already."""
+    frames: tuple[Frame, ...] = ()
+    for frame in frames:
+        yield frame
 
 
 def has_token(chunk: dict[str, Any]) -> bool:
-    """Tell whether a chunk carries something a person sees, or the end."""
-    choices = chunk.get("choices")
-    if not choices:
-        return False
-    choice = choices[0]
-    if choice.get("finish_reason"):
-        return True
-    delta = choice.get("delta")
-    if delta is None:
-        return bool(choice.get("text"))
-    return bool(delta.get("content") or delta.get("tool_calls") or delta.get("refusal"))
+    """Return whether a chunk carries a piece of any choice's text, or a choice's end."""
+    for choice in chunk.get("choices") or ():
+        if choice.get("finish_reason"):
+            return True
+        delta = choice.get("delta")
+        if any(texts(delta)) if isinstance(delta, dict) else choice.get("text"):
+            return True
+    return False
 
 
 def _begin(route: Route, trace: Trace) -> Attempt:
@@ -306,8 +293,8 @@ def _serve(trace: Trace, route: Route, attempt: Attempt) -> None:
         trace.ttft_s = attempt.ttft_s
 
 
-def _judge(breaker: Breaker, error: UpstreamError, *, again: bool) -> None:
-    """Let the breaker learn from a failed attempt."""
+def _update_breaker(breaker: Breaker, error: UpstreamError, *, again: bool) -> None:
+    """Count a failed attempt, or hold the upstream for as long as it asked."""
     if error.hold_s is not None:
         breaker.hold(error.hold_s)
     elif error.counts:
@@ -346,10 +333,10 @@ def _least(a: float | None, b: float) -> float:
     return b if a is None else min(a, b)
 
 
-def _nobody(selection: Selection, retry_after_s: float | None) -> NoProviderAvailable:
+def _none_available(selection: Selection, retry_after_s: float | None) -> NoProviderAvailable:
     names = ", ".join(dict.fromkeys(route.upstream.name for route in selection.routes))
     return NoProviderAvailable(
-        f"nobody can answer for {selection.tier} now: {names} are resting after failures",
+        f"no upstream can answer for {selection.tier} now: {names} failed and are on hold",
         hint="`triptych gateway probe` tests each of them",
         retry_after_s=retry_after_s,
         retryable=True,

@@ -1,4 +1,4 @@
-"""Embeddings: passed through to whoever makes them, on record and under budget like an answer.
+"""Embeddings of the first upstream that makes them, on record and under budget like an answer.
 
 Left out: prompts, tiers' contexts and the cache, which are about answers.
 """
@@ -10,7 +10,6 @@ from typing import Any
 from triptych.errors import Forbidden, NoProviderAvailable
 from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.service import LLMService, new_request_id, recorded
-from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.flags import Resolved
 from triptych.tiers.rules.query import Query, Usage
@@ -46,6 +45,7 @@ async def embed(
     """
     runtime = service.runtime
     exchange = service.begin(query, principal)
+    query = exchange.query
     with recorded(exchange):
         flags = runtime.flags.resolve(query.user_id, query.company_id, query.feature)
         trace = exchange.trace
@@ -65,18 +65,19 @@ async def embed(
 def _routes(
     runtime: Runtime, query: Query, principal: Principal, flags: Resolved
 ) -> tuple[Route, ...]:
-    """Find who makes embeddings under this name, and may be sent them.
+    """Find the upstreams that make embeddings under this name and may be sent the texts.
 
     Raises: Forbidden, NoProviderAvailable.
     """
     if query.company_id is not None and not principal.member_of(query.company_id):
         raise Forbidden("you are not a member of this company", code="not_a_member")
-    model = query.model_asked
+    model, providers = query.model_asked, runtime.dispatcher.providers
     external_allowed = query.company_id is None or principal.external_allowed(query.company_id)
     routes = tuple(
         Route(upstream, query.tier_asked, upstream.models[model])
         for upstream in runtime.selector.catalogue.upstreams.values()
-        if isinstance(runtime.dispatcher.providers.get(upstream.name), OpenAIProvider)
+        if upstream.name in providers
+        and providers[upstream.name].embeds
         and model in upstream.models
         and upstream.company_id in (None, query.company_id)
         and (external_allowed or not upstream.external)
@@ -84,7 +85,7 @@ def _routes(
     )
     if not routes:
         raise NoProviderAvailable(
-            f"nobody makes embeddings for {model!r}",
+            f"no upstream makes embeddings for {model!r}",
             hint="declare an openai or local upstream with this model",
         )
     return routes

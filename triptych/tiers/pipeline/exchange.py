@@ -8,9 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from triptych.tiers.pipeline.telemetry import Metrics, Tracing
+from triptych.tiers.pipeline.accumulator import AnswerAccumulator
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.pricing import Cost
 from triptych.tiers.rules.query import Outcome, Query, Trace
@@ -18,13 +18,37 @@ from triptych.tiers.rules.redaction import classify, label, pseudonym, redact, r
 from triptych.tiers.store.spool import Spool
 
 
+class RequestMetrics(Protocol):
+    """Count finished requests."""
+
+    def observe(self, exchange: Exchange, outcome: str) -> None:
+        """Count one."""
+        ...
+
+
+class RequestTracing(Protocol):
+    """Write a span for each request."""
+
+    def start(self, exchange: Exchange) -> Any:
+        """Open the span of a request."""
+        ...
+
+    def finish(self, span: Any, exchange: Exchange, outcome: str, error_code: str | None) -> None:
+        """Close it."""
+        ...
+
+    def close(self) -> None:
+        """Send what is left."""
+        ...
+
+
 @dataclass(slots=True)
 class Observers:
-    """Who hears of every request: the record, the metrics, the traces."""
+    """What is written about every request: the record, the metrics, the traces."""
 
     spool: Spool
-    metrics: Metrics
-    tracing: Tracing | None = None
+    metrics: RequestMetrics
+    tracing: RequestTracing | None = None
     price: Callable[[Trace, float], Cost] | None = None
 
 
@@ -34,6 +58,8 @@ class Exchange:
     __slots__ = (
         "_observers",
         "_span",
+        "answer",
+        "cache_key",
         "consent",
         "created_at",
         "finished",
@@ -44,13 +70,18 @@ class Exchange:
         "trace",
     )
 
-    def __init__(self, query: Query, principal: Principal, observers: Observers) -> None:
+    def __init__(
+        self, query: Query, principal: Principal, observers: Observers, answer: AnswerAccumulator
+    ) -> None:
         self.query = query
         self.principal = principal
-        self.trace = Trace()
+        self.answer = answer
+        self.trace = Trace(traceparent=query.traceparent)
         self.created_at = time.time()
         self.started_s = time.monotonic()
         self.finished = False
+        self.cache_key: bytes | None = None
+        """Set when the answer is to be kept under it."""
         self.consent = ""
         """What allows the content to be kept for training; empty: nothing does."""
         self.held = False
@@ -78,7 +109,7 @@ class Exchange:
 
     @property
     def _company_id(self) -> str | None:
-        """The company whose record this is: nobody writes into that of a company not theirs."""
+        """The company whose record this is: a caller who is no member writes into no company's."""
         company_id = self.query.company_id
         return company_id if self.principal.member_of(company_id) else None
 
@@ -98,13 +129,15 @@ class Exchange:
         status: int,
         *,
         error_code: str | None = None,
-        answer: str = "",
     ) -> None:
         """Write the record; a second call changes nothing."""
         if self.finished:
             return
         self.finished = True
-        trace, usage = self.trace, self.trace.usage
+        trace = self.trace
+        if self.answer.started:
+            self.answer.settle(trace)
+        usage = trace.usage
         known = usage.source != "unknown"
         price = self._observers.price
         cost = price(trace, self.created_at) if price else Cost(None, None)
@@ -138,7 +171,7 @@ class Exchange:
             truncated_messages=trace.truncated_messages,
             tries=self._tries(),
             consent=self.consent or None,
-            content=self._content(answer) if self.consent and outcome == "ok" else None,
+            content=self._content() if self.consent and outcome == "ok" else None,
         )
         observers = self._observers
         observers.spool.end(record)
@@ -146,9 +179,9 @@ class Exchange:
         if observers.tracing is not None:
             observers.tracing.finish(self._span, self, outcome, error_code)
 
-    def _content(self, answer: str) -> dict[str, Any]:
+    def _content(self) -> dict[str, Any]:
         """Write down what may be kept for training: redacted, with its consent pinned to it."""
-        query = self.query
+        query, answer = self.query, self.answer.text
         return {
             "request_id": query.request_id,
             "company_id": query.company_id,

@@ -20,6 +20,7 @@ from triptych.errors import StorageError, TriptychError
 from triptych.secrets import Vault
 from triptych.tiers.pipeline.background import BackgroundTasks
 from triptych.tiers.pipeline.cache import AnswerCache
+from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.pipeline.dispatch import Dispatcher
 from triptych.tiers.pipeline.exchange import Observers
 from triptych.tiers.pipeline.telemetry import Metrics, Tracing
@@ -76,7 +77,7 @@ class Runtime:
         self.output_filter: OutputFilter | None = (
             PatternFilter(config.blocked_patterns) if config.blocked_patterns else None
         )
-        self.prompts: dict[str, str] = {}
+        self.calls = CallBuilder()
         self.consents: Consents = {}
         self.prices = PriceList.load(config)
         self.budgets = Budgets()
@@ -84,7 +85,7 @@ class Runtime:
         self.selector = Selector(
             Catalogue([]), config.provider_order, classifier or NgramClassifier.load()
         )
-        self.dispatcher = Dispatcher(config, _no_call)
+        self.dispatcher = Dispatcher(config, self.calls)
         self.factory = Factory(config)
         self.vault = Vault(self.home / "gateway" / "secrets-key", KEY_VARIABLE)
         self.background = BackgroundTasks(self.database, self.recorder, config)
@@ -96,7 +97,7 @@ class Runtime:
         self.declared = catalogues.from_config(config)
         self._installed: dict[str, Upstream | None] = {}
         self._task: asyncio.Task[None] | None = None
-        self._looking = asyncio.Lock()
+        self._refreshing = asyncio.Lock()
         self.polled_at = 0.0
 
     async def open(self) -> None:
@@ -136,12 +137,12 @@ class Runtime:
                 self.flags.stale = True
 
     async def refresh(self) -> None:
-        """Read again what changed since the last look.
+        """Read again what changed since the last poll.
 
         Raises: StorageError; everything stays as it was then.
         """
-        # One look after the other: a slower, earlier one must not lay old rows over newer ones.
-        async with self._looking:
+        # One poll after the other: a slower, earlier one must not lay old rows over newer ones.
+        async with self._refreshing:
             versions = await settings.versions(self.database)
             changed = [t for t, v in versions.items() if self._versions.get(t) != v]
             for topic in changed:
@@ -164,7 +165,7 @@ class Runtime:
             elif topic == "budgets":
                 self.budgets = settings.budgets(self._rows)
             elif topic == "prompts":
-                self.prompts = settings.active_prompts(self._rows)
+                self.calls.prompts = settings.active_prompts(self._rows)
             elif topic == "secrets":
                 await self._load_secrets()
             elif topic == "upstreams":
@@ -173,7 +174,7 @@ class Runtime:
                 self._forget()
 
     async def _load_secrets(self) -> None:
-        """Open the entered secrets, and build anew whoever sends one that changed."""
+        """Open the entered secrets, and build anew each upstream whose key changed."""
         before, now = (
             self.factory.entered_keys,
             self.vault.open_all(settings.sealed_secrets(self._rows)),
@@ -187,7 +188,7 @@ class Runtime:
             await self._load_upstreams(settings.entered_upstreams(self._rows))
 
     def _forget(self) -> None:
-        """Somebody was or is to be erased: let go of what memory and the spool still hold."""
+        """A user or company is being erased: drop what memory and the spool still hold."""
         self.cache.clear()
         self.recorder.spool.roll()
         self.background.wake()
@@ -251,7 +252,7 @@ class Runtime:
 
 
 def killed_flags() -> list[str]:
-    """Read the kill switch: flags the environment holds off, whatever anybody set."""
+    """Read the kill switch: flags the environment holds off, whatever an admin set."""
     names = environment.get("TRIPTYCH_KILL", "") or ""
     return [name.strip() for name in names.split(",") if name.strip()]
 
@@ -274,10 +275,6 @@ def entered(row: Mapping[str, Any], *, private_allowed: bool) -> Upstream:
 async def _retire(provider: Provider) -> None:
     """Close a replaced provider when the requests it is answering are done."""
     asyncio.get_running_loop().call_later(300.0, lambda: asyncio.ensure_future(provider.close()))
-
-
-def _no_call(*_: object) -> Any:
-    raise StorageError("the service is not built yet")
 
 
 __all__ = ["Route", "Runtime"]

@@ -1,13 +1,14 @@
 """The facade: flags, selector, prompt, cache, provider, fallback, filter, record - in this order.
 
 `query` and its kin are the originals' interface for Python programs; `whole` and `frames` are
-what the HTTP face calls. Both run the same pipeline. Left out: parsing (`bodies`), HTTP (`api`).
+what the routes call. Both run the same pipeline. Left out: parsing (`bodies`), HTTP (`api`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import secrets
+import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -16,23 +17,22 @@ import orjson
 
 from triptych.errors import BudgetSpent, Forbidden, OutputBlocked, TierError
 from triptych.tiers.pipeline import structure
+from triptych.tiers.pipeline.accumulator import AnswerAccumulator, replay
 from triptych.tiers.pipeline.cache import Hit
-from triptych.tiers.pipeline.dispatch import Opened
+from triptych.tiers.pipeline.dispatch import Opened, nothing
 from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.structure import Structured, Variations
-from triptych.tiers.pipeline.tokens import estimate, expected, note_chunk, note_completion
-from triptych.tiers.providers.base import Completion, Frame, UpstreamCall
+from triptych.tiers.providers.base import Completion, Frame
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.budgets import Need, subjects
 from triptych.tiers.rules.consent import granted, refuses_service
-from triptych.tiers.rules.filters import StreamCheck, check
 from triptych.tiers.rules.flags import Resolved
-from triptych.tiers.rules.query import Answer, Outcome, Query, QueryContext, Trace, original_tier
-from triptych.tiers.rules.selector import Route, Selection
-from triptych.wire import openai as shapes
-from triptych.wire.openai import answer_text, delta_text
+from triptych.tiers.rules.query import Answer, Outcome, Query, QueryContext, original_tier
+from triptych.tiers.rules.selector import Selection
+from triptych.tiers.rules.tokens import expected
+from triptych.wire.openai import delta_text
 
 
 class LLMService:
@@ -40,7 +40,6 @@ class LLMService:
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        runtime.dispatcher.make_call = self._call
 
     # -- the originals' interface ----------------------------------------------------------------
 
@@ -55,13 +54,11 @@ class LLMService:
 
         Raises: TierError.
         """
-        query = self._from_context(text, context)
-        query.params.update(params or {})
-        exchange = self.begin(query, principal)
-        completion = await self.whole(exchange)
-        trace = exchange.trace
+        exchange = self.begin(self._from_context(text, context, params or {}), principal)
+        await self.whole(exchange)
+        query, trace = exchange.query, exchange.trace
         return Answer(
-            content=answer_text(completion.body),
+            content=exchange.answer.text,
             request_id=query.request_id,
             tier_asked=query.tier_asked,
             tier_served=trace.tier_served,
@@ -85,19 +82,31 @@ class LLMService:
 
         Raises: TierError.
         """
-        query = self._from_context(text, context)
-        query.stream = True
+        query = self._from_context(text, context, {}, stream=True)
         exchange = self.begin(query, principal)
         opened = await self.open_stream(exchange)
-        async for frame in self.frames(exchange, opened):
-            if piece := delta_text(frame.chunk):
-                yield piece
+        frames = self.frames(exchange, opened)
+        try:
+            async for frame in frames:
+                if piece := delta_text(frame.chunk):
+                    yield piece
+        finally:
+            await frames.aclose()
+            await opened.rest.aclose()
 
-    def _from_context(self, text: str, context: QueryContext) -> Query:
+    def _from_context(
+        self,
+        text: str,
+        context: QueryContext,
+        more: Mapping[str, Any],
+        *,
+        stream: bool = False,
+    ) -> Query:
         messages = prompts.conversation(text, context.conversation_history, system_allowed=True)
         params: dict[str, Any] = {}
         if context.temperature is not None:
             params["temperature"] = context.temperature
+        params.update(more)
         tier = original_tier(context.use_company_model, context.use_abstraction)
         return Query(
             request_id=new_request_id(),
@@ -105,6 +114,7 @@ class LLMService:
             messages=messages,
             params=params,
             model_asked=tier,
+            stream=stream,
             tier_asked=tier,
             user_id=context.user_id,
             company_id=context.company_id,
@@ -149,8 +159,9 @@ class LLMService:
 
     def begin(self, query: Query, principal: Principal) -> Exchange:
         """Accept a query: from here on there is a record of it, whatever happens."""
-        identify(query, principal)
-        return Exchange(query, principal, self.runtime.observers)
+        runtime, query = self.runtime, identified(query, principal)
+        answer = AnswerAccumulator(query, runtime.output_filter)
+        return Exchange(query, principal, runtime.observers, answer)
 
     async def whole(self, exchange: Exchange) -> Completion:
         """Answer a query whole; its record is safe when this returns.
@@ -164,36 +175,32 @@ class LLMService:
                 completion = await self._ask(exchange, selection)
             else:
                 completion = await self._ask_once(exchange, selection, key)
-            exchange.finish("ok", 200, answer=_kept_text(exchange, completion))
+            exchange.finish("ok", 200)
             return completion
 
     async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
-        trace, query = exchange.trace, exchange.query
         selection = await self.hold(exchange, selection)
-        completion = await self.runtime.dispatcher.complete(query, selection, trace)
-        note_completion(completion, trace, query)
-        if self.runtime.output_filter is not None:
-            check(answer_text(completion.body), self.runtime.output_filter)
+        completion = await self.runtime.dispatcher.complete(
+            exchange.query, selection, exchange.trace
+        )
+        exchange.answer.take_completion(completion)
         return completion
 
     async def _ask_once(self, exchange: Exchange, selection: Selection, key: bytes) -> Completion:
-        """Answer from the cache, or once for all who ask the same at this moment."""
+        """Answer from the cache, or once for all identical requests of this moment."""
         cache, done = self.runtime.cache, []
 
         async def work() -> None:
             completion = await self._ask(exchange, selection)
             done.append(completion)
-            trace = exchange.trace
-            source = trace.usage.source
-            cache.put(key, completion.body, completion.revision, _route(trace), source)
+            self._keep(exchange, key, completion.revision)
 
         hit = cache.get(key) or await cache.fly(key, work)
         if hit is None:
             return done[0]
         completion = Completion({**hit.body, "id": exchange.query.request_id}, None, hit.revision)
-        _serve_hit(exchange.trace, hit)
-        note_completion(completion, exchange.trace, exchange.query)
-        exchange.trace.usage.source = hit.tokens_source
+        _serve_hit(exchange, hit)
+        exchange.answer.take_completion(completion)
         return completion
 
     async def open_stream(self, exchange: Exchange) -> Opened:
@@ -206,11 +213,14 @@ class LLMService:
             trace = exchange.trace
             key = self._cache_key(exchange, selection)
             if key is not None and (hit := self.runtime.cache.get(key)) is not None:
-                _serve_hit(trace, hit)
-                return Opened.finished(exchange.query, hit.body, hit.revision)
+                _serve_hit(exchange, hit)
+                frames = replay(hit.body, exchange.query, hit.revision)
+                deadline_s = time.monotonic() + self.runtime.config.total_timeout_s
+                return Opened(frames, nothing(), deadline_s, None)
             selection = await self.hold(exchange, selection)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
-            opened.cache_key = key
+            exchange.cache_key = key
+            exchange.answer.keeping = key is not None or bool(exchange.consent)
             first = opened.frames[-1].chunk
             trace.model = str(first.get("model") or trace.model)
             trace.revision = str(first.get("system_fingerprint") or trace.revision)
@@ -221,52 +231,36 @@ class LLMService:
 
         Raises: TierError, with its record safe.
         """
-        trace, query = exchange.trace, exchange.query
-        output_filter = self.runtime.output_filter
-        checked = StreamCheck(output_filter) if output_filter else None
-        keeping: list[str] | None = [] if opened.cache_key or exchange.consent else None
-        characters = 0
-        frames = self.runtime.dispatcher.frames(opened, trace)
+        answer, query = exchange.answer, exchange.query
+        frames = self.runtime.dispatcher.frames(opened, exchange.trace, answer)
         try:
             async for frame in frames:
-                characters += note_chunk(frame.chunk, trace)
-                if checked is not None:
-                    checked.take(delta_text(frame.chunk))
-                if keeping is not None:
-                    keeping.append(delta_text(frame.chunk))
                 if frame.chunk.get("choices") or query.include_usage:
                     yield frame
         except TierError as error:
-            estimate(trace, query, characters)
             blocked = isinstance(error, OutputBlocked)
             exchange.finish("blocked" if blocked else "failed", error.status, error_code=error.code)
             raise
         except BaseException:
-            estimate(trace, query, characters)
             exchange.finish("cancelled", 499, error_code="cancelled")
             raise
         finally:
             await frames.aclose()
-        estimate(trace, query, characters)
-        text = "".join(keeping or ())
-        if opened.cache_key is not None:
-            self._keep_stream(exchange, opened.cache_key, text)
-        exchange.finish("ok", 200, answer=text)
+        exchange.finish("ok", 200)
+        if exchange.cache_key is not None:
+            self._keep(exchange, exchange.cache_key, exchange.trace.revision)
 
-    def _keep_stream(self, exchange: Exchange, key: bytes, text: str) -> None:
-        trace, query = exchange.trace, exchange.query
-        finish = trace.finish_reason
-        make = shapes.chat_choice if query.kind == "chat" else shapes.text_choice
-        usage = shapes.usage(trace.usage.input_tokens, trace.usage.output_tokens)
-        body = shapes.completion(query.kind, trace.model, [make(text, finish)], usage)
-        self.runtime.cache.put(key, body, trace.revision, _route(trace), trace.usage.source)
+    def _keep(self, exchange: Exchange, key: bytes, revision: str) -> None:
+        trace, answer = exchange.trace, exchange.answer
+        route = (trace.tier_served, trace.provider, trace.upstream, answer.model or trace.model)
+        self.runtime.cache.put(key, answer.body(), revision, route, answer.usage.source)
 
     async def hold(self, exchange: Exchange, selection: Selection) -> Selection:
         """Set aside what the request may use, where a budget covers it.
 
-        Where only the money is spent, those who take none may still answer.
+        Where only the money is spent, those routes that cost none may still answer.
 
-        Returns: whom the budget allows to be asked.
+        Returns: the routes that the budget allows.
         Raises: BudgetSpent.
         """
         runtime, query, trace = self.runtime, exchange.query, exchange.trace
@@ -305,7 +299,7 @@ class LLMService:
         return self.runtime.flags.resolve(query.user_id, query.company_id, query.feature)
 
     def _decide(self, exchange: Exchange) -> Selection:
-        """Decide everything that is decided before an upstream is asked."""
+        """Decide everything that is decided before an upstream is called."""
         runtime, query, trace = self.runtime, exchange.query, exchange.trace
         prompts.check_sizes(query.messages, runtime.config.max_input_bytes)
         if runtime.consents and refuses_service(runtime.consents, query.company_id, query.user_id):
@@ -316,32 +310,8 @@ class LLMService:
         trace.reason, trace.selector = selection.reason, selection.selector
         if flags["log.content"] and not exchange.principal.anonymous:
             exchange.consent = granted(runtime.consents, query.company_id, query.user_id, "improve")
-        _apply_context(query, exchange.principal, selection)
-        trace.context_applied = query.contexts
+        trace.context_applied = selection.contexts.names
         return selection
-
-    def _call(self, query: Query, route: Route, trace: Trace, deadline_s: float) -> UpstreamCall:
-        """Build the prompt for one upstream."""
-        system = self.runtime.prompts.get(route.tier, "")
-        window = route.upstream.context_tokens
-        messages, left_out = prompts.assemble(query, system_prompt=system, context_tokens=window)
-        trace.truncated_messages = left_out
-        bare = None
-        if query.company_context or query.abstraction_context:
-            bare = prompts.without_context(query, system_prompt=system, left_out=left_out)
-        return UpstreamCall(
-            request_id=query.request_id,
-            kind=query.kind,
-            messages=messages,
-            params=query.params,
-            model=route.model,
-            tier=route.tier,
-            deadline_s=deadline_s,
-            company_context=query.company_context,
-            abstraction_context=query.abstraction_context,
-            bare_messages=bare,
-            traceparent=query.traceparent,
-        )
 
 
 @contextmanager
@@ -365,16 +335,10 @@ def recorded(exchange: Exchange) -> Iterator[None]:
         raise
 
 
-def _kept_text(exchange: Exchange, completion: Completion) -> str:
-    return answer_text(completion.body) if exchange.consent else ""
-
-
-def _route(trace: Trace) -> tuple[str, str, str, str]:
-    return trace.tier_served, trace.provider, trace.upstream, trace.model
-
-
-def _serve_hit(trace: Trace, hit: Hit) -> None:
+def _serve_hit(exchange: Exchange, hit: Hit) -> None:
+    trace = exchange.trace
     trace.cached = True
+    exchange.answer.tokens_source = hit.tokens_source
     trace.tier_served, trace.provider = hit.tier, hit.provider
     trace.upstream, trace.model, trace.revision = hit.upstream, hit.model, hit.revision
 
@@ -384,24 +348,20 @@ def new_request_id() -> str:
     return "req_" + secrets.token_hex(12)
 
 
-def identify(query: Query, principal: Principal) -> None:
-    """Say who asks, for whom.
+def identified(query: Query, principal: Principal) -> Query:
+    """Return the query with its user and company.
 
-    A user's key is that user; a service's key may speak for one. Who belongs to one company asks
-    for it on every tier: its record, budgets, flags and consent are about all of its requests.
+    A user's key is that user; a service's key may speak for one. A member of one company only
+    belongs to it on every tier: its record, budgets, flags and consent cover all of its requests.
     """
-    if principal.kind == "user" or query.user_id is None:
-        query.user_id = principal.user_id
-    if query.company_id is None:
-        query.company_id = principal.default_company()
-
-
-def _apply_context(query: Query, principal: Principal, selection: Selection) -> None:
-    """Show the company's tier what it may know of the company."""
-    if selection.tier == "company" and query.company_id is not None:
-        company = principal.companies.get(query.company_id)
-        if company is not None and company.facts:
-            query.company_context = company.facts
+    user_id, company_id = query.user_id, query.company_id
+    if principal.kind == "user" or user_id is None:
+        user_id = principal.user_id
+    if company_id is None:
+        company_id = principal.default_company()
+    if user_id == query.user_id and company_id == query.company_id:
+        return query
+    return dataclasses.replace(query, user_id=user_id, company_id=company_id)
 
 
 def body_bytes(completion: Completion) -> bytes:

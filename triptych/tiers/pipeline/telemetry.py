@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
 from triptych.errors import ConfigError
+from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.rules.query import Attempt
 from triptych.tiers.rules.redaction import redact_deep
 from triptych.wire.tiers import TIERS
-
-if TYPE_CHECKING:
-    from triptych.tiers.pipeline.exchange import Exchange
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 _DURATION_S = (
@@ -122,7 +120,7 @@ class Metrics:
             self._of(self.attempts, self._upstream(attempt.upstream), attempt.outcome).inc()
 
     def refuse(self, code: str) -> None:
-        """Count a request that was turned away at the door."""
+        """Count a request that was refused before it had a record."""
         self._of(self.refused, code).inc()
 
     def _of(self, metric: MetricWrapperBase, *labels: str) -> Any:
@@ -200,7 +198,7 @@ class Tracing:
         )
         outgoing: dict[str, str] = {}
         self._propagator.inject(outgoing, trace.set_span_in_context(span))
-        query.traceparent = outgoing.get("traceparent")
+        exchange.trace.traceparent = outgoing.get("traceparent")
         return span
 
     def finish(self, span: Any, exchange: Exchange, outcome: str, error_code: str | None) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+from triptych.errors import UpstreamMissing
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.query import Kind, Message
 
@@ -35,6 +36,8 @@ class UpstreamCall:
     bare_messages: list[Message] | None = None
     """The messages without the contexts, for an upstream that takes these beside the prompt."""
     traceparent: str | None = None
+    done: bool = False
+    """Set by a provider whose upstream declared the end of its stream with `[DONE]`."""
     waits: Callable[[bool], None] = _no_clock
     """Stops the attempt's clock while a Space wakes, and starts it afresh."""
 
@@ -71,10 +74,26 @@ class Probe:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+class CompletionsOnly:
+    """The part of a provider whose upstream makes no embeddings."""
+
+    upstream: Upstream
+    embeds: ClassVar[bool] = False
+
+    async def embed(self, payload: dict[str, Any]) -> tuple[Any, bytes]:
+        """Refuse.
+
+        Raises: UpstreamMissing.
+        """
+        raise UpstreamMissing(f"{self.upstream.name} makes no embeddings")
+
+
 class Provider(Protocol):
     """Answer calls at one upstream."""
 
     upstream: Upstream
+    embeds: ClassVar[bool]
+    """Whether `embed` can answer."""
 
     async def complete(self, call: UpstreamCall) -> Completion:
         """Return the whole answer.
@@ -87,6 +106,13 @@ class Provider(Protocol):
         """Yield the answer as it arrives; closing the iterator reaches the upstream.
 
         Raises: UpstreamError; after the first frame only UpstreamInterrupted or UpstreamTimeout.
+        """
+        ...
+
+    async def embed(self, payload: dict[str, Any]) -> tuple[Any, bytes]:
+        """Return the upstream's embeddings: the parsed body and its bytes.
+
+        Raises: UpstreamError; UpstreamMissing from a provider that does not embed.
         """
         ...
 

@@ -21,7 +21,7 @@ from triptych.errors import (
     UpstreamUnreachable,
 )
 from triptych.tiers.providers import gradio
-from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
+from triptych.tiers.providers.base import Completion, CompletionsOnly, Frame, Probe, UpstreamCall
 from triptych.tiers.providers.dialects import DIALECTS, Answered, Dialect
 from triptych.tiers.providers.lifecycle import SpaceLifecycle
 from triptych.tiers.providers.openai import OpenAIProvider
@@ -33,7 +33,7 @@ from triptych.wire import openai as shapes
 _ABSENT = (UpstreamUnreachable, UpstreamFailed, UpstreamMalformed, UpstreamMissing)
 
 
-class HfSpaceProvider:
+class HfSpaceProvider(CompletionsOnly):
     """Answer through one Space."""
 
     def __init__(self, upstream: Upstream, transport: Transport, config: GatewayConfig) -> None:

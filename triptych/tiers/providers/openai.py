@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from types import NoneType
-from typing import Any
+from typing import Any, ClassVar
 
 import orjson
 
@@ -32,6 +32,8 @@ _PATHS = {"chat": "chat/completions", "text": "completions"}
 
 class OpenAIProvider:
     """Speak OpenAI's API to one base URL."""
+
+    embeds: ClassVar[bool] = True
 
     def __init__(self, upstream: Upstream, transport: Transport) -> None:
         self.upstream = upstream
@@ -77,7 +79,6 @@ class OpenAIProvider:
 
     async def stream(self, call: UpstreamCall) -> AsyncGenerator[Frame]:
         """Yield the upstream's own chunks."""
-        finished = False
         started = False
         events = self.transport.events(
             self._urls[call.kind],
@@ -87,21 +88,15 @@ class OpenAIProvider:
         try:
             async for event in events:
                 if event.data == DONE_DATA:
+                    call.done = True
                     return
                 frame = self._frame(event.data, call, started)
                 started = True
-                choices = frame.chunk.get("choices")
-                if choices and choices[0].get("finish_reason"):
-                    finished = True
                 yield frame
         finally:
             await events.aclose()
         if not started:
             raise self.transport.malformed(b"")
-        if not finished:
-            raise UpstreamInterrupted(
-                f"{self.upstream.name} ended its stream early", code="upstream_truncated"
-            )
 
     def _frame(self, data: str, call: UpstreamCall, started: bool) -> Frame:
         name = self.upstream.name

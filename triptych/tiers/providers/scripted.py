@@ -30,7 +30,7 @@ from triptych.errors import (
     UpstreamUnreachable,
     UpstreamWaking,
 )
-from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
+from triptych.tiers.providers.base import Completion, CompletionsOnly, Frame, Probe, UpstreamCall
 from triptych.tiers.providers.transport import Transport
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.wire import openai as shapes
@@ -39,7 +39,7 @@ REVISION = "scripted"
 _FOREVER_S = 86_400.0
 
 
-class ScriptedProvider:
+class ScriptedProvider(CompletionsOnly):
     """Play the script that the model's name spells."""
 
     def __init__(self, upstream: Upstream) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.errors import InvalidQuery, TooLarge
-from triptych.tiers.rules.query import Message, Query
+from triptych.tiers.rules.query import Contexts, Message, Query
 from triptych.wire.openai import content_text
 
 _CHARACTERS_PER_TOKEN = 4
@@ -21,6 +21,7 @@ _FENCE = "context"
 
 def assemble(
     query: Query,
+    contexts: Contexts,
     *,
     system_prompt: str = "",
     context_tokens: int = 0,
@@ -30,7 +31,7 @@ def assemble(
     Returns: the messages, and how many of the oldest were left out.
     """
     messages = query.messages
-    system = _system_text(query, system_prompt)
+    system = _system_text(contexts, system_prompt)
     if system:
         messages = _with_system(messages, system)
     if not context_tokens:
@@ -46,11 +47,11 @@ def without_context(query: Query, *, system_prompt: str, left_out: int) -> list[
     return _with_system(kept, system_prompt) if system_prompt else kept
 
 
-def _system_text(query: Query, system_prompt: str) -> str:
+def _system_text(contexts: Contexts, system_prompt: str) -> str:
     blocks = [system_prompt] if system_prompt else []
     for title, facts in (
-        ("the company that asks", query.company_context),
-        ("patterns across companies", query.abstraction_context),
+        ("the company that asks", contexts.company),
+        ("patterns across companies", contexts.abstraction),
     ):
         if facts:
             blocks.append(quoted(title, facts))

@@ -18,7 +18,7 @@ TokensSource = Literal["provider", "estimated", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class QueryContext:
-    """Say for whom and for what a question is asked; the originals' interface."""
+    """Describe the user and the purpose of a question; the originals' interface."""
 
     user_id: str
     company_id: str | None = None
@@ -31,14 +31,33 @@ class QueryContext:
     feature: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Contexts:
+    """Facts to be shown to the model beside the question, delimited."""
+
+    company: Mapping[str, Any] | None = None
+    """About the company of the request."""
+    abstraction: Mapping[str, Any] | None = None
+    """Patterns across companies."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name the contexts that are shown to the model."""
+        found = (("company", self.company), ("abstraction", self.abstraction))
+        return tuple(name for name, facts in found if facts)
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
-    """One question as the pipeline sees it, whichever door it came through."""
+    """One request as it was parsed; nothing changes it later.
+
+    What the gateway decides about it stands in `Selection`, what happens to it in `Trace`.
+    """
 
     request_id: str
     kind: Kind
     messages: list[Message]
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     """OpenAI's parameter names; what the client did not send is absent, 0 stays 0."""
     model_asked: str
     stream: bool = False
@@ -51,11 +70,8 @@ class Query:
     context_label: str = "general"
     explicit: str = "model"
     """Where the tier was asked: `model`, `header`, `context` or `default`."""
-    company_context: Mapping[str, Any] | None = None
-    """Facts about the company to be shown to the model, delimited."""
-    abstraction_context: Mapping[str, Any] | None = None
     operation: str = ""
-    """What it is when it is no answer: `embeddings`."""
+    """Set when the request is not for a completion: `embeddings`."""
     include_usage: bool = False
     """Whether a streaming client asked for the closing usage chunk."""
     traceparent: str | None = None
@@ -69,16 +85,10 @@ class Query:
             return " ".join(part for part in parts if isinstance(part, str))
         return content if isinstance(content, str) else ""
 
-    @property
-    def contexts(self) -> tuple[str, ...]:
-        """Name the contexts that are shown to the model."""
-        found = (("company", self.company_context), ("abstraction", self.abstraction_context))
-        return tuple(name for name, facts in found if facts)
-
 
 @dataclass(slots=True)
 class Usage:
-    """Count tokens and say where the count comes from."""
+    """Token counts, and where they come from."""
 
     input_tokens: int = 0
     output_tokens: int = 0
@@ -116,7 +126,8 @@ class Trace:
     model: str = ""
     revision: str = ""
     reason: str = ""
-    """Why this tier: `explicit`, `auto:company p=0.93`, `flag_disabled` ..."""
+    """Why this tier: `explicit_model`, `explicit_header`, `auto`, `auto_abstained`,
+    `flag_disabled` ...; the classifier's score is in `selector`."""
     fallback_reason: str = ""
     """Why not the first choice: error code of the attempt that was left behind."""
     attempts: list[Attempt] = field(default_factory=list)
@@ -133,6 +144,8 @@ class Trace:
     flags_version: int = 0
     selector: str = ""
     """Version of the classifier and its scores when `auto` decided."""
+    traceparent: str | None = None
+    """The trace context sent to upstreams: the caller's, or that of our own span below it."""
 
 
 @dataclass(frozen=True, slots=True)

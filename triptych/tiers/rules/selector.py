@@ -15,11 +15,12 @@ from triptych.errors import Forbidden, InvalidQuery, NoProviderAvailable, NotFou
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.flags import Resolved
-from triptych.tiers.rules.query import Query
+from triptych.tiers.rules.query import Contexts, Query
 from triptych.wire.tiers import TIERS
 
 AUTO = "auto"
 NAMED = "named"
+_NO_CONTEXTS = Contexts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Selection:
     routes: tuple[Route, ...]
     selector: str = ""
     """Version and scores of the classifier, when it decided."""
+    contexts: Contexts = _NO_CONTEXTS
+    """What the model is shown of the company."""
 
 
 class Classifier(Protocol):
@@ -83,12 +86,11 @@ class Selector:
         wanted, reason, scores = self._wanted(query, principal, flags)
         self._entitled(wanted, query, principal)
         tier, reason = _flagged(wanted, reason, flags)
-        company_content = wanted == "company" or query.company_context is not None
-        external_allowed = not company_content or principal.external_allowed(query.company_id)
+        external_allowed = wanted != "company" or principal.external_allowed(query.company_id)
         routes = self._routes(tier, query.company_id, external_allowed, flags)
         if not routes:
-            raise _nobody(tier, flags, external_allowed)
-        return Selection(tier, reason, routes, scores)
+            raise _none_available(tier, flags, external_allowed)
+        return Selection(tier, reason, routes, scores, _contexts(tier, query, principal))
 
     def _wanted(self, query: Query, principal: Principal, flags: Resolved) -> tuple[str, str, str]:
         if query.tier_asked in TIERS:
@@ -135,16 +137,11 @@ class Selector:
                 hint=f"models: {', '.join((*TIERS, AUTO, *self.catalogue.model_names()))}",
                 code="model_not_found",
             )
-        external_allowed = query.company_context is None or principal.external_allowed(
-            query.company_id
-        )
         routes = tuple(
-            Route(u, NAMED, u.models[model])
-            for u in offered
-            if _enabled(u.provider, flags) and (external_allowed or not u.external)
+            Route(u, NAMED, u.models[model]) for u in offered if _enabled(u.provider, flags)
         )
         if not routes:
-            raise _nobody(model, flags, external_allowed)
+            raise _none_available(model, flags, external_allowed=True)
         return Selection(NAMED, "explicit_model", routes)
 
     def _routes(
@@ -199,16 +196,24 @@ def _flagged(wanted: str, reason: str, flags: Resolved) -> tuple[str, str]:
     )
 
 
+def _contexts(tier: str, query: Query, principal: Principal) -> Contexts:
+    """Show the company's tier, and no other, what it may know of the company."""
+    if tier != "company" or query.company_id is None:
+        return _NO_CONTEXTS
+    company = principal.companies.get(query.company_id)
+    return Contexts(company=company.facts if company is not None and company.facts else None)
+
+
 def _enabled(provider: str, flags: Resolved) -> bool:
     if provider == "scripted" and flags["real_ai_only"]:
         return False
     return bool(flags[f"provider.{provider}"])
 
 
-def _nobody(what: str, flags: Resolved, external_allowed: bool) -> NoProviderAvailable:
+def _none_available(what: str, flags: Resolved, external_allowed: bool) -> NoProviderAvailable:
     on = [k for k, v in flags.values.items() if k.startswith("provider.") and v]
     why = "" if external_allowed else "; the company allows no external provider"
     return NoProviderAvailable(
-        f"nobody may answer for {what}{why}",
+        f"no provider may answer for {what}{why}",
         hint=f"flags that are on: {', '.join(on) or 'none'}; see `triptych gateway flags`",
     )

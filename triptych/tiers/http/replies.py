@@ -1,0 +1,94 @@
+"""Replies of the hot routes: JSON, a stream of events, an error, and the headers of each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import orjson
+
+from triptych.errors import TierError
+from triptych.tiers.http.requests import Send
+from triptych.tiers.pipeline.exchange import Exchange
+from triptych.tiers.providers.base import Frame
+from triptych.wire import openai as shapes
+from triptych.wire import sse
+
+Headers = list[tuple[bytes, bytes]]
+
+JSON = (b"content-type", b"application/json")
+_SSE: Headers = [(b"content-type", b"text/event-stream"), (b"cache-control", b"no-store")]
+_START = "http.response.start"
+_BODY = "http.response.body"
+#: What an upstream calls its model may stand in a header, but write none.
+_PRINTABLE = bytes.maketrans(bytes((*range(32), 127)), b" " * 33)
+
+
+async def forward(send: Send, exchange: Exchange, frames: AsyncGenerator[Frame]) -> None:
+    """Send frames as they come; an error after the first one becomes an event."""
+    await send({"type": _START, "status": 200, "headers": [*_SSE, *trace_headers(exchange)]})
+    try:
+        async for frame in frames:
+            await send({"type": _BODY, "body": frame.wire, "more_body": True})
+        last = sse.DONE
+    except TierError as error:
+        last = sse.encode(orjson.dumps(error_body(error)))
+    finally:
+        await frames.aclose()
+    await send({"type": _BODY, "body": last})
+
+
+def trace_headers(exchange: Exchange) -> Headers:
+    """Build the headers that say what really happened."""
+    trace, query = exchange.trace, exchange.query
+    pairs = [
+        ("x-request-id", query.request_id),
+        ("x-triptych-tier-asked", query.tier_asked),
+        ("x-triptych-tier", trace.tier_served),
+        ("x-triptych-provider", trace.provider),
+        ("x-triptych-upstream", trace.upstream),
+        ("x-triptych-model", trace.model),
+        ("x-triptych-reason", trace.reason),
+        ("x-triptych-attempts", str(len(trace.attempts))),
+        ("x-triptych-overhead-ms", f"{exchange.overhead_s * 1000:.3f}"),
+    ]
+    if trace.revision:
+        pairs.append(("x-triptych-revision", trace.revision))
+    if trace.fallback_reason:
+        pairs.append(("x-triptych-fallback", trace.fallback_reason))
+    if trace.usage.source == "estimated":
+        pairs.append(("x-triptych-tokens", "estimated"))
+    if trace.cached:
+        pairs.append(("x-triptych-cached", "true"))
+    return [
+        (name.encode(), value.encode("latin-1", "replace").translate(_PRINTABLE))
+        for name, value in pairs
+    ]
+
+
+def error_body(error: TierError) -> dict[str, Any]:
+    """Build the body of an error in OpenAI's shape."""
+    message = f"{error.message} ({error.hint})" if error.hint else error.message
+    return shapes.error(message, status=error.status, code=error.code, param=error.param)
+
+
+async def send_error(send: Send, error: TierError, exchange: Exchange | None = None) -> None:
+    """Answer with an error; our retries are spent, so a header asks clients not to retry."""
+    headers: Headers = [JSON, *(trace_headers(exchange) if exchange else ())]
+    if error.status in (408, 409, 429) or error.status >= 500:
+        headers.append((b"x-should-retry", b"false"))
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    await send_body(send, error.status, headers, orjson.dumps(error_body(error)))
+
+
+async def send_json(send: Send, status: int, body: Any) -> None:
+    """Answer with JSON."""
+    await send_body(send, status, [JSON], orjson.dumps(body))
+
+
+async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> None:
+    """Answer with bytes."""
+    length = (b"content-length", str(len(body)).encode())
+    await send({"type": _START, "status": status, "headers": [*headers, length]})
+    await send({"type": _BODY, "body": body})

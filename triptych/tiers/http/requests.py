@@ -1,0 +1,142 @@
+"""Requests as the hot routes read them: body, headers, and the client's disconnect."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from triptych.errors import Forbidden, TooLarge
+from triptych.tiers.pipeline.exchange import Exchange
+from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.query import Query
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_UNWATCHED_S = 0.03
+_FIELDS = {
+    b"x-triptych-user": "user_id",
+    b"x-triptych-company": "company_id",
+    b"x-triptych-feature": "feature",
+    b"x-triptych-conversation": "conversation_id",
+    b"traceparent": "traceparent",
+}
+
+
+class Disconnected(Exception):
+    """The client went away."""
+
+
+class Request:
+    """The few things a hot handler needs from an ASGI scope."""
+
+    __slots__ = ("_receive", "exchange", "headers", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self.scope = scope
+        self._receive = receive
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.exchange: Exchange | None = None
+        """Set once there is a record of the request."""
+
+    def header(self, name: bytes) -> str:
+        """Return a header's text, empty when absent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    @property
+    def is_json(self) -> bool:
+        """Whether there is no body, or one that says it is JSON."""
+        kind = self.headers.get(b"content-type", b"")
+        return self.scope["method"] == "GET" or kind.startswith(b"application/json")
+
+    @property
+    def address(self) -> str:
+        """Return the caller's address."""
+        client = self.scope.get("client")
+        return str(client[0]) if client else ""
+
+    async def body(self, max_bytes: int) -> bytes:
+        """Read the whole body.
+
+        Raises: TooLarge, Disconnected.
+        """
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Disconnected
+            part = message.get("body", b"")
+            size += len(part)
+            if size > max_bytes:
+                raise TooLarge(f"the body is larger than {max_bytes} bytes")
+            if not message.get("more_body"):
+                return part if not parts else b"".join([*parts, part])
+            parts.append(part)
+
+    async def disconnected(self) -> None:
+        """Return when the client goes away."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+class DisconnectWatch:
+    """Cancel the task that works for a client when the client goes away.
+
+    The watch begins after a moment: most answers are sent before, and need no task for it.
+    """
+
+    __slots__ = ("_request", "_timer", "_watching", "_worker", "left")
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._worker = asyncio.current_task()
+        self._watching: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(_UNWATCHED_S, self._begin)
+        self.left = False
+        """Whether the client went away."""
+
+    def _begin(self) -> None:
+        self._watching = asyncio.ensure_future(self._watch())
+
+    async def _watch(self) -> None:
+        await self._request.disconnected()
+        self.left = True
+        if self._worker is not None:
+            self._worker.cancel()
+
+    def end(self) -> None:
+        """Stop the watch; a cancellation of ours is taken back."""
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+        if self.left and self._worker is not None:
+            self._worker.uncancel()
+
+
+def with_headers(query: Query, request: Request, principal: Principal) -> Query:
+    """Return the query with what its headers name: tier, user, company, conversation, trace ...
+
+    Raises: Forbidden.
+    """
+    headers = request.headers
+    found: dict[str, Any] = {}
+    if tier := headers.get(b"x-triptych-tier"):
+        found["tier_asked"] = tier.decode("latin-1")[:16]
+        found["explicit"] = "header"
+    for name, field in _FIELDS.items():
+        if value := headers.get(name):
+            found[field] = value.decode("latin-1")[:64]
+    if not found:
+        return query
+    assert_user(found.get("user_id"), principal)
+    return dataclasses.replace(query, **found)
+
+
+def assert_user(user_id: str | None, principal: Principal) -> None:
+    """Only a service's key may speak for a user."""
+    if user_id and principal.kind != "service" and user_id != principal.user_id:
+        raise Forbidden("this key may not speak for another user", code="user_mismatch")

@@ -1,0 +1,48 @@
+"""Build the call for one upstream: the prompt of its tier, the contexts, what fits its window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from triptych.tiers.providers.base import UpstreamCall
+from triptych.tiers.rules import prompts
+from triptych.tiers.rules.query import Query, Trace
+from triptych.tiers.rules.selector import Route, Selection
+
+
+class CallBuilder:
+    """Turn a query and one of its routes into a call."""
+
+    def __init__(self) -> None:
+        self.prompts: Mapping[str, str] = {}
+        """The active system prompt of each tier; replaced when an admin activates another."""
+
+    def build(
+        self, query: Query, selection: Selection, route: Route, trace: Trace, deadline_s: float
+    ) -> UpstreamCall:
+        """Build the call, and note in the trace how many messages did not fit."""
+        system = self.prompts.get(route.tier, "")
+        contexts = selection.contexts
+        messages, left_out = prompts.assemble(
+            query,
+            contexts,
+            system_prompt=system,
+            context_tokens=route.upstream.context_tokens,
+        )
+        trace.truncated_messages = left_out
+        bare = None
+        if contexts.names:
+            bare = prompts.without_context(query, system_prompt=system, left_out=left_out)
+        return UpstreamCall(
+            request_id=query.request_id,
+            kind=query.kind,
+            messages=messages,
+            params=query.params,
+            model=route.model,
+            tier=route.tier,
+            deadline_s=deadline_s,
+            company_context=contexts.company,
+            abstraction_context=contexts.abstraction,
+            bare_messages=bare,
+            traceparent=trace.traceparent,
+        )
