@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import dataclasses
 import itertools
 import json
 import random
@@ -168,7 +169,7 @@ def test_b1_no_request_of_one_company_reaches_anothers_model(data) -> None:
         "r",
         system_allowed=True,
     )
-    query.company_id = data.draw(st.sampled_from(owners))
+    query = dataclasses.replace(query, company_id=data.draw(st.sampled_from(owners)))
     try:
         found = Selector(Catalogue(upstreams), ORDER).select(query, principal, resolved)
     except TierError:
