@@ -6,7 +6,12 @@ STAMP := $(VENV)/.installed
 SOURCE ?=
 WORKERS ?= 3
 
-.PHONY: setup demo test retest check fix prove bench docs clean
+# A few minutes: what a machine without the system programs shows first.
+FAST ?= tests/wire tests/processes tests/config tests/test_programs.py tests/test_wheel.py \
+  tests/hub/server/test_git.py tests/hub/test_packages.py tests/hub/spaces/test_browser.py \
+  tests/tiers/test_limits.py tests/panels/playground
+
+.PHONY: setup demo test fast retest check fix prove bench docs clean
 
 setup: $(STAMP)
 
@@ -23,6 +28,9 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not prove' -q
+
+fast: $(STAMP)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m 'not prove' -q $(FAST)
 
 # Asks the tests that failed last once more, alone; more than five are a fault, not bad luck.
 retest: $(STAMP)

@@ -46,7 +46,8 @@ class TrainConfig:
     """Passes over the corpus that the derived horizon may take at most."""
 
     budget_s: Annotated[float, Field(gt=0.0)] | None = None
-    """Wall-clock seconds to train; the speed is measured first and the steps follow from it."""
+    """Wall-clock seconds to train; the speed is measured first and the steps follow from it.
+    With `steps` too, it is a bound: fewer steps are taken where those would take longer."""
 
     # A step
 

@@ -3,6 +3,8 @@
   triptych demo                      train on the documentation and source of your Python
   triptych demo notes/ more.txt      train on your own text
   triptych demo --seconds 30         a shorter training
+  triptych demo --again              from the start, after a demo that failed half-way
+  triptych demo --own-model-only     without fetching a chat model for the base tier
 
 Every stage is an ordinary command, shown before it runs, so that the demo is also a tour. The
 result stays: the run `demo` under TRIPTYCH_HOME, and what later stages publish and deploy from it.
@@ -19,10 +21,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "sources", nargs="*", metavar="SOURCE", help="files, folders or dataset ids to learn from"
     )
     parser.add_argument(
-        "--seconds", type=float, default=90.0, help="seconds of training (default: 90)"
+        "--seconds",
+        type=float,
+        default=90.0,
+        help="training that takes two idle cores so long (default: 90)",
     )
     parser.add_argument(
-        "--until", metavar="STAGE", help="stop after this stage: train, hub, serve, gateway"
+        "--until", metavar="STAGE", help="stop after this stage: train, hub, gateway"
+    )
+    parser.add_argument("--again", action="store_true", help="forget what is finished already")
+    parser.add_argument(
+        "--own-model-only", action="store_true", help="fetch no chat model for the base tier"
     )
 
 
@@ -31,5 +40,8 @@ def run(args: argparse.Namespace) -> int:
     from triptych.cli.demo.tour import Tour
     from triptych.config import environment
 
-    tour = Tour(environment.home(), args.sources or ["python-docs"], args.seconds)
-    return tour.walk(args.until)
+    tour = Tour(
+        environment.home(), args.sources or ["python-docs"], args.seconds,
+        own_model_only=args.own_model_only,
+    )  # fmt: skip
+    return tour.walk(args.until, again=args.again)

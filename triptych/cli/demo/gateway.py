@@ -17,16 +17,22 @@ if TYPE_CHECKING:
     from triptych.cli.demo.tour import Tour
 
 FLOW_S = 6.0
+QUESTION = "In one sentence: what is Python?"
 
 
 def stage(tour: Tour) -> None:
     """Serve the model through three tiers, move traffic by one flag, show the record."""
+    from triptych.cli.demo.chat_model import base_model
     from triptych.hub.client import Hub
 
     owner = Hub(tour.environment()["HF_ENDPOINT"]).whoami()
-    tour.title("9. Three tiers behind one gateway")
-    tour.say("One model stands behind all three tiers, as a company would begin.")
-    tour.triptych("tiers", "setup", "--org", owner, "--model", f"{owner}/demo")
+    tour.title("10. Three tiers behind one gateway")
+    base_repo, own = base_model(owner, tour.environment()["HF_ENDPOINT"]), f"{owner}/demo"
+    tour.say(f"{base_repo} stands behind the base tier, your model behind the other two.")
+    tour.triptych(
+        "tiers", "setup", "--org", owner,
+        "--model", base_repo, "--company", own, "--abstraction", own,
+    )  # fmt: skip
     server_port, port = free_port(port=7890), free_port(port=7870)
     config = _with_second_provider(tour, server_port)
     server, base = f"http://127.0.0.1:{server_port}", f"http://127.0.0.1:{port}"
@@ -43,12 +49,12 @@ def stage(tour: Tour) -> None:
     on = ("provider.hf_spaces=true", "tier.company=true", "tier.abstraction=true")
     tour.triptych("gateway", "flags", "provider=hf_spaces", *on, silent=True)
     key = _company_key(tour)
-    tour.say("Each tier answers the same question through the OpenAI API:")
+    tour.say(f"Each tier answers through the OpenAI API: {QUESTION}")
     for tier in TIERS:
         status, headers, body = _ask(base, key, tier)
         text = _text(body) if status == 200 else json.dumps(body)
         served_by = headers.get("x-triptych-upstream", "nobody")
-        tour.say(f"  {tier:<12} {status}  by {served_by:<18} {text!r}"[:110])
+        tour.say(f"  {tier:<12} {status}  by {served_by:<18} {text!r}"[:150])
     _switch(tour, base, key)
     tour.say("The record says what really happened, before the switch and after it:")
     for provider in ("hf_spaces", "openai"):
@@ -109,9 +115,9 @@ def _company_key(tour: Tour) -> str:
 def _ask(base: str, key: str, tier: str) -> tuple[int, dict[str, str], Any]:
     body = {
         "model": tier,
-        "messages": [{"role": "user", "content": "import "}],
-        "max_tokens": 12,
-        "temperature": 0.6,
+        "messages": [{"role": "user", "content": QUESTION}],
+        "max_tokens": 24,
+        "temperature": 0.2,
     }
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     request = urllib.request.Request(  # noqa: S310  # an address of ours
@@ -125,4 +131,4 @@ def _ask(base: str, key: str, tier: str) -> tuple[int, dict[str, str], Any]:
 
 
 def _text(body: Any) -> str:
-    return " ".join(str(body["choices"][0]["message"]["content"]).split())[:60]
+    return " ".join(str(body["choices"][0]["message"]["content"]).split())[:100]

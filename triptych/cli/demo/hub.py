@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 def stage(tour: Tour) -> None:
     """Publish the trained model to the embedded hub, load it by name, deploy a Space."""
+    from triptych.cli.demo.chat_model import add_chat_model
     from triptych.hub.client import Hub
 
     tour.title("5. A hub of its own")
@@ -29,10 +30,16 @@ def stage(tour: Tour) -> None:
     )  # fmt: skip
     tour.next_steps.append(("triptych hub serve", f"see {owner}/demo and its card at {address}"))
 
-    tour.title("8. A Space is pinned to it")
+    add_chat_model(tour, owner)
+    tour.title("9. A Space is pinned to your model")
     tour.say("It is live only when the Space itself answers with the commit that was published.")
     tour.triptych("spaces", "deploy", f"{owner}/demo", f"{owner}/demo-space", "--app", "minimal")
     tour.triptych("spaces", "status", f"{owner}/demo-space")
+
+
+def resume(tour: Tour) -> None:
+    """Start the hub again for what comes after this stage."""
+    tour.set("HF_ENDPOINT", _hub(tour))
 
 
 def _hub(tour: Tour) -> str:

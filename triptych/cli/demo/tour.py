@@ -11,19 +11,45 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from triptych.cli.demo.progress import Progress
 from triptych.config import environment
-from triptych.errors import ProcessError, UsageError
+from triptych.errors import ProcessError, TriptychError, UsageError
 from triptych.formatting import format_duration
 from triptych.processes import Command, start
 
 START_S = 60.0
 
 
+# What a finished stage leaves that can be used.
+WORKS = {
+    "train": 'your model (`triptych generate {run} "import "`, `triptych playground`)',
+    "hub": "the hub with your model (`triptych hub serve`)",
+    "gateway": "the three tiers (`triptych up`)",
+}
+
+
+class _CommandFailed(Exception):
+    """A command of the demo ended with this code, having printed why."""
+
+    def __init__(self, returncode: int) -> None:
+        super().__init__(returncode)
+        self.returncode = returncode
+
+
 class Tour:
     """Hold what the stages share: where things are, and how a command is shown and run."""
 
-    def __init__(self, home: Path, sources: Sequence[str], train_s: float) -> None:
+    def __init__(
+        self,
+        home: Path,
+        sources: Sequence[str],
+        train_s: float,
+        *,
+        own_model_only: bool = False,
+    ) -> None:
         self.home = home
+        self.own_model_only = own_model_only
+        self.progress = Progress(home / "demo.json")
         self.sources = list(sources)
         self.train_s = train_s
         self.data = home / "data" / "demo"
@@ -33,25 +59,56 @@ class Tour:
         self._variables: dict[str, str] = {}
         self._color = sys.stdout.isatty()
 
-    def walk(self, until: str | None) -> int:
-        """Run the stages up to and including `until`."""
+    def walk(self, until: str | None, *, again: bool = False) -> int:
+        """Run the stages up to and including `until`, past those an earlier demo finished.
+
+        Returns: the exit code; of a stage that failed, its own.
+        """
         from triptych.cli.demo import gateway, hub, train
 
-        stages: dict[str, Callable[[Tour], None]] = {
-            "train": train.stage,
-            "hub": hub.stage,
-            "gateway": gateway.stage,
+        stages: dict[str, tuple[Callable[[Tour], None], Callable[[Tour], None]]] = {
+            "train": (train.stage, lambda _: None),
+            "hub": (hub.stage, hub.resume),
+            "gateway": (gateway.stage, lambda _: None),
         }
         if until is not None and until not in stages:
             raise UsageError(f"no stage {until!r}", hint=f"stages: {', '.join(stages)}")
+        finished = [] if again else self.progress.read(self.sources, self.train_s)
         started_s = time.monotonic()
         with self.running:
-            for name, stage in stages.items():
-                stage(self)
+            for name, (stage, resume) in stages.items():
+                done = name in finished
+                if done:
+                    self.say(f"{name}: finished before; `triptych demo --again` starts over")
+                try:
+                    (resume if done else stage)(self)
+                except (TriptychError, subprocess.CalledProcessError, _CommandFailed) as error:
+                    return self._explain(name, finished, error)
+                if not done:
+                    finished.append(name)
+                    self.progress.write(self.sources, self.train_s, finished)
                 if name == until:
                     break
+        if len(finished) == len(stages):
+            self.progress.clear()  # a demo after a whole one is a new one
         self._farewell(time.monotonic() - started_s)
         return 0
+
+    def _explain(self, stage: str, finished: list[str], error: Exception) -> int:
+        """Print which stage failed, what works all the same, and what to type."""
+        if isinstance(error, TriptychError):
+            print(f"triptych: {error}", file=sys.stderr)
+        works = [WORKS[name].format(run=self.run_dir) for name in finished] or ["nothing yet"]
+        print(
+            f"\nThe demo failed in its stage {stage!r}. What works: {'; '.join(works)}.\n"
+            "When the cause above is removed, type `triptych demo` (or `make demo`): it goes on "
+            "with this stage. `triptych demo --again` starts over; `triptych doctor` checks this "
+            "machine.",
+            file=sys.stderr,
+        )
+        if isinstance(error, _CommandFailed | subprocess.CalledProcessError):
+            return error.returncode
+        return error.exit_code if isinstance(error, TriptychError) else 1
 
     def title(self, text: str) -> None:
         """Head a stage."""
@@ -75,7 +132,15 @@ class Tour:
         )
         if result.returncode:
             # The command has said what is wrong and what to do; its code is the demo's code.
-            sys.exit(result.returncode)
+            raise _CommandFailed(result.returncode)
+
+    def attempt(self, *arguments: str | Path) -> bool:
+        """Run a command that the demo can go on without; False where it failed."""
+        try:
+            self.triptych(*arguments)
+        except _CommandFailed:
+            return False
+        return True
 
     def capture(self, *words: str) -> str:
         """Run a command and give what it printed, without showing anything."""

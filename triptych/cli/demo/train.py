@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from triptych.cli.demo.tour import Tour
 
 VOCAB_SIZE = 4096
+BATCH_TOKENS = 1024
+# What two idle cores do; a machine under load takes the same steps, in up to BOUND times the
+# seconds.
+STEPS_PER_S = 4.0
+BOUND = 3.0
 
 
 def stage(tour: Tour) -> None:
@@ -22,13 +28,16 @@ def stage(tour: Tour) -> None:
         "data", "build", *tour.sources, "--out", tour.data, "--vocab-size", str(VOCAB_SIZE)
     )
 
+    steps = max(1, round(tour.train_s * STEPS_PER_S))
     tour.title("2. A model learns it")
     tour.say("Bits per byte falls as the model learns; samples show what it would write.")
     tour.triptych(
         "train",
         f"train.data={tour.data}",
         "model.size=micro",
-        f"train.budget_s={tour.train_s:g}",
+        f"train.steps={steps}",
+        f"train.batch_tokens={BATCH_TOKENS}",
+        f"train.budget_s={tour.train_s * BOUND:g}",
         "train.keep_last=8",
         # Young checkpoints, for the Playground: how it wrote before it had learned much.
         "train.milestones=[20,80]",
@@ -36,6 +45,12 @@ def stage(tour: Tour) -> None:
         tour.run_dir,
     )
 
+    taken = _steps_taken(tour)
+    if taken < steps:
+        tour.say(
+            f"This machine is slow or busy: {taken} of {steps} steps fitted into "
+            f"{tour.train_s * BOUND:.0f} s, so the model is worse than it could be."
+        )
     tour.title("3. How good is it?")
     report = (tour.run_dir / "report.md").read_text(encoding="utf-8")
     tour.say(report)
@@ -58,3 +73,9 @@ def stage(tour: Tour) -> None:
     tour.next_steps.append(
         (f"triptych train --resume {tour.run_dir}", "go on exactly where a run stopped")
     )
+
+
+def _steps_taken(tour: Tour) -> int:
+    """Return how many steps the run was given when its machine had been measured."""
+    events = (tour.run_dir / "events.jsonl").read_text(encoding="utf-8").splitlines()
+    return max(int(json.loads(line).get("step") or 0) for line in events)

@@ -196,12 +196,15 @@ def _recipe(
     tokens = len(corpus.train)
     choice = _choose(train, model, corpus, machine)
     recipe = derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
-    if train.budget_s is None or train.steps is not None:
+    if train.budget_s is None:
         return recipe
     alone = replace(recipe, batch_size=max(1, recipe.batch_size // world.size))
     train_step = TrainStep(deepcopy(model), corpus.train, train, alone, World())
     train_step.step(0)
     step_s = min(probe.seconds(lambda: train_step.step(1), recipe.device) for _ in range(6))
+    if train.steps is not None:
+        # The steps were chosen; the seconds only bound them, before the schedule is drawn.
+        train = replace(train, steps=min(train.steps, max(1, int(train.budget_s / step_s))))
     choice = replace(choice, tok_per_s=recipe.batch_tokens / step_s)
     return derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
 
