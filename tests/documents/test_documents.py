@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from triptych.documents import Document, DocumentReader, FolderReading, Limits, read_folder
 from triptych.documents.blocks import Builder, clean_text
-from triptych.documents.texts import add_markdown, decode, guess_delimiter
+from triptych.documents.decoding import decode
+from triptych.documents.texts import add_markdown, guess_delimiter
 
 CODES_OF_BROKEN = {
     "cut.docx": "damaged",

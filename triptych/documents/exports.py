@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.documents.blocks import Builder
+from triptych.documents.decoding import decode
+from triptych.documents.html import add_html
 
 _WHATSAPP = re.compile(
     r"^\u200e?\[?(\d{1,4}[./-]\d{1,2}[./-]\d{1,4}),? "  # day
@@ -50,8 +52,6 @@ def read_whatsapp(text: str, builder: Builder) -> bool:
 
 def read_json(path: Path, builder: Builder) -> None:
     """Read a day of a Slack export; other JSON has no text of known shape."""
-    from triptych.documents.texts import decode
-
     values = json.loads(decode(path.read_bytes()))
     if not _is_slack(values):
         builder.miss(path.name, "unknown_shape", "JSON of an unknown shape: no text is known in it")
@@ -142,9 +142,6 @@ def _block_words(blocks: Any) -> list[str]:
 
 def read_xml(path: Path, builder: Builder) -> None:
     """Read a Confluence page in its storage format, or any XML that is a web page."""
-    from triptych.documents.html import add_html
-    from triptych.documents.texts import decode
-
     text = decode(path.read_bytes())
     if "<ac:" not in text and "<html" not in text.lower() and "<p>" not in text:
         builder.miss(path.name, "unknown_shape", "XML of an unknown shape: no text is known in it")

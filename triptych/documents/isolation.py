@@ -15,34 +15,23 @@ import threading
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from triptych.documents.blocks import Document, Limits, Unread
 from triptych.documents.kinds import kind_of
+from triptych.durable import Closing
 
 _GRACE_S = 10.0
 _CRASHED = "the program that reads it ended unexpectedly"
 
 
-class DocumentReader:
+class DocumentReader(Closing):
     """Read files one after the other, each in a process of its own. Safe to share by threads."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.limits = limits or Limits()
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the server process."""

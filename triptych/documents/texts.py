@@ -5,7 +5,6 @@ Left out: the chat exports that are text files too (exports.py recognises them f
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
@@ -17,15 +16,10 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 from triptych.documents.blocks import Builder
+from triptych.documents.decoding import decode, is_binary
 from triptych.documents.exports import read_whatsapp
+from triptych.documents.html import add_html
 
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _PARAGRAPHS = re.compile(r"\n[^\S\n]*\n+")
 _FRONT_MATTER = re.compile(
     r"\A(?:---|\+\+\+)[^\S\n]*\n(.{0,65536}?)\n(?:---|\+\+\+)[^\S\n]*\n", re.S
@@ -35,31 +29,6 @@ _TIMES = re.compile(r"^\s*(\d+\s*$|(\d+:)?\d+:\d+[.,]\d+\s*-->.*$|WEBVTT.*$|NOTE
 _TAG = re.compile(r"<[^>\n]{1,200}>")
 _CODE_LINES = 60
 _TABLE_ROWS = 50
-
-
-def decode(data: bytes) -> str:
-    """Return the text of a file: by its byte order mark, as UTF-8, else as Windows-1252."""
-    for mark, encoding in _BOMS:
-        if data.startswith(mark):
-            return data.decode(encoding, "replace")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        zeros = data[:4096].count(0)
-        if zeros > len(data[:4096]) // 4:
-            encoding = "utf-16-le" if data[1:2] == b"\x00" else "utf-16-be"
-            return data.decode(encoding, "replace")
-        return data.decode("cp1252", "replace")
-
-
-def is_binary(data: bytes) -> bool:
-    """Return whether the bytes are no text in any encoding that `decode` knows."""
-    start = data[:8192]
-    if any(start.startswith(mark) for mark, _ in _BOMS) or not start:
-        return False
-    zeros = start.count(0)
-    # UTF-16 without a mark has a zero in every second byte of Latin text.
-    return 0 < zeros < len(start) // 4 or zeros > len(start) * 3 // 4
 
 
 def read_text(path: Path, builder: Builder) -> None:
@@ -126,8 +95,6 @@ def add_markdown(text: str, builder: Builder) -> None:
 
 
 def _add_html(content: str, builder: Builder) -> None:
-    from triptych.documents.html import add_html
-
     if "<" in content and not content.lstrip().startswith("<!--"):
         add_html(content, builder, keep_title=True)
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from triptych.documents import Document
+from triptych.durable import Closing
 from triptych.errors import LearningError
 from triptych.learning.company.passages import Piece, divide
 from triptych.wire.evidence import Passage
@@ -69,7 +69,7 @@ class Found:
     bm25: float
 
 
-class Store:
+class Store(Closing):
     """Hold one company's knowledge. One connection per thread; safe to share by threads."""
 
     def __init__(self, folder: Path, company: str) -> None:
@@ -94,17 +94,6 @@ class Store:
     def file(self) -> Path:
         """Return the database file."""
         return self.folder / FILE
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close every connection."""
