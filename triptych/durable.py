@@ -28,7 +28,7 @@ from triptych.errors import StorageError
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
-#: No room, no room for this user, a file larger than allowed.
+#: The disk is full, the user's quota is full, the file is larger than allowed.
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -247,13 +247,13 @@ _sync_folder = _sync_file
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Tell whether the system refused a write for want of room."""
+    """Return whether the system refused a write because the disk or a quota is full."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
 @contextmanager
 def storage_errors(path: Path) -> Iterator[None]:
-    """Say in our words what the system says of a file; other errors pass.
+    """Translate the system's errors about a file to StorageError; other errors pass.
 
     Raises: StorageError for a full disk, a name that is taken, a missing permission.
     """

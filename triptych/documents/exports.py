@@ -26,7 +26,7 @@ _MESSAGES_A_BLOCK = 12
 
 
 def read_whatsapp(text: str, builder: Builder) -> bool:
-    """Read a chat export; returns False where the text is none."""
+    """Read a chat export; returns False where the text is no export."""
     lines = text.split("\n")
     first = [line for line in lines[:40] if line.strip()][:12]
     if len(first) < 2 or sum(bool(_WHATSAPP.match(line)) for line in first) * 2 < len(first):

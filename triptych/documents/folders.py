@@ -14,7 +14,7 @@ from pathlib import Path
 from triptych.documents.blocks import Document, Limits
 from triptych.documents.isolation import DocumentReader, printable
 
-# Folders that programs fill; nobody wrote them to be read.
+# Folders that programs fill; they hold nothing that a person wrote to be read.
 _PASSED_OVER = frozenset(
     ("node_modules", "__pycache__", "venv", "site-packages", "__MACOSX", "$RECYCLE.BIN")
 )
@@ -47,7 +47,7 @@ def read_folder(
     Hidden files, folders that programs fill and linked folders are passed over and counted in
     `reading`.
 
-    Raises: NotADirectoryError where `folder` is none.
+    Raises: NotADirectoryError where `folder` is not a folder.
     """
     reading = reading if reading is not None else FolderReading()
     with DocumentReader(limits) as reader:

@@ -80,7 +80,7 @@ def _child(request: dict[str, str], limits: Limits, pipe: int) -> None:
     status = 1
     try:
         _limit(limits)
-        # Libraries print what they think of a file; nobody reads that.
+        # Libraries print warnings about a file; the reasons in the answer replace them.
         quiet = os.open(os.devnull, os.O_RDWR)
         for descriptor in (0, 1, 2):
             os.dup2(quiet, descriptor)

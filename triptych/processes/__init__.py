@@ -1,11 +1,11 @@
-"""Start, watch, restart, reap: the one supervisor of training runs, Spaces, jobs and faces.
+"""Start, watch, restart, reap: the one supervisor of training runs, Spaces, jobs and servers.
 
 `start(Command)` gives a `Child`: a process group of its own with a log file, which outlives
 the process that started it. `Supervisor` adds a thread that watches children, keeps them inside
 their limits, restarts them with back-off, and finds what a killed predecessor left behind.
 `bind` and `free_port` choose ports. All of it is synchronous; a coroutine calls the few waiting
 functions (`stop`, `wait`, `close`) through `asyncio.to_thread`. Left out: what a child does,
-and isolation (`hub/server/spaces/sandbox.py`).
+and isolation (`hub/server/workloads`).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Child:
         return self.identity.pid
 
     def alive(self) -> bool:
-        """Tell whether the process still runs."""
+        """Return whether the process still runs."""
         if self._process is not None:
             return self._process.poll() is None
         return self.identity.alive()

@@ -43,7 +43,7 @@ class Identity:
         return {"pid": self.pid, "started": self.started}
 
     def alive(self) -> bool:
-        """Tell whether exactly this process still runs (one that only awaits burial does not)."""
+        """Return whether exactly this process still runs (a zombie does not)."""
         if _started(self.pid) != self.started:
             return False
         try:
@@ -97,7 +97,7 @@ def family(identity: Identity) -> list[Identity]:
 def glance(identity: Identity) -> list[Identity]:
     """List a process and its descendants for a small price; one just born may be missed.
 
-    For a look that is repeated. Whoever has to reach every one of them asks for the `family`.
+    For repeated polling. To reach every one of them, use `family`.
     """
     if not _lists_children():
         return family(identity)

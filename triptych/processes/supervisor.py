@@ -32,7 +32,7 @@ State = Literal["running", "waiting", "stopping", "stopped", "exited"]
 
 @dataclass(frozen=True)
 class Backoff:
-    """Say how a child that ended by itself is started again.
+    """How a child that ended by itself is started again.
 
     The pause grows from `first_s` by `factor` up to `ceiling_s`. After `attempts` ends in a row
     it is left alone; a child that ran for `healthy_s` starts counting afresh. With

@@ -54,7 +54,7 @@ class Parser:
     """Turn pieces of an event stream into events, wherever the pieces were cut.
 
     `pending` tells a caller whose connection just closed whether an event was left unfinished,
-    which is how a truncated stream is told from a complete one.
+    which tells a truncated stream from a complete one.
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -69,7 +69,7 @@ class Parser:
 
     @property
     def pending(self) -> bool:
-        """Say whether bytes of an unfinished event are held."""
+        """Return whether bytes of an unfinished event are held."""
         return bool(self._buffer or self._data)
 
     def feed(self, piece: bytes) -> list[Event]:

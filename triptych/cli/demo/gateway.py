@@ -53,7 +53,7 @@ def stage(tour: Tour) -> None:
     for tier in TIERS:
         status, headers, body = _ask(base, key, tier)
         text = _text(body) if status == 200 else json.dumps(body)
-        served_by = headers.get("x-triptych-upstream", "nobody")
+        served_by = headers.get("x-triptych-upstream", "none")
         tour.say(f"  {tier:<12} {status}  by {served_by:<18} {text!r}"[:150])
     _switch(tour, base, key)
     tour.say("The record says what really happened, before the switch and after it:")
@@ -70,7 +70,7 @@ def _switch(tour: Tour, base: str, key: str) -> None:
     def flow() -> None:
         while not done.is_set():
             status, headers, _ = _ask(base, key, "base")
-            answers.append((status, headers.get("x-triptych-provider", "nobody")))
+            answers.append((status, headers.get("x-triptych-provider", "none")))
 
     asking = threading.Thread(target=flow)
     asking.start()

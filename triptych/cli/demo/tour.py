@@ -168,11 +168,11 @@ class Tour:
             time.sleep(0.1)
 
     def program(self, *words: str) -> list[str]:
-        """Give the command line of one of our commands in a process of its own."""
+        """Return the command line of one of our commands in a process of its own."""
         return [sys.executable, "-m", "triptych", *words]
 
     def environment(self) -> dict[str, str]:
-        """Give the environment of the commands: ours, and what the demo set."""
+        """Return the environment of the commands: this process's, and what the demo set."""
         return {**environment.snapshot(), **self._variables}
 
     def show(self, *arguments: str | Path) -> list[str]:
@@ -206,7 +206,7 @@ class Tour:
 
 
 def _answers(address: str) -> bool:
-    """Tell whether somebody answers there, whatever the answer."""
+    """Return whether the address answers at all, whatever the answer."""
     try:
         urllib.request.urlopen(address, timeout=2).close()  # noqa: S310  # an address of ours
     except urllib.error.HTTPError:

@@ -34,7 +34,7 @@ def answer(
 ) -> Evidence:
     """Return the evidence for a question, or a refusal that says why.
 
-    `groups` are those of the person who asks; None is an administrator who reads everything.
+    `groups` are those of the user; None is an administrator who reads everything.
     """
     asked = with_subject(question, history)
     ranked, weights = retriever.find(asked, groups)

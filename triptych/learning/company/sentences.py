@@ -85,7 +85,7 @@ def best_sentences(
             coverage = weights.share(own)
             score = coverage + 0.35 * weights.share(above - own) + 0.25 * one.score
             score += 0.3 * sum(bool(pattern.search(text)) for pattern in wanted)
-            # A question in the text is not its answer; a heading-like line is none either.
+            # A question in the text is not its answer; neither is a heading-like line.
             score -= 0.5 * text.endswith("?") + 0.2 * (len(text.split()) < 4)
             score -= 0.03 * position
             scored.append(Sentence(text, start, one.passage, score, coverage))

@@ -320,7 +320,7 @@ class Store(Closing):
         """Return passages that match an FTS5 query and that the groups may read, best first.
 
         `groups` None reads everything (an administrator); a source or document without groups is
-        read by nobody else.
+        read by no other user.
         """
         rows = self.connection().execute(
             "select p.id, d.id, d.name, d.version, d.title, p.headings, p.page, p.first, p.last, "

@@ -222,7 +222,7 @@ class Rollout:
         return decision
 
     def back(self, reason: str = "taken back by hand") -> None:
-        """Give all traffic back to the champion now, a promoted challenger's too."""
+        """Return all traffic to the champion now, a promoted challenger's too."""
         if self.state.stage != "rolled_back":
             self._change(
                 replace(self.state, stage="rolled_back", share=0.0, applied=False, reason=reason),

@@ -33,7 +33,7 @@ class NewKey(Body):
 
 
 class NewCompany(Body):
-    """A company and what its tier may be told about it."""
+    """A company and the facts its tier may use."""
 
     company_id: Id
     name: str = Field(min_length=1, max_length=200)

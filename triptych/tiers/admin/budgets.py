@@ -120,7 +120,7 @@ def _period(call: RouteCall) -> Period:
 def _scope(call: RouteCall, subject: str, *, sets: bool = True) -> Scope:
     """A company's admin shares out among its keys; what is above a company is the operator's.
 
-    A user may belong to several companies, so that its account is nobody's but the operator's.
+    A user may belong to several companies, so only the operator may see its account.
     """
     kind, _, name = subject.partition(":")
     if call.principal.role != "admin" and (kind == "user" or (kind == "company" and sets)):

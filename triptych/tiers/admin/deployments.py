@@ -19,7 +19,7 @@ _RepoId = Annotated[str, Field(min_length=3, max_length=128, pattern=r"^[\w.-]+/
 
 
 class NewDeployment(Body):
-    """A deployment that somebody else carried out, to be written down."""
+    """A deployment that another program carried out, to be recorded."""
 
     space: _RepoId
     repo_id: _RepoId

@@ -33,7 +33,7 @@ class NewFeedback(Body):
 
 @routes.add("POST", "/api/feedback", "user", body=NewFeedback)
 async def give(call: RouteCall) -> Any:
-    """Give feedback, or change the one given before."""
+    """Store feedback, or change what was stored before."""
     body: NewFeedback = call.body
     feedback = store.Feedback(
         body.kind, body.value, body.request_id, body.conversation_id, body.feedback_id or ""

@@ -120,7 +120,7 @@ async def roll_out(call: RouteCall) -> Any:
 
 @routes.add("POST", "/admin/flags/preview", "admin", body=Supposition)
 async def preview_flags(call: RouteCall) -> Any:
-    """Say what changes would have meant for the last hour's requests; changes nothing."""
+    """Return what changes would have meant for the last hour's requests; changes nothing."""
     runtime = call.runtime
     changes = {
         key: preview.Change(

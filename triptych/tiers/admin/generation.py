@@ -117,7 +117,7 @@ async def embeddings(call: RouteCall) -> Any:
 
 @routes.add("GET", "/api/me", "user")
 async def me(call: RouteCall) -> Any:
-    """Say who the key belongs to and what it may."""
+    """Return the owner and the rights of the key."""
     principal = call.principal
     return {
         "key_id": principal.key_id,

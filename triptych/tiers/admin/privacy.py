@@ -77,7 +77,7 @@ async def ask(call: RouteCall) -> Any:
 
 
 def _subject(call: RouteCall, body: NewRequest) -> personal.Subject:
-    """Say whose records the caller may ask about: its own, or as an admin its company's."""
+    """Return whose records the caller may request: its own, or as an admin its company's."""
     me, role = call.principal.user_id, call.principal.role
     if body.company_id is None and body.user_id is None:
         if me is None:
@@ -127,7 +127,7 @@ async def _one(call: RouteCall) -> dict[str, Any]:
 @routes.add("GET", "/api/privacy/requests/{privacy_id}/export", "user",
             query=("company_id", "format", "category"))  # fmt: skip
 async def download(call: RouteCall) -> Any:
-    """Give out what an export asked for, as JSON lines or one category as CSV."""
+    """Return the records of an export, as JSON lines or one category as CSV."""
     row = await _one(call)
     if row["kind"] != "export" or row["state"] != "done":
         raise EditConflict("there is no finished export", hint="look at its state")
@@ -174,7 +174,7 @@ def _cell(value: Any) -> str:
 
 @routes.add("POST", "/admin/privacy/requests/{privacy_id}/close", "admin", body=Note)
 async def close(call: RouteCall) -> Any:
-    """Say that a correction was carried out."""
+    """Mark a correction as carried out."""
     privacy_id = call.path["privacy_id"][:64]
     await privacy.close_correction(
         call.runtime.database, privacy_id, call.body.note, actor=call.actor

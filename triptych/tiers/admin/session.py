@@ -17,7 +17,7 @@ _LASTS_S = 12 * 3600.0
 
 
 class Statement(Body):
-    """What the hub wrote about somebody who signed in there."""
+    """What the hub states about a user who signed in there."""
 
     id_token: str = Field(min_length=1, max_length=16_384)
 

@@ -1,4 +1,4 @@
-"""The whole table of routes: the hot ones that `api` answers itself, and every room's."""
+"""The whole table of routes: the hot ones that `api` answers itself, and those of every subject."""
 
 from __future__ import annotations
 

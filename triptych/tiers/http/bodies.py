@@ -155,7 +155,7 @@ def _tier(model: Any) -> str:
 
 
 def _is_name(text: str, longest: int) -> bool:
-    """Tell whether a text can be a name in a record and a header: no line ends, no zero byte."""
+    """Return whether a text can be a name in a record and a header: no line ends, no zero byte."""
     return 0 < len(text) <= longest and text.isprintable()
 
 

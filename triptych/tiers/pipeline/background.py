@@ -152,7 +152,7 @@ class BackgroundTasks:
         return report
 
     async def _turn(self, now: float) -> bool:
-        """Take the chore for this interval."""
+        """Claim the task for this interval."""
         c = t.background_tasks.c
         due = now - self._config.retention_interval_s
         try:
@@ -166,11 +166,11 @@ class BackgroundTasks:
                     row = {"name": "retention", "started_at": now}
                     await connection.execute(t.background_tasks.insert(), row)
         except IntegrityError:
-            return False  # there is a row, and it is not due: somebody did it
+            return False  # there is a row, and it is not due: another worker did it
         return True
 
     async def _sweep(self, now: float) -> int:
-        """Erase again whoever was erased lately: a record may have been on its way."""
+        """Erase recently erased users again: a record may have been on its way."""
         done = 0
         for row in await privacy.lately_erased(self._database, now - _LATE_S):
             subject = personal.Subject(row["company_id"], row["user_id"])

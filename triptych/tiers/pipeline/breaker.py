@@ -37,7 +37,7 @@ class Breaker:
         return "open" if self.clock() < self._open_until_s else "half_open"
 
     def retry_after_s(self) -> float:
-        """Say how long it stays open."""
+        """Return how long it stays open."""
         return max(0.0, self._open_until_s - self.clock()) if self._tripped else 0.0
 
     def allows(self) -> bool:
@@ -65,7 +65,7 @@ class Breaker:
         self._open(seconds)
 
     def released(self) -> None:
-        """Give the permission back without a verdict: the caller went away or was at fault."""
+        """Return the permission without a verdict: the caller went away or was at fault."""
         self._probing = False
 
     def reset(self) -> None:

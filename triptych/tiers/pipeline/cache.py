@@ -102,7 +102,7 @@ class AnswerCache:
         route: tuple[str, str, str, str],
         tokens_source: TokensSource = "provider",
     ) -> None:
-        """Keep an answer; the ones asked for longest ago make room."""
+        """Keep an answer; the least recently used ones are dropped for it."""
         choices = body.get("choices") or [{}]
         message = choices[0].get("message") or {}
         finished = choices[0].get("finish_reason") in ("stop", "length")
@@ -129,9 +129,9 @@ class AnswerCache:
         self.bytes = 0
 
     async def fly(self, key: bytes, work: Callable[[], Awaitable[None]]) -> Hit | None:
-        """Do the work once for all who ask the same at the same time.
+        """Do the work once for all equal requests that run at the same time.
 
-        Returns: the answer when somebody else's flight brought it; None after the own one.
+        Returns: the answer when another request's flight brought it; None after the own one.
         """
         while (flight := self._flights.get(key)) is not None:
             await asyncio.shield(flight)

@@ -57,7 +57,7 @@ async def generate_structure(
 ) -> Structured:
     """Ask for a JSON value that matches a JSON Schema.
 
-    Raises: InvalidQuery for a schema that is none, StructureInvalid after the last repair.
+    Raises: InvalidQuery for an invalid schema, StructureInvalid after the last repair.
     """
     validator = _validator(schema)
     if context.temperature is None:

@@ -95,7 +95,9 @@ class Metrics:
             "triptych_spool_bytes", "Records on disk that the database does not have yet.",
             registry=registry,
         )  # fmt: skip
-        self.lost = Gauge("triptych_records_lost", "Records that found no room.", registry=registry)
+        self.lost = Gauge(
+            "triptych_records_lost", "Records that could not be stored.", registry=registry
+        )
         self.stale = Gauge(
             "triptych_settings_stale", "1 while flags and keys are the last good ones.",
             registry=registry,

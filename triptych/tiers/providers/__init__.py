@@ -1,4 +1,4 @@
-"""The ways to reach a model: OpenAI-compatible addresses, Spaces, local faces, scripts."""
+"""The ways to reach a model: OpenAI-compatible addresses, Spaces, local model servers, scripts."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Factory:
     def check(self, upstream: Upstream) -> None:
         """Refuse an upstream that could not be built.
 
-        Raises: UpstreamError when its address is none.
+        Raises: UpstreamError when its address is not valid.
         """
         if upstream.provider in ("openai", "local") or "://" in upstream.address:
             parse_address(upstream.address)
@@ -46,7 +46,7 @@ class Factory:
         return OpenAIProvider(upstream, transport)
 
     def has_key(self, name: str) -> bool:
-        """Tell whether there is a key under this name, without saying which."""
+        """Return whether there is a key under this name, without saying which."""
         return bool(self._key(name))
 
     def _key(self, name: str) -> str:

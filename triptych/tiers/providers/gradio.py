@@ -175,7 +175,7 @@ def _error(name: str, data: Any, told: str) -> Exception:
         text = str(data.get("error") or "")
     if (wait_s := quota_wait_s(text)) is not None and not told:
         return quota_error(name, wait_s)
-    # The text may be HTML of anybody's making; it goes into no message.
+    # The text may be HTML of unknown origin; it goes into no message.
     if told:
         return UpstreamInterrupted(f"{name} reports an error", code="space_error")
     return UpstreamFailed(f"{name} reports an error", code="space_error", retryable=False)

@@ -1,7 +1,7 @@
 """Where a Space is in its life, and how it is brought back: one wake for all who wait.
 
 A Space that is known by its id is watched through the hub; one known by its address alone is
-watched at its own door. Polling is shared by every caller and never faster than once a second.
+watched at its own address. Polling is shared by every caller and never faster than once a second.
 
 Source: https://huggingface.co/docs/hub/spaces-overview; a sleeping Space starts when visited.
 """
@@ -121,7 +121,7 @@ class SpaceLifecycle:
     async def recover(self, failure: UpstreamError) -> None:
         """Return when the Space is there again, having waited for it if it sleeps or starts.
 
-        Raises: `failure` itself when the Space is awake, so that it is somebody else's fault;
+        Raises: `failure` itself when the Space is awake, so that the Space is not the cause;
         UpstreamFailed when it is paused or broken; UpstreamWaking when it takes too long.
         """
         place = await self.place()
@@ -215,12 +215,12 @@ class SpaceLifecycle:
 
 
 def _looks_asleep(place: Place, failure: UpstreamError) -> bool:
-    """Tell whether a failure without a hub to ask is a Space that starts."""
+    """Return whether a failure without a hub to ask is a Space that starts."""
     on_spaces = (place.base.host or "").endswith(".hf.space")
     return on_spaces and failure.code == "upstream_page"
 
 
 def _forget_result(task: asyncio.Task[None]) -> None:
-    """A wake nobody waits for any more may fail in silence; it was logged."""
+    """A wake that no request waits for may fail without an error; it was logged."""
     if not task.cancelled():
         task.exception()

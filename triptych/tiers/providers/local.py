@@ -1,4 +1,4 @@
-"""A model face on this machine: OpenAI's API, plus `/health`, which says the revision it serves.
+"""A model server on this machine: OpenAI's API, plus `/health` with the revision it serves.
 
 The process supervisor starts and watches it; the gateway only calls it.
 """
@@ -13,12 +13,12 @@ from triptych.tiers.providers.openai import OpenAIProvider
 
 
 class LocalProvider(OpenAIProvider):
-    """Speak to the serving face of a model, and remember the revision it reports."""
+    """Call a model server, and remember the revision it reports."""
 
     _revision = ""
 
     async def complete(self, call: UpstreamCall) -> Completion:
-        """Return the whole answer with the face's revision."""
+        """Return the whole answer with the server's revision."""
         done = await super().complete(call)
         done.revision = done.revision or self._revision
         return done

@@ -105,12 +105,12 @@ class OpenAIProvider:
         except orjson.JSONDecodeError as error:
             raise _broken(f"{name} sent a torn chunk", started) from error
         if not isinstance(chunk, dict):
-            raise _broken(f"{name} sent a chunk that is none", started)
+            raise _broken(f"{name} sent a chunk that is not one", started)
         if chunk.get("error"):
             said = f"{name} reports: {error_message(chunk)[:200] or 'an error'}"
             raise UpstreamInterrupted(said) if started else UpstreamFailed(said)
         if not _is_chunk(chunk):
-            raise _broken(f"{name} sent a chunk that is none", started)
+            raise _broken(f"{name} sent a chunk that is not one", started)
         if chunk.get("id"):
             return Frame(b"data: " + data.encode() + b"\n\n", chunk)
         chunk["id"] = call.request_id
@@ -151,7 +151,7 @@ class OpenAIProvider:
 
 
 def _is_choice(choice: Any) -> bool:
-    """Tell whether a choice of a whole answer has a text or something in a text's place."""
+    """Return whether a choice of a whole answer has a text or something in a text's place."""
     if not isinstance(choice, dict) or type(choice.get("index", 0)) is not int:
         return False
     message = choice.get("message")

@@ -173,7 +173,7 @@ class Transport:
             raise UpstreamInterrupted(f"{self.upstream.name} broke off inside an event")
 
     def malformed(self, raw: bytes) -> UpstreamMalformed:
-        """Describe an answer that is none."""
+        """Describe an answer that is not valid."""
         page = _is_html(raw)
         kind = "a page" if page else "no JSON" if raw.strip() else "nothing"
         return UpstreamMalformed(

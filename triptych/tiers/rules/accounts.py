@@ -31,7 +31,7 @@ class Company:
     company_id: str
     allow_external: bool = False
     facts: Mapping[str, object] = field(default_factory=dict)
-    """What its tier may be told: name, industry ..."""
+    """The facts its tier may use: name, industry ..."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class Principal:
         return self.kind == "anonymous"
 
     def member_of(self, company_id: str | None) -> bool:
-        """Tell whether a company's tier and data are this caller's to use."""
+        """Return whether a company's tier and data are this caller's to use."""
         return company_id is not None and company_id in self.companies
 
     def external_allowed(self, company_id: str | None) -> bool:
-        """Tell whether a company's content may be sent to an external provider."""
+        """Return whether a company's content may be sent to an external provider."""
         company = self.companies.get(company_id) if company_id else None
         return company is not None and company.allow_external
 

@@ -1,6 +1,6 @@
 """Budgets: how many tokens and how much money a key, a company or a user may use.
 
-A request sets aside what it may need before anybody is asked, and its record puts the true
+A request sets aside what it may need before a provider is called, and its record puts the true
 figure in the place of that. All who wait to set something aside share one transaction, in the
 database that all workers share, so that no two of them can have the same last token. Without a
 budget nothing is asked; while the database is away requests are served and counted afterwards.
@@ -126,7 +126,7 @@ def subjects(key_id: str, company_id: str | None, user_id: str | None) -> tuple[
 
 
 def verdict(budget: Budget, used: Used, need: Need, now: float) -> TierError | None:
-    """Say why a need does not fit under a budget; None when it does."""
+    """Return why a need does not fit under a budget; None when it does."""
     for what, most, spent, held, wanted in (
         ("tokens", budget.max_tokens, used.tokens, used.held_tokens, need.tokens),
         (

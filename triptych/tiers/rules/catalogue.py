@@ -89,7 +89,7 @@ def from_config(config: GatewayConfig) -> list[Upstream]:
 def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstream:
     """Build one upstream; `trusted` ones come from the operator and may be private.
 
-    Raises: ConfigError when its address is none.
+    Raises: ConfigError when its address is not valid.
     """
     if config.provider != "scripted" and not config.address:
         raise ConfigError(
@@ -177,5 +177,5 @@ def direct_host(space: str) -> str:
 
 
 def owned(upstream: Upstream, company_id: str | None) -> Upstream:
-    """Give an upstream to one company."""
+    """Assign an upstream to one company."""
     return dataclasses.replace(upstream, company_id=company_id)

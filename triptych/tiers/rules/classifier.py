@@ -2,7 +2,7 @@
 
 Plain Python and a small file of whole numbers, so that it costs a fraction of a millisecond and no
 dependency. It abstains when it is not sure; the selector then takes the base tier. Policy stands
-above it and it never sees who asks. `benchmarks/selector.py` trains and judges it.
+above it and it never sees the caller. `benchmarks/selector.py` trains and evaluates it.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def granted(
 
 
 def refuses_service(consents: Consents, company_id: str | None, user_id: str | None) -> bool:
-    """Tell whether the company or the user does not want to be served any more."""
+    """Return whether the company or the user does not want to be served any more."""
     words = (
         consents.get(Subject(company_id, None, "serve")) if company_id else None,
         consents.get(Subject(None, user_id, "serve")) if user_id else None,

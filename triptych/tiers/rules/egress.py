@@ -18,7 +18,7 @@ from triptych.errors import UpstreamUnreachable
 
 
 class AddressRefused(UpstreamUnreachable):
-    """Say that an address is not one the gateway may connect to."""
+    """An address that the gateway may not connect to."""
 
     default_code = "address_refused"
     default_retryable = False
@@ -51,7 +51,7 @@ _EMBEDDING = tuple(
 
 
 def is_private(host: str) -> bool:
-    """Tell whether a host is an address (or a name by itself) that is not on the public net."""
+    """Return whether a host is an address (or a name by itself) that is not on the public net."""
     name = host.strip("[]").rstrip(".").lower()
     if name == "localhost" or name.endswith((".localhost", ".local", ".internal")):
         return True
@@ -112,7 +112,7 @@ class GuardedResolver(AbstractResolver):
 def parse_address(text: str, **_: Any) -> URL:
     """Parse a base URL once, without its trailing slash.
 
-    Raises: AddressRefused when it is none.
+    Raises: AddressRefused when it is not.
     """
     try:
         url = URL(text.strip().rstrip("/"))

@@ -70,7 +70,7 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 "Spaces; off turns the tiers off that only Spaces serve",
                 ("useHuggingFaceSpaces", "useHuggingFace", "HUGGING_FACE_INTEGRATION"),
             ),
-            FlagSpec("provider.local", True, "model faces on this machine"),
+            FlagSpec("provider.local", True, "model servers on this machine"),
             FlagSpec(
                 "provider.scripted",
                 False,

@@ -22,7 +22,7 @@ from triptych.errors import StorageError, Unauthenticated
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _ALGORITHMS = ["ES256", "RS256"]
 _TIMEOUT_S = 10.0
-#: A statement is exchanged at once; an old one was kept by somebody.
+#: A statement is exchanged at once; an old one was kept and sent again.
 _FRESH_S = 300.0
 
 
@@ -30,7 +30,7 @@ async def user_of(statement: str, issuer: str, client: str) -> str:
     """Return the id of the user whom a hub's statement is about, as `name@hub`.
 
     People of the hub on this machine are `name@hub`, of another `name@its.address`, so that the
-    same name elsewhere is somebody else.
+    same name elsewhere is another person.
 
     Raises: Unauthenticated; StorageError when the hub does not answer.
     """
@@ -50,7 +50,7 @@ async def user_of(statement: str, issuer: str, client: str) -> str:
     )
     name = claims.get("preferred_username")
     if not said or not isinstance(name, str) or not name:
-        raise Unauthenticated("this statement is old, or meant for somebody else")
+        raise Unauthenticated("this statement is old, or meant for another gateway")
     return f"{name}@{place_of(issuer)}"
 
 

@@ -1,7 +1,7 @@
 """Rate limits: how many requests a key, a user or an address may make per window.
 
 Counters live in memory, or in Redis where several workers share them. A Redis that does not answer
-stops nobody: each worker counts for itself until it is back.
+stops no request: each worker counts for itself until it is back.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from triptych.tiers.rules.flags import (
 from triptych.tiers.rules.query import Query
 from triptych.tiers.rules.selector import Selector
 
-NOBODY = "nobody"
+NOT_ANSWERED = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def preview(
         if old == new:
             continue
         elsewhere += 1
-        refused += new == NOBODY
+        refused += new == NOT_ANSWERED
         moves[(old, new)] += 1
     return {
         "requests": total,
@@ -110,7 +110,7 @@ class _Resolver:
 def _place(
     selector: Selector, flags: _Resolver, row: Mapping[str, Any], companies: Mapping[str, Company]
 ) -> str:
-    """Say where a request goes first: `tier at upstream`, or to nobody."""
+    """Return where a request goes first: `tier at upstream`, or `none`."""
     company = companies.get(row["company_id"] or "")
     asked = row["tier_asked"]
     if asked == "auto":
@@ -132,5 +132,5 @@ def _place(
     try:
         selection = selector.select(query, principal, resolved)
     except TierError:
-        return NOBODY
+        return NOT_ANSWERED
     return f"{selection.tier} at {selection.routes[0].upstream.name}"

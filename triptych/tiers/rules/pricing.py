@@ -30,7 +30,7 @@ _MICRO = 1_000_000
 _EXPECTED_S = 5.0
 #: A dated snapshot costs what its family costs: `gpt-5-mini-2025-08-07`.
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
-#: Their machine is one's own, and nobody sends a bill unless `hardware` says otherwise.
+#: Their machine is one's own, and costs nothing unless `hardware` says otherwise.
 _OWN = frozenset(("local", "scripted"))
 
 

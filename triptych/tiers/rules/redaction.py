@@ -131,7 +131,7 @@ SECRET_FIELDS = re.compile(
 
 
 def redact(text: str) -> str:
-    """Replace what is secret or identifies somebody by its kind in brackets."""
+    """Replace what is secret or identifies a person by its kind in brackets."""
     for kind in KINDS:
         text = kind.pattern.sub(
             lambda found, kind=kind: (  # type: ignore[misc]
@@ -173,7 +173,7 @@ def redact_deep(value: Any) -> Any:
 
 
 def classify(value: Any) -> Classification:
-    """Say how personal a JSON value is: by what stands in it, never by a word in a field's name.
+    """Return how personal a JSON value is: by what stands in it, never by a word in a field's name.
 
     `tokens_used` and `description` are not personal data; `api_key` is a secret if it is a text.
     """

@@ -22,7 +22,7 @@ _KEY_COLUMNS = tuple(column for column in t.api_keys.columns if column.name != "
 
 
 async def has_admin(database: Database) -> bool:
-    """Tell whether any admin key is left that works."""
+    """Return whether any admin key is left that works."""
     async with database.read(_SCOPE) as connection:
         row = await connection.first(
             select(func.count().label("n"))

@@ -28,7 +28,7 @@ async def look(database: Database, scope: Scope, request_id: str, *, actor: str)
 
 
 async def note(database: Database, subject: str, *, actor: str, seen: bool) -> None:
-    """Put on the audit that somebody took content out, or tried to look at it."""
+    """Record in the audit that content was read or exported, or that this was tried."""
     async with database.write(across("the audit is one for everybody")) as connection:
         await _note(connection, subject, actor, seen=seen)
 

@@ -27,7 +27,7 @@ from triptych.errors import StorageError, TierError
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Say whose rows a statement may touch: one company's, or everybody's with a reason."""
+    """Whose rows a statement may touch: one company's, or all of them with a reason."""
 
     company_id: str | None
     across: str = ""
@@ -44,7 +44,7 @@ def across(reason: str) -> Scope:
 
 
 class ScopeError(TierError):
-    """Say that a statement on companies' rows has no scope: a mistake of ours, never shown."""
+    """A statement on companies' rows has no scope: a mistake of ours, never shown."""
 
     default_code = "unscoped_statement"
 
@@ -139,7 +139,7 @@ class Database:
 
 
 async def _confine(raw: AsyncConnection, scope: Scope) -> None:
-    """Tell PostgreSQL whose rows this transaction may touch, beneath what `scoped` does."""
+    """Set in PostgreSQL whose rows this transaction may touch, beneath what `scoped` does."""
     whose = "*" if scope.across else scope.company_id or ""
     await raw.execute(text("SELECT set_config('triptych.company', :whose, true)"), {"whose": whose})
 

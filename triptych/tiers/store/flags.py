@@ -26,7 +26,7 @@ from triptych.tiers.store.database import Connection, Database, across
 from triptych.tiers.store.settings import raise_version
 
 OverrideScope = Literal["user", "company"]
-_SCOPE = across("flags belong to nobody")
+_SCOPE = across("flags belong to no company")
 
 
 async def set_flag(
@@ -43,7 +43,7 @@ async def set_flag(
     Turning a flag off turns off what hangs on it, in the same transaction.
 
     Returns: the flag's new version.
-    Raises: NotFound, InvalidQuery, EditConflict when somebody changed it since it was read.
+    Raises: NotFound, InvalidQuery, EditConflict when it was changed since it was read.
     """
     new = {key: definition(value, spec_of(key), targeting)}
     if value is False:
@@ -192,7 +192,7 @@ async def set_override(
 
 
 async def revert(database: Database, sequence: int, *, actor: str) -> dict[str, int]:
-    """Undo one audited change of flags, as long as nobody changed the same flags since.
+    """Undo one audited change of flags, as long as the same flags were not changed since.
 
     Raises: NotFound, EditConflict.
     """

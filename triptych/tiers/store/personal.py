@@ -21,7 +21,7 @@ from triptych.tiers.store.settings import raise_version
 Category = Literal["content", "feedback", "requests", "account"]
 CATEGORIES: tuple[Category, ...] = get_args(Category)
 _BATCH = 500
-_SCOPE = across("what is stored of somebody lies in many tables")
+_SCOPE = across("a person's data lies in many tables")
 #: What the operational record says of a person, besides numbers.
 _NAMELESS: Mapping[str, Any] = {
     "user_id": None,
@@ -82,7 +82,7 @@ async def export(
 def _stored(
     subject: Subject,
 ) -> Iterable[tuple[Category, Table, Sequence[Column[Any]], Any]]:
-    """Say where a subject's rows lie."""
+    """Return where a subject's rows lie."""
     keys = [column for column in t.api_keys.columns if column.name != "digest"]
     shared = (t.memberships, t.consents, t.privacy_requests)
     if subject.user_id is not None:
@@ -202,7 +202,7 @@ async def _taint(database: Database, subject: Subject, erased: int) -> int:
 
 
 async def _erase_account(database: Database, subject: Subject) -> dict[str, int]:
-    """Erase who somebody is and what it may do; every worker refuses its keys within a second."""
+    """Erase a user's identity and rights; every worker refuses its keys within a second."""
     async with database.write(_SCOPE) as connection:
         if subject.user_id is None:
             done = await _erase_company(connection, str(subject.company_id))

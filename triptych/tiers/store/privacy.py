@@ -1,6 +1,6 @@
 """Requests over personal data: asked, worked on, finished; each a row with a state, on the audit.
 
-Who may ask is `admin.privacy`'s to say, when a request is worked on `chores`'s, and what is given
+`admin.privacy` decides who may ask, `background` when a request is worked on, and what is given
 out or erased `personal`'s.
 """
 
@@ -26,7 +26,7 @@ State = Literal["requested", "running", "done", "failed", "refused"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 #: A request whose worker died while at it is taken up again after this.
 _ABANDONED_S = 600.0
-_SCOPE = across("a request over personal data may be about anybody")
+_SCOPE = across("a request over personal data may concern any user")
 
 
 async def ask(
@@ -113,7 +113,7 @@ async def finish(
 
 
 async def close_correction(database: Database, privacy_id: str, note: str, *, actor: str) -> None:
-    """Say that a person has corrected what was asked.
+    """Record that a person has corrected what was asked.
 
     Raises: NotFound, EditConflict when it is no open correction.
     """

@@ -33,7 +33,7 @@ _BATCH = 200
 _RETRY_S = 1.0
 _SCOPE = across("the record of every company is written by one writer")
 
-#: A request nobody heard the end of.
+#: A request whose end was never reported.
 INTERRUPTED: dict[str, Any] = {
     "outcome": "interrupted",
     "status": 0,

@@ -23,7 +23,7 @@ _ABOUT_VALUES = ("22", "23")
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Tell whether a database answered and did not want the rows, so that waiting cannot help."""
+    """Return whether a database answered and did not want the rows, so that waiting cannot help."""
     if not isinstance(error, StorageError):
         return True
     cause = error.__cause__
@@ -61,7 +61,7 @@ def _fit(table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
 def set_aside(root: Path, record: Mapping[str, Any]) -> Path:
     """Keep what no database took where an operator finds it.
 
-    Raises: StorageError when there is no room for it either.
+    Raises: StorageError when it cannot be stored either.
     """
     path = root / "refused.jsonl"
     try:
@@ -80,7 +80,7 @@ def forget(root: Path, company_id: str | None, user_id: str | None) -> int:
     """
     path, old = root / "refused.jsonl", root / "refused.old.jsonl"
     try:
-        path.rename(old)  # whoever sets aside meanwhile begins a new file
+        path.rename(old)  # another writer begins a new file meanwhile
     except FileNotFoundError:
         return 0
     gone = 0

@@ -90,7 +90,7 @@ def _free(table: Table, where: Any, holds: Mapping[str, list[str]]) -> Any:
     """Leave out the rows of those who are under a legal hold."""
     held = []
     for kind in ("company", "user"):
-        # coalesce: a row without a name is under nobody's hold, where NULL would be neither
+        # coalesce: a row without a name is under no hold, where NULL would be neither
         column = func.coalesce(table.c[f"{kind}_id"], "")
         if holds[kind]:
             held.append(column.in_(holds[kind]))

@@ -53,7 +53,7 @@ async def versions(database: Database) -> dict[str, int]:
 
 
 async def raise_version(connection: Connection, topic: str) -> None:
-    """Tell every worker that a topic changed, with the transaction that changes it."""
+    """Announce to every worker that a topic changed, with the transaction that changes it."""
     done = await connection.execute(
         update(t.changes).where(t.changes.c.topic == topic).values(version=t.changes.c.version + 1)
     )

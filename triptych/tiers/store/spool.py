@@ -48,7 +48,7 @@ class Spool:
         self._held: deque[bytes] = deque()
         self._held_before = 0
         self.lost = 0
-        """End records that found no room on disk nor in memory."""
+        """End records that could be stored neither on disk nor in memory."""
         self._written = 0
         self._sealed_bytes = 0
         self._number = 0
@@ -118,7 +118,7 @@ class Spool:
             os.write(handle, carried)
         except OSError as error:
             if previous >= 0:
-                return  # no room for another segment: the old one goes on
+                return  # another segment cannot be made: the old one goes on
             raise StorageError(
                 f"the spool {self.folder} cannot be written",
                 hint="free some space or point TRIPTYCH_HOME elsewhere",

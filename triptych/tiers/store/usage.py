@@ -155,7 +155,7 @@ def _told(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def disown(connection: Connection, company_id: str) -> int:
-    """Move a company's sums to those of nobody, so that the whole stays true without it.
+    """Move a company's sums to those without a company, so that the whole stays true without it.
 
     Returns: how many rows.
     """
