@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -318,3 +319,17 @@ def test_what_a_model_reports_adds_up(engine: LlamaCppEngine) -> None:
     for token in whole:
         best = np.array([other.logprob for other in token.alternatives])
         assert (np.diff(best) <= 1e-6).all() and best[0] == pytest.approx(token.logprob)
+
+
+def test_it_starts_where_no_local_socket_can_be_made(
+    qwen3_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A confined process has none, and the path of one may be too long."""
+    deep = tmp_path / ("deep-" * 20)
+    deep.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(deep))
+    running = open_engine(qwen3_folder, tmp_path)
+    try:
+        assert collect(running, greedy())
+    finally:
+        running.close()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import atexit
 import math
 import secrets
+import socket
 import tempfile
 import threading
 from collections import deque
@@ -154,8 +155,8 @@ class LlamaCppEngine(Engine):
             xllamacpp.CommonAdapterLoraInfo(str(path), 0.0) for path in options.adapters.values()
         ]
         # llama.cpp always opens a listener of its own: a socket that only this user can reach,
-        # behind a key that nobody knows.
-        params.hostnames = [f"{self._socket_folder.name}/unused.sock"]
+        # behind a key that no client has.
+        params.hostnames, params.port = [self._listener()], 0
         params.api_keys = [secrets.token_hex(16)]
         params.n_threads_http = 1
         params.warmup = False
@@ -172,6 +173,21 @@ class LlamaCppEngine(Engine):
         # closed before it does would wait for it forever.
         server.handle_completions(forced_token_body([0], 0, 1), lambda _: False)
         return server
+
+    def _listener(self) -> str:
+        """Return where llama.cpp's unused listener goes: a file, or loopback at a free port.
+
+        A confined process may be unable to make local sockets, and the path of one is limited
+        to about a hundred bytes.
+        """
+        path = f"{self._socket_folder.name}/unused.sock"
+        try:
+            with socket.socket(socket.AF_UNIX) as trial:
+                trial.bind(path)
+        except OSError:
+            return "127.0.0.1"
+        Path(path).unlink()
+        return path
 
     @property
     def info(self) -> EngineInfo:

@@ -85,7 +85,7 @@ class RouteCall:
         return self.principal.user_id or self.principal.key_id
 
     def scope(self, company_id: str | None = None, *, reason: str = "") -> Scope:
-        """Return whose rows this call may touch: all for an admin, else one company of the caller's.
+        """Return whose rows this call may touch: all for an admin, else one company.
 
         Raises: Forbidden.
         """

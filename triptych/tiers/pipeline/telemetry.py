@@ -96,7 +96,7 @@ class Metrics:
             registry=registry,
         )  # fmt: skip
         self.lost = Gauge(
-            "triptych_records_lost", "Records that could not be stored.", registry=registry
+            "triptych_records_lost", "Records that were not stored.", registry=registry
         )
         self.stale = Gauge(
             "triptych_settings_stale", "1 while flags and keys are the last good ones.",

@@ -129,7 +129,9 @@ def _ruleset(spec: dict[str, Any]) -> int:
     _allow(ruleset, spec["devices"], handled & (_FILE_ONLY & ~_EXECUTE))
     # Semaphores and shared tensors: made, opened by name and removed there, but never listed.
     _allow(ruleset, spec["shared"], handled & ~(_EXECUTE | _READ_DIR))
-    for port in spec["ports"] if version >= 4 else ():
+    # Port 0 is any free port: libraries listen there for themselves, no other program's port is
+    # taken by it.
+    for port in (*spec["ports"], 0) if version >= 4 else ():
         rule = struct.pack("=QQ", _BIND_TCP, port)
         _check(_libc.syscall(_ADD_RULE, ruleset, _RULE_PORT, rule, 0), "landlock_add_rule")
     return ruleset
