@@ -204,23 +204,6 @@ def test_stop_strings_are_found_wherever_tokens_meet(engine: LlamaCppEngine) -> 
         assert answer.finish_reason == "stop"
 
 
-@pytest.mark.parametrize(
-    ("prompt", "code"),
-    [
-        ([], "generation"),
-        ([10_000], "generation"),
-        ([-1], "generation"),
-        ([5] * 600, "context_length"),
-    ],
-)
-def test_a_prompt_the_model_cannot_read_is_refused(
-    engine: LlamaCppEngine, prompt: list[int], code: str
-) -> None:
-    with pytest.raises(GenerationError) as caught:
-        engine.start(greedy(prompt), lambda chunk: None)
-    assert caught.value.code == code
-
-
 def test_an_answer_never_outgrows_the_context(engine: LlamaCppEngine) -> None:
     answer = engine.generate(greedy([5] * 500, max_new_tokens=1000, ignore_eos=True))
     assert answer.input_tokens + answer.output_tokens == engine.info.context_length
@@ -237,16 +220,6 @@ def test_signal_handlers_survive_the_loading_of_a_model(qwen3_folder: Path, tmp_
         wait_until(lambda: seen == [signal.SIGTERM])
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def test_a_closed_engine_says_so(qwen3_folder: Path, tmp_path: Path) -> None:
-    closed = open_engine(qwen3_folder, tmp_path)
-    closed.close()
-    closed.close()
-    for call in (lambda: closed.generate(greedy()), lambda: closed.score(TEXT)):
-        with pytest.raises(GenerationError) as caught:
-            call()
-        assert caught.value.code == "closed"
 
 
 def write_adapter(folder: Path, base: Path, seed: int) -> dict[str, torch.Tensor]:

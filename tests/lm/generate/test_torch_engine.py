@@ -146,29 +146,6 @@ def test_the_context_ends_an_answer_with_length(engine: TorchEngine) -> None:
     assert answer.output_tokens == 640 - 636 + 1
 
 
-@pytest.mark.parametrize(
-    ("prompt", "code"),
-    [
-        ((5,) * 641, "context_length"),
-        ((400,), "token_ids"),
-        ((-1,), "token_ids"),
-        ((), "token_ids"),
-    ],
-)
-def test_a_prompt_the_model_cannot_read_is_refused(
-    engine: TorchEngine, prompt: tuple[int, ...], code: str
-) -> None:
-    with pytest.raises(GenerationError) as refused:
-        engine.generate(greedy(prompt))
-    assert refused.value.code == code
-    assert refused.value.hint
-
-
-def test_an_empty_text_begins_a_new_document(engine: TorchEngine) -> None:
-    assert engine.encode("") == [0]
-    assert engine.generate(greedy("")).input_tokens == 1
-
-
 def test_stop_strings_end_the_answer_and_are_not_in_it(engine: TorchEngine) -> None:
     whole = engine.generate(greedy("The lazy", max_new_tokens=30, ignore_eos=True)).text
     stop = whole[8:11]
@@ -235,28 +212,11 @@ def test_score_gives_the_log_probability_of_every_token(folder: Path, engine: To
 def test_chat_messages_are_rendered_with_the_models_template(engine: TorchEngine) -> None:
     messages = [{"role": "user", "content": "Hello"}]
     ids = engine.encode(messages)
-    assert engine._tokenizer.decode(ids, skip_special_tokens=False) == (
+    assert engine.tokenizer.decode(ids, skip_special_tokens=False) == (
         "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"
     )
     request = GenerateRequest(messages=messages, sampling=Sampling(temperature=0, max_new_tokens=3))
     assert engine.generate(request).input_tokens == len(ids)
-
-
-def test_what_this_engine_cannot_do_is_said(engine: TorchEngine) -> None:
-    with pytest.raises(GenerationError) as refused:
-        engine.generate(GenerateRequest(prompt="x", adapter="company"))
-    assert refused.value.code == "unsupported"
-
-
-def test_a_closed_engine_ends_its_answers_and_refuses_new_ones(folder: Path) -> None:
-    engine = TorchEngine.load(folder, dtype="float32")
-    chunks: list[Chunk] = []
-    engine.start(greedy("The", max_new_tokens=600, ignore_eos=True), chunks.append)
-    engine.close()
-    assert chunks[-1].finish_reason == "cancelled"
-    with pytest.raises(GenerationError) as refused:
-        engine.generate(greedy("The"))
-    assert refused.value.code == "closed"
 
 
 def test_out_of_memory_ends_the_answers_of_one_round_and_the_engine_goes_on(

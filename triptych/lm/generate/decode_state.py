@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import torch
 from torch import Tensor
 
-from triptych.errors import TriptychError
+from triptych.errors import GenerationError, TriptychError
 from triptych.lm.generate.decoder import AnswerCache
 from triptych.lm.generate.detokenize import Detokenizer, TextStream
 from triptych.lm.generate.engine import (
@@ -36,9 +37,8 @@ class DecodeState:
         self._sampler = Sampler(request.sampling, ids)
         self._text = TextStream(request.sampling.stop)
         self._written = 0
-        # The last token of all needs no room: nothing is read after it.
-        room = context_length - len(ids) + 1
-        self._limit = min(request.sampling.max_new_tokens, room)
+        # The last token of all needs no position: nothing is read after it.
+        self._limit = min(request.sampling.max_new_tokens, context_length - len(ids) + 1)
 
     @property
     def positions(self) -> int:
@@ -46,7 +46,10 @@ class DecodeState:
         return len(self.ids) + self._limit - 1
 
     def accept(self, logits_V: Tensor, detokenizer: Detokenizer, end_ids: Collection[int]) -> bool:
-        """Draw a token, send what can be shown; True when the answer goes on."""
+        """Draw a token, send what can be shown; True when the answer goes on.
+
+        Shape: logits_V [V], of the position after what is written.
+        """
         sampling = self.request.sampling
         token_id = self._sampler.draw(logits_V)
         if token_id in end_ids and not sampling.ignore_eos:
@@ -91,10 +94,27 @@ class DecodeState:
         )
 
 
+def failure_of(error: BaseException) -> GenerationError:
+    """Translate what a model's computation raised, memory that ran out apart from all else."""
+    memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    # On a CPU torch raises a plain RuntimeError; only its words tell.
+    if memory or "can't allocate memory" in str(error):
+        return GenerationError(
+            "there is not enough memory for this answer",
+            hint="try a shorter prompt or fewer requests at once",
+            code="out_of_memory",
+            retryable=True,
+        )
+    return GenerationError(f"the model failed: {error}", code="model_failed")
+
+
 def token_of(
     token_id: int, detokenizer: Detokenizer, logits_V: Tensor, alternatives: int | None
 ) -> Token:
-    """Describe a token; its probability and the likeliest alternatives only where asked for."""
+    """Describe a token; its probability and the likeliest alternatives only where asked for.
+
+    Shape: logits_V [V], unnormalised, of the position the token stands at.
+    """
     if alternatives is None:
         return Token(token_id, detokenizer.bytes_of(token_id), math.nan)
     logprobs_V = logits_V.log_softmax(0)

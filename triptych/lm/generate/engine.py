@@ -55,7 +55,7 @@ class EngineInfo:
     vocab_size: int
     parameters: int
     size_bytes: int
-    has_chat_template: bool
+    has_chat_template: bool = False
     note: str = ""
 
 

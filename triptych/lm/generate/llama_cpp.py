@@ -26,20 +26,11 @@ from typing import Any
 
 import orjson
 
-from triptych.errors import DataError, GenerationError
+from triptych.errors import GenerationError
 from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.export.weights import Weights
-from triptych.lm.generate.detokenize import Detokenizer
-from triptych.lm.generate.engine import (
-    Emit,
-    Engine,
-    EngineInfo,
-    GenerateRequest,
-    Message,
-    Score,
-    Token,
-)
+from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
 from triptych.lm.generate.llama_messages import (
     AnswerReader,
     completion_body,
@@ -47,6 +38,7 @@ from triptych.lm.generate.llama_messages import (
     forced_token_body,
     token_of,
 )
+from triptych.lm.generate.local_engine import LocalEngine
 from triptych.lm.generate.signals import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
 
@@ -82,7 +74,7 @@ class LlamaCppOptions:
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
 
-class LlamaCppEngine(Engine):
+class LlamaCppEngine(LocalEngine):
     """Run one GGUF file for many requests at once."""
 
     def __init__(
@@ -97,13 +89,10 @@ class LlamaCppEngine(Engine):
         self.options = options or LlamaCppOptions()
         config = read_config(folder)
         given = read_record(folder)
-        self.tokenizer = Tokenizer.load(folder)
-        self._detokenizer = Detokenizer(self.tokenizer)
-        self._prefix_ids = list(self.tokenizer.core.encode("", add_special_tokens=True).ids)
         self._adapters = list(self.options.adapters)
         self._context_length = int(config["max_position_embeddings"])
         self._kv_tokens = _kv_tokens(config, self.options)
-        self._info = EngineInfo(
+        info = EngineInfo(
             engine="llama_cpp",
             model=model or folder.name,
             revision=revision,
@@ -113,15 +102,16 @@ class LlamaCppEngine(Engine):
             vocab_size=int(config["vocab_size"]),
             parameters=given.parameters if given else Weights(folder).parameters(),
             size_bytes=gguf.stat().st_size,
-            has_chat_template=bool(self.tokenizer.chat_template),
+        )
+        # llama.cpp keeps a position for the first token it writes, read again or not.
+        super().__init__(
+            Tokenizer.load(folder), info, longest_prompt_tokens=self._context_length - 1
         )
         self._socket_folder = tempfile.TemporaryDirectory(prefix="triptych-")
         self._server: Any = self._open(gguf)
-        self._condition = threading.Condition()
         self._waiting: deque[_Job] = deque()
         self._running: set[_Job] = set()
         self._free_kv_tokens = self._kv_tokens
-        self._closed = False
         self._threads: list[threading.Thread] = []
         # Threads that are inside llama.cpp when Python ends would take the process down.
         atexit.register(self.close)
@@ -189,22 +179,6 @@ class LlamaCppEngine(Engine):
         Path(path).unlink()
         return path
 
-    @property
-    def info(self) -> EngineInfo:
-        """Say what runs."""
-        return self._info
-
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Give the token ids the model would read; an empty text is a new document."""
-        if isinstance(prompt, str):
-            ids = self._prefix_ids + self.tokenizer.encode(prompt)
-            return ids or [self.tokenizer.boundary_id]
-        try:
-            messages = [dict(message) for message in prompt]
-            return self.tokenizer.encode_chat(messages, add_generation_prompt=True)
-        except DataError as fault:
-            raise GenerationError(fault.message, hint=fault.hint, code="unsupported") from fault
-
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Begin an answer and return at once; `emit` receives every chunk."""
         ids = self._prompt_ids(request)
@@ -218,7 +192,7 @@ class LlamaCppEngine(Engine):
         )
         reader = AnswerReader(request, emit, len(ids))
         job = _Job(request.request_id, body, reader, len(ids) + new_tokens)
-        with self._condition:
+        with self._changed:
             self._check_open()
             self._waiting.append(job)
             busy = len(self._running) + len(self._waiting)
@@ -226,11 +200,11 @@ class LlamaCppEngine(Engine):
                 thread = threading.Thread(target=self._work, name="llama.cpp", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-            self._condition.notify()
+            self._changed.notify()
 
     def cancel(self, request_id: str) -> bool:
         """End a running or waiting answer within one step; False where none has that id."""
-        with self._condition:
+        with self._changed:
             for job in self._waiting:
                 if job.request_id == request_id:
                     self._waiting.remove(job)
@@ -247,7 +221,7 @@ class LlamaCppEngine(Engine):
     def close(self) -> None:
         """Cancel what runs, free the memory; further calls raise."""
         atexit.unregister(self.close)
-        with self._condition:
+        with self._changed:
             if self._closed:
                 return
             self._closed = True
@@ -255,7 +229,7 @@ class LlamaCppEngine(Engine):
             self._waiting.clear()
             for job in self._running:
                 job.reader.cancelled = True
-            self._condition.notify_all()
+            self._changed.notify_all()
         for job in waiting:
             job.reader.finish("cancelled")
         for thread in self._threads:
@@ -265,25 +239,17 @@ class LlamaCppEngine(Engine):
         self._socket_folder.cleanup()
 
     def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
-        """Give the log-probability of each token of a text, with the likeliest alternatives.
+        """Return the log-probability of each token of a text, with the likeliest alternatives.
 
         One step per token: llama.cpp reports the probability of the token it takes, so each
         true token is forced in turn; the shared prefix is not computed again.
         """
-        ids = self.encode(text) if isinstance(text, str) else [int(token) for token in text]
-        self._check_prompt(ids[:-1] or ids)
-        with self._condition:
-            self._check_open()
+        self._check_open()
+        ids = self._text_ids(text)
         tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for position in range(1, len(ids)):
             tokens.append(self._score_one(ids[:position], ids[position], alternatives))
-        scored = tokens[1:]
-        return Score(
-            tokens=tuple(tokens),
-            nats=-sum(token.logprob for token in scored),
-            scored_tokens=len(scored),
-            text_bytes=sum(len(token.bytes) for token in scored),
-        )
+        return self._score_of(tokens)
 
     def _score_one(self, prefix: list[int], target: int, alternatives: int) -> Token:
         entry = self._forced(prefix, target, max(alternatives, 1))
@@ -292,7 +258,9 @@ class LlamaCppEngine(Engine):
             # whole distribution instead, reported with a token that stands alone.
             entry = self._forced(prefix, self._plain_token, self._info.vocab_size)
             if entry is None:
-                raise GenerationError("llama.cpp did not report a token's log-probability")
+                raise GenerationError(
+                    "llama.cpp did not report a token's log-probability", code="model_failed"
+                )
             listed = entry["top_logprobs"]
             entry = next(other for other in listed if other["id"] == target)
             entry["top_logprobs"] = listed
@@ -311,39 +279,11 @@ class LlamaCppEngine(Engine):
     def _plain_token(self) -> int:
         return self.tokenizer.encode("a")[0]
 
-    def _prompt_ids(self, request: GenerateRequest) -> list[int]:
-        if request.messages or isinstance(request.prompt, str):
-            ids = self.encode(request.messages or str(request.prompt))
-        else:
-            ids = [int(token) for token in request.prompt]
-        self._check_prompt(ids)
-        return ids
-
-    def _check_prompt(self, ids: Sequence[int]) -> None:
-        if not ids:
-            raise GenerationError("the prompt is empty", hint="give at least one character")
-        if len(ids) >= self._context_length:
-            raise GenerationError(
-                f"the prompt has {len(ids)} tokens, the model reads {self._context_length - 1} "
-                "and writes at least one",
-                hint="shorten the prompt",
-                code="context_length",
-            )
-        if min(ids) < 0 or max(ids) >= self._info.vocab_size:
-            raise GenerationError(
-                f"token ids lie between 0 and {self._info.vocab_size - 1}",
-                hint="were they made by another model's tokenizer?",
-            )
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise GenerationError("the engine is closed", code="closed")
-
     def _work(self) -> None:
         while True:
-            with self._condition:
+            with self._changed:
                 while not self._closed and not self._next_fits():
-                    self._condition.wait()
+                    self._changed.wait()
                 if self._closed:
                     return
                 job = self._waiting.popleft()
@@ -353,10 +293,10 @@ class LlamaCppEngine(Engine):
                 self._server.handle_completions(job.body, job.reader.take)
                 job.reader.end()
             finally:
-                with self._condition:
+                with self._changed:
                     self._running.discard(job)
                     self._free_kv_tokens += job.reserved_tokens
-                    self._condition.notify_all()
+                    self._changed.notify_all()
 
     def _next_fits(self) -> bool:
         return bool(self._waiting) and self._waiting[0].reserved_tokens <= self._free_kv_tokens

@@ -156,7 +156,9 @@ class AnswerReader:
         if self.cancelled:
             self.finish("cancelled")
         else:
-            fault = self._fault or GenerationError("llama.cpp ended an answer without a reason")
+            fault = self._fault or GenerationError(
+                "llama.cpp ended an answer without a reason", code="model_failed"
+            )
             self.finish("error", fault)
 
     def finish(self, reason: FinishReason, fault: GenerationError | None = None) -> None:

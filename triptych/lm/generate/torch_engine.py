@@ -19,19 +19,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from triptych.errors import CheckpointError, DataError, GenerationError
-from triptych.lm.generate.decode_state import DecodeState, token_of
+from triptych.errors import CheckpointError
+from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
 from triptych.lm.generate.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
-from triptych.lm.generate.detokenize import Detokenizer
-from triptych.lm.generate.engine import (
-    Emit,
-    Engine,
-    EngineInfo,
-    GenerateRequest,
-    Message,
-    Score,
-    Token,
-)
+from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
+from triptych.lm.generate.local_engine import LocalEngine
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
@@ -48,7 +40,7 @@ _DTYPES = {
 }
 
 
-class TorchEngine(Engine):
+class TorchEngine(LocalEngine):
     """Run one transformer for many requests at once.
 
     A seed's answer never depends on what else is in the batch.
@@ -68,19 +60,8 @@ class TorchEngine(Engine):
     ) -> None:
         device = choose_device(device)
         chosen = choose_dtype(dtype, device)
-        self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer)
-        self._prefix_ids = list(tokenizer.core.encode("", add_special_tokens=True).ids)
-        self._end_ids = {
-            *end_ids,
-            *model.config.eos_token_ids,
-            tokenizer.eos_id,
-            tokenizer.boundary_id,
-        }
-        self._decoder = on_a_passing_thread(lambda: PackedDecoder(model, chosen, device))
-        self._max_batch = max_batch
         parameters = model.config.num_parameters
-        self._info = EngineInfo(
+        info = EngineInfo(
             engine="torch",
             model=name,
             revision=revision,
@@ -90,13 +71,19 @@ class TorchEngine(Engine):
             vocab_size=model.config.vocab_size,
             parameters=parameters,
             size_bytes=parameters * chosen.itemsize,
-            has_chat_template=tokenizer.chat_template is not None,
         )
+        super().__init__(tokenizer, info)
+        self._end_ids = {
+            *end_ids,
+            *model.config.eos_token_ids,
+            tokenizer.eos_id,
+            tokenizer.boundary_id,
+        }
+        self._decoder = on_a_passing_thread(lambda: PackedDecoder(model, chosen, device))
+        self._max_batch = max_batch
         self._waiting: deque[DecodeState] = deque()
         self._active: list[DecodeState] = []
-        self._changed = threading.Condition()
         self._compute = threading.Lock()
-        self._closed = False
         self._thread = threading.Thread(target=self._loop, name=f"torch-engine-{name}", daemon=True)
         self._ready = threading.Event()
         # torch keeps a thread count per thread, and one for threads to come: the latter stays.
@@ -134,38 +121,12 @@ class TorchEngine(Engine):
             end_ids=_end_ids_of(folder),
         )
 
-    @property
-    def info(self) -> EngineInfo:
-        """Say what runs."""
-        return self._info
-
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Give the token ids the model would read; an empty text is a new document."""
-        if not isinstance(prompt, str):
-            try:
-                messages = [dict(message) for message in prompt]
-                return self._tokenizer.encode_chat(messages, add_generation_prompt=True)
-            except DataError as error:
-                raise GenerationError(error.message, hint=error.hint, code="unsupported") from error
-        ids = self._prefix_ids + self._tokenizer.encode(prompt)
-        return ids or [self._tokenizer.boundary_id]
-
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Queue a request; see `Engine.start`."""
-        if request.adapter or request.json_schema:
-            raise GenerationError(
-                "The torch engine has no adapters per request and no JSON schemas.",
-                hint="use the llama_cpp engine",
-                code="unsupported",
-            )
-        if request.messages or isinstance(request.prompt, str):
-            ids = self.encode(request.messages or str(request.prompt))
-        else:
-            ids = list(request.prompt)
-        answer = DecodeState(request, self._checked(ids), emit, self.info.context_length)
+        self._refuse_extras(request)
+        answer = DecodeState(request, self._prompt_ids(request), emit, self.info.context_length)
         with self._changed:
-            if self._closed:
-                raise GenerationError("The engine is closed.", code="closed")
+            self._check_open()
             self._waiting.append(answer)
             self._changed.notify()
 
@@ -188,11 +149,12 @@ class TorchEngine(Engine):
             self._thread.join()
 
     def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
-        """Give the log-probability of each token; see `Engine.score`."""
+        """Return the log-probability of each token; see `Engine.score`."""
+        self._check_open()
         return on_a_passing_thread(lambda: self._score(text, alternatives))
 
     def _score(self, text: str | Sequence[int], alternatives: int) -> Score:
-        ids = self._checked(self.encode(text) if isinstance(text, str) else text)
+        ids = self._text_ids(text)
         cache = AnswerCache(self._decoder, len(ids))
         tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for start in range(0, len(ids) - 1, PREFILL_ROWS):
@@ -205,30 +167,7 @@ class TorchEngine(Engine):
                     logits_TV = self._decoder.logits(hidden_TC[row : row + _SCORE_ROWS])
                 for token_id, logits_V in zip(following[row:], logits_TV, strict=False):
                     tokens.append(token_of(token_id, self._detokenizer, logits_V, alternatives))
-        spelled = sum(len(self._detokenizer.text_bytes_of(token_id)) for token_id in ids[1:])
-        return Score(
-            tokens=tuple(tokens),
-            nats=-sum(token.logprob for token in tokens[1:]),
-            scored_tokens=len(ids) - 1,
-            text_bytes=spelled,
-        )
-
-    def _checked(self, ids: Sequence[int]) -> list[int]:
-        """Refuse token ids that the model cannot read, or more of them than it can."""
-        limit, rows = self.info.context_length, self.info.vocab_size
-        if not ids or min(ids) < 0 or max(ids) >= rows:
-            raise GenerationError(
-                "The prompt is empty or has token ids outside the vocabulary.",
-                hint=f"token ids go from 0 to {rows - 1}",
-                code="token_ids",
-            )
-        if len(ids) > limit:
-            raise GenerationError(
-                f"The prompt has {len(ids)} tokens; the model reads at most {limit}.",
-                hint="shorten the prompt or use a model with a longer context",
-                code="context_length",
-            )
-        return list(ids)
+        return self._score_of(tokens)
 
     def _loop(self) -> None:
         """Decode until closed; what fails ends the answers it was for, and the engine goes on."""
@@ -310,19 +249,8 @@ class TorchEngine(Engine):
         with self._changed:
             failed = [answer for answer in answers if answer in self._active]
             self._active = [answer for answer in self._active if answer not in failed]
-        memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        memory = memory or "can't allocate memory" in str(error)
         for answer in failed:
-            answer.fail(
-                GenerationError(
-                    "There is not enough memory for this answer."
-                    if memory
-                    else f"The model failed: {error}",
-                    hint="try a shorter prompt or fewer requests at once" if memory else "",
-                    code="out_of_memory" if memory else None,
-                    retryable=memory,
-                )
-            )
+            answer.fail(failure_of(error))
 
 
 def on_a_passing_thread(work: Callable[[], Result]) -> Result:

@@ -15,23 +15,15 @@ from typing import Any
 
 import torch
 
-from triptych.errors import CheckpointError, DataError, GenerationError
-from triptych.lm.generate.decode_state import DecodeState, token_of
-from triptych.lm.generate.detokenize import Detokenizer
-from triptych.lm.generate.engine import (
-    Emit,
-    Engine,
-    EngineInfo,
-    GenerateRequest,
-    Message,
-    Score,
-    Token,
-)
+from triptych.errors import CheckpointError, GenerationError
+from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
+from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
+from triptych.lm.generate.local_engine import LocalEngine
 from triptych.lm.generate.torch_engine import choose_device, choose_dtype
 from triptych.lm.model.tokenizer import Tokenizer
 
 
-class TransformersEngine(Engine):
+class TransformersEngine(LocalEngine):
     """Run any causal language model that transformers knows, one answer after the other."""
 
     def __init__(
@@ -44,15 +36,13 @@ class TransformersEngine(Engine):
         revision: str = "",
     ) -> None:
         self._device = choose_device(device)
-        self._model, self._tokenizer = _load(folder, choose_dtype(dtype, self._device))
+        self._model, tokenizer = _load(folder, choose_dtype(dtype, self._device))
         self._model.to(self._device)
-        self._detokenizer = Detokenizer(self._tokenizer)
-        self._prefix_ids = list(self._tokenizer.core.encode("", add_special_tokens=True).ids)
         config = self._model.config
         ends = self._model.generation_config.eos_token_id
-        self._end_ids = {self._tokenizer.eos_id, *_as_list(ends), *_as_list(config.eos_token_id)}
+        self._end_ids = {tokenizer.eos_id, *_as_list(ends), *_as_list(config.eos_token_id)}
         parameters = sum(weight.numel() for weight in self._model.parameters())
-        self._info = EngineInfo(
+        info = EngineInfo(
             engine="transformers",
             model=name or folder.name,
             revision=revision,
@@ -62,46 +52,19 @@ class TransformersEngine(Engine):
             vocab_size=int(config.vocab_size),
             parameters=parameters,
             size_bytes=parameters * self._model.dtype.itemsize,
-            has_chat_template=self._tokenizer.chat_template is not None,
             note=f"{config.model_type} runs through transformers, one answer at a time",
         )
+        super().__init__(tokenizer, info)
         self._waiting: deque[DecodeState] = deque()
         self._active: DecodeState | None = None
-        self._changed = threading.Condition()
         self._compute = threading.Lock()
-        self._closed = False
         self._thread = threading.Thread(target=self._loop, name="transformers-engine", daemon=True)
         self._thread.start()
 
-    @property
-    def info(self) -> EngineInfo:
-        """Say what runs."""
-        return self._info
-
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Give the token ids the model would read; an empty text is a new document."""
-        if isinstance(prompt, str):
-            ids = self._prefix_ids + self._tokenizer.encode(prompt)
-            return ids or [self._tokenizer.boundary_id]
-        try:
-            messages = [dict(message) for message in prompt]
-            return self._tokenizer.encode_chat(messages, add_generation_prompt=True)
-        except DataError as fault:
-            raise GenerationError(fault.message, hint=fault.hint, code="unsupported") from fault
-
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Queue a request; see `Engine.start`."""
-        if request.adapter or request.json_schema:
-            raise GenerationError(
-                "the transformers engine has no adapters per request and no JSON schemas",
-                hint="use the llama_cpp engine where the model's shape allows it",
-                code="unsupported",
-            )
-        if request.messages or isinstance(request.prompt, str):
-            ids = self.encode(request.messages or str(request.prompt))
-        else:
-            ids = [int(token) for token in request.prompt]
-        answer = DecodeState(request, self._checked(ids), emit, self._info.context_length)
+        self._refuse_extras(request)
+        answer = DecodeState(request, self._prompt_ids(request), emit, self._info.context_length)
         with self._changed:
             self._check_open()
             self._waiting.append(answer)
@@ -127,21 +90,15 @@ class TransformersEngine(Engine):
 
     @torch.inference_mode()
     def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
-        """Give the log-probability of each token; see `Engine.score`."""
-        with self._changed:
-            self._check_open()
-        ids = self._checked(self.encode(text) if isinstance(text, str) else text)
+        """Return the log-probability of each token; see `Engine.score`."""
+        self._check_open()
+        ids = self._text_ids(text)
         with self._compute:
             logits_TV = self._model(self._tensor(ids)).logits[0].float()
         tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for row, token_id in enumerate(ids[1:]):
             tokens.append(token_of(token_id, self._detokenizer, logits_TV[row], alternatives))
-        return Score(
-            tokens=tuple(tokens),
-            nats=-sum(token.logprob for token in tokens[1:]),
-            scored_tokens=len(ids) - 1,
-            text_bytes=sum(len(self._detokenizer.text_bytes_of(token_id)) for token_id in ids[1:]),
-        )
+        return self._score_of(tokens)
 
     def _loop(self) -> None:
         while (answer := self._next()) is not None:
@@ -149,7 +106,7 @@ class TransformersEngine(Engine):
                 with self._compute:
                     self._write(answer)
             except (RuntimeError, MemoryError) as fault:
-                answer.fail(GenerationError(f"the model failed: {fault}", code="upstream"))
+                answer.fail(failure_of(fault))
         for answer in self._waiting:
             answer.finish("cancelled")
 
@@ -176,26 +133,6 @@ class TransformersEngine(Engine):
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
         return torch.tensor([list(ids)], device=self._device)
-
-    def _checked(self, ids: Sequence[int]) -> list[int]:
-        limit, rows = self._info.context_length, self._info.vocab_size
-        if not ids or min(ids) < 0 or max(ids) >= rows:
-            raise GenerationError(
-                "the prompt is empty or has token ids outside the vocabulary",
-                hint=f"token ids go from 0 to {rows - 1}",
-                code="token_ids",
-            )
-        if len(ids) > limit:
-            raise GenerationError(
-                f"the prompt has {len(ids)} tokens; the model reads at most {limit}",
-                hint="shorten the prompt or use a model with a longer context",
-                code="context_length",
-            )
-        return list(ids)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise GenerationError("the engine is closed", code="closed")
 
 
 def _load(folder: Path, dtype: torch.dtype) -> tuple[Any, Tokenizer]:
