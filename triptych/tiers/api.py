@@ -136,7 +136,7 @@ class Gateway:
         exchange = request.exchange = self.service.begin(query, principal)
         await self._watched(request, self.service.whole(exchange))
         trace = exchange.trace
-        answer = {
+        answer: dict[str, Any] = {
             "content": exchange.answer.text,
             "role": "assistant",
             "request_id": query.request_id,
@@ -158,6 +158,8 @@ class Gateway:
             "truncated_messages": trace.truncated_messages,
             "finish_reason": trace.finish_reason,
         }
+        if trace.evidence is not None:
+            answer["citations"], answer["triptych"] = trace.citations, trace.evidence
         await send_body(send, 200, [JSON, *trace_headers(exchange)], orjson.dumps(answer))
 
     async def _models(self, request: Request, send: Send) -> None:
@@ -215,7 +217,7 @@ class Gateway:
         finally:
             # A forwarder that was stopped before its first step closed nothing.
             await frames.aclose()
-            await opened.rest.aclose()
+            await opened.close()
 
     async def _watched(self, request: Request, work: Awaitable[T]) -> T:
         """Do the work, and stop it when the client goes away.

@@ -26,17 +26,19 @@ def admin_key_file() -> Path:
     return environment.home() / "gateway" / "admin-key"
 
 
-def serve(config: GatewayConfig) -> int:
+def serve(config: GatewayConfig, sources: str = "") -> int:
     """Answer requests until SIGTERM or Ctrl-C.
+
+    `sources` names the function that makes the sources of knowledge (`workers.sources_of`).
 
     Raises: ProcessError when the port is taken, StorageError when another gateway runs here.
     """
     start_logging()
     if config.workers == 1:
-        return work(config, _opened(config))
+        return work(config, _opened(config), sources)
     folder = environment.home() / "gateway" / "workers" / str(config.port)
     with Workers(folder) as workers:
-        return workers.run(config, _opened(config))
+        return workers.run(config, _opened(config), sources)
 
 
 def _opened(config: GatewayConfig) -> socket.socket:

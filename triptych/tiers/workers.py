@@ -8,6 +8,7 @@ the first, and no secret of them is in an argument or a file with a name.
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import os
@@ -15,6 +16,7 @@ import signal
 import socket
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -25,6 +27,7 @@ from triptych.config.gateway import GatewayConfig
 from triptych.config.loader import to_dict
 from triptych.durable import Closing
 from triptych.processes import Backoff, Command, Status, Supervisor
+from triptych.wire.evidence import KnowledgeSource
 
 if TYPE_CHECKING:
     import uvicorn
@@ -65,15 +68,30 @@ def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
 
 
-def work(config: GatewayConfig, listener: socket.socket) -> int:
-    """Serve in this process until SIGTERM or Ctrl-C."""
+def work(config: GatewayConfig, listener: socket.socket, sources: str = "") -> int:
+    """Serve in this process until SIGTERM or Ctrl-C; `sources` as in `sources_of`."""
     import uvicorn
 
     from triptych.tiers.api import Gateway
     from triptych.tiers.pipeline.runtime import Runtime
 
-    uvicorn.Server(options(Gateway(Runtime(config)))).run(sockets=[listener])
+    gateway = Gateway(Runtime(config, sources=sources_of(sources)))
+    uvicorn.Server(options(gateway)).run(sockets=[listener])
     return 0
+
+
+def sources_of(name: str) -> Mapping[str, KnowledgeSource]:
+    """Return what the function `module:name` makes: the sources of knowledge, by tier.
+
+    A name goes to every worker process, so that the gateway imports no source itself.
+    """
+    if not name:
+        return {}
+    module, function = name.split(":")
+    make: Callable[[], Mapping[str, KnowledgeSource]] = getattr(
+        importlib.import_module(module), function
+    )
+    return make()
 
 
 class Workers(Closing):
@@ -90,7 +108,7 @@ class Workers(Closing):
         self._news: SimpleQueue[Status | None] = SimpleQueue()
         self._supervisor = Supervisor(folder, on_change=self._news.put)
 
-    def run(self, config: GatewayConfig, listener: socket.socket) -> int:
+    def run(self, config: GatewayConfig, listener: socket.socket, sources: str = "") -> int:
         """Keep the configured number of workers running until SIGTERM or Ctrl-C.
 
         Returns: the exit code; 1 when every worker ended too often in a row.
@@ -102,7 +120,7 @@ class Workers(Closing):
             settings.flush()
             for number in range(config.workers):
                 self._supervisor.start(
-                    _command(f"worker-{number + 1}", listener.fileno(), settings.fileno()),
+                    _command(f"worker-{number + 1}", listener, settings.fileno(), sources),
                     backoff=self._backoff,
                 )
             # Closed here first: while the workers stop, new connections are refused, not queued.
@@ -125,24 +143,25 @@ class Workers(Closing):
         return 0
 
 
-def _command(name: str, listener: int, settings: int) -> Command:
+def _command(name: str, listener: socket.socket, settings: int, sources: str) -> Command:
+    numbers = (listener.fileno(), settings)
     return Command(
         name,
-        [sys.executable, "-m", "triptych.tiers.workers", str(listener), str(settings)],
+        [sys.executable, "-m", "triptych.tiers.workers", *map(str, numbers), sources],
         log=None,
         grace_s=_STOP_S,
-        inherited=(listener, settings),
+        inherited=numbers,
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Serve as a child of `Workers`: the arguments are the two inherited file descriptors."""
-    listener, settings = map(int, arguments)
+    """Serve as a child of `Workers`: two inherited file descriptors, and the sources' name."""
+    listener, settings = map(int, arguments[:2])
     start_logging()
     # pread, because all workers share one file position
     text = os.pread(settings, os.fstat(settings).st_size, 0)
     config = TypeAdapter(GatewayConfig).validate_json(text)
-    return work(config, socket.socket(fileno=listener))
+    return work(config, socket.socket(fileno=listener), *arguments[2:])
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ def trace_headers(exchange: Exchange) -> Headers:
         pairs.append(("x-triptych-fallback", trace.fallback_reason))
     if trace.usage.source == "estimated":
         pairs.append(("x-triptych-tokens", "estimated"))
+    if trace.evidence is not None and trace.evidence.get("refused"):
+        pairs.append(("x-triptych-refused", trace.evidence["refused"]))
     if trace.cached:
         pairs.append(("x-triptych-cached", "true"))
     return [

@@ -45,6 +45,14 @@ class Opened:
     deadline_s: float
     attempt: Attempt | None
     call: UpstreamCall | None = None
+    gathering: asyncio.Task[Any] | None = None
+    """The work on an answer that is shown only when it is whole."""
+
+    async def close(self) -> None:
+        """End the stream, also one of which nothing was read yet."""
+        if self.gathering is not None:
+            self.gathering.cancel()
+        await self.rest.aclose()
 
 
 class Dispatcher:
@@ -334,6 +342,8 @@ def _least(a: float | None, b: float) -> float:
 
 
 def _none_available(selection: Selection, retry_after_s: float | None) -> NoProviderAvailable:
+    if not selection.routes:
+        return NoProviderAvailable(f"no upstream answers for the tier {selection.tier}")
     names = ", ".join(dict.fromkeys(route.upstream.name for route in selection.routes))
     return NoProviderAvailable(
         f"no upstream can answer for {selection.tier} now: {names} failed and are on hold",

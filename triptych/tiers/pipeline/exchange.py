@@ -169,6 +169,7 @@ class Exchange:
             overhead_s=self.overhead_s,
             cached=trace.cached,
             truncated_messages=trace.truncated_messages,
+            evidence=trace.kept_evidence,
             tries=self._tries(),
             consent=self.consent or None,
             content=self._content() if self.consent and outcome == "ok" else None,

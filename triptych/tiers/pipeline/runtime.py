@@ -42,6 +42,7 @@ from triptych.tiers.store import migrations, settings
 from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
+from triptych.wire.evidence import KnowledgeSource
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -57,6 +58,7 @@ class Runtime:
         *,
         home: Path | None = None,
         classifier: Classifier | None = None,
+        sources: Mapping[str, KnowledgeSource] | None = None,
     ) -> None:
         self.config = config
         self.home = home or environment.home()
@@ -78,12 +80,17 @@ class Runtime:
             PatternFilter(config.blocked_patterns) if config.blocked_patterns else None
         )
         self.calls = CallBuilder()
+        self.sources = sources or {}
+        """Tier -> the knowledge that its answers rest on."""
         self.consents: Consents = {}
         self.prices = PriceList.load(config)
         self.budgets = Budgets()
         self.ledger = BudgetLedger(functools.partial(reserve, self.database))
         self.selector = Selector(
-            Catalogue([]), config.provider_order, classifier or NgramClassifier.load()
+            Catalogue([]),
+            config.provider_order,
+            classifier or NgramClassifier.load(),
+            sourced=self.sources,
         )
         self.dispatcher = Dispatcher(config, self.calls)
         self.factory = Factory(config)

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from triptych.errors import BudgetSpent, Forbidden, OutputBlocked, TierError
-from triptych.tiers.pipeline import structure
+from triptych.tiers.pipeline import knowledge, structure
 from triptych.tiers.pipeline.accumulator import AnswerAccumulator, replay
 from triptych.tiers.pipeline.cache import Hit
 from triptych.tiers.pipeline.dispatch import Opened, nothing
@@ -29,9 +29,10 @@ from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.budgets import Need, subjects
 from triptych.tiers.rules.consent import granted, refuses_service
 from triptych.tiers.rules.flags import Resolved
-from triptych.tiers.rules.query import Answer, Outcome, Query, QueryContext, original_tier
+from triptych.tiers.rules.query import Answer, Contexts, Outcome, Query, QueryContext, original_tier
 from triptych.tiers.rules.selector import Selection
 from triptych.tiers.rules.tokens import expected
+from triptych.wire.evidence import Evidence
 from triptych.wire.openai import delta_text
 
 
@@ -73,6 +74,8 @@ class LLMService:
             finish_reason=trace.finish_reason,
             truncated_messages=trace.truncated_messages,
             context_applied=trace.context_applied,
+            citations=trace.citations,
+            evidence=trace.evidence,
         )
 
     async def stream_text(
@@ -170,8 +173,11 @@ class LLMService:
         """
         with recorded(exchange):
             selection = self._decide(exchange)
-            key = self._cache_key(exchange, selection)
-            if key is None:
+            evidence = await knowledge.find(self.runtime.sources, exchange, selection.tier)
+            key = None if evidence else self._cache_key(exchange, selection)
+            if evidence is not None:
+                completion = await self._answer(exchange, selection, evidence)
+            elif key is None:
                 completion = await self._ask(exchange, selection)
             else:
                 completion = await self._ask_once(exchange, selection, key)
@@ -203,6 +209,17 @@ class LLMService:
         exchange.answer.take_completion(completion)
         return completion
 
+    async def _answer(
+        self, exchange: Exchange, selection: Selection, evidence: Evidence
+    ) -> Completion:
+        """Answer from evidence; never cached, since rights and documents change meanwhile."""
+        contexts = Contexts(evidence=evidence.prompt())
+        selection = dataclasses.replace(selection, contexts=contexts)
+        source = self.runtime.sources[selection.tier]
+        return await knowledge.answer(
+            source, evidence, exchange, lambda: self._ask(exchange, selection)
+        )
+
     async def open_stream(self, exchange: Exchange) -> Opened:
         """Open a stream up to its first token; fallbacks are over when this returns.
 
@@ -211,6 +228,10 @@ class LLMService:
         with recorded(exchange):
             selection = self._decide(exchange)
             trace = exchange.trace
+            evidence = await knowledge.find(self.runtime.sources, exchange, selection.tier)
+            if evidence is not None:
+                work = self._answer(exchange, selection, evidence)
+                return await knowledge.opened(exchange, work, self.runtime.config)
             key = self._cache_key(exchange, selection)
             if key is not None and (hit := self.runtime.cache.get(key)) is not None:
                 _serve_hit(exchange, hit)
@@ -235,7 +256,7 @@ class LLMService:
         frames = self.runtime.dispatcher.frames(opened, exchange.trace, answer)
         try:
             async for frame in frames:
-                if frame.chunk.get("choices") or query.include_usage:
+                if not frame.chunk or frame.chunk.get("choices") or query.include_usage:
                     yield frame
         except TierError as error:
             blocked = isinstance(error, OutputBlocked)
@@ -273,9 +294,8 @@ class LLMService:
         exchange.held = True
         usage = expected(query, runtime.config.budget_reserve_tokens)
         costs = [runtime.prices.estimate(r.upstream, r.model, usage) for r in selection.routes]
-        need = Need(
-            query.request_id, covering, usage.input_tokens + usage.output_tokens, max(costs)
-        )
+        tokens = usage.input_tokens + usage.output_tokens
+        need = Need(query.request_id, covering, tokens, max(costs, default=0))
         try:
             await runtime.ledger.hold(need)
         except BudgetSpent:

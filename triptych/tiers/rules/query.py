@@ -39,6 +39,8 @@ class Contexts:
     """About the company of the request."""
     abstraction: Mapping[str, Any] | None = None
     """Patterns across companies."""
+    evidence: str = ""
+    """Numbered passages that the answer must rest on."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -144,8 +146,22 @@ class Trace:
     flags_version: int = 0
     selector: str = ""
     """Version of the classifier and its scores when `auto` decided."""
+    evidence: dict[str, Any] | None = None
+    """What a source of knowledge found: refused and why, confidence, release, whose words."""
+    citations: tuple[dict[str, Any], ...] = ()
+    """What the shown answer cites, as it stands beside the choice."""
     traceparent: str | None = None
     """The trace context sent to upstreams: the caller's, or that of our own span below it."""
+
+    @property
+    def kept_evidence(self) -> dict[str, Any] | None:
+        """What the record keeps of the evidence: places, and no word of a document."""
+        if self.evidence is None:
+            return None
+        kept = {name: value for name, value in self.evidence.items() if name != "nearest"}
+        names = ("mark", "id", "version", "page", "start", "end")
+        kept["citations"] = [{name: one[name] for name in names} for one in self.citations]
+        return kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +183,8 @@ class Answer:
     finish_reason: str = "stop"
     truncated_messages: int = 0
     context_applied: tuple[str, ...] = ()
+    citations: tuple[dict[str, Any], ...] = ()
+    evidence: dict[str, Any] | None = None
     role: str = "assistant"
 
 

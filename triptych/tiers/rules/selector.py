@@ -7,7 +7,7 @@ Each decision leaves its reason, which travels with the answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,10 +65,14 @@ class Selector:
         catalogue: Catalogue,
         provider_order: Sequence[str],
         classifier: Classifier | None = None,
+        *,
+        sourced: Container[str] = (),
     ) -> None:
         self.catalogue = catalogue
         self.provider_order = tuple(provider_order)
         self.classifier = classifier
+        self.sourced = sourced
+        """Tiers with a source of knowledge, which answers without a provider too."""
         self._plans: dict[tuple[object, ...], tuple[Route, ...]] = {}
 
     def replace(self, catalogue: Catalogue) -> None:
@@ -88,7 +92,7 @@ class Selector:
         tier, reason = _flagged(wanted, reason, flags)
         external_allowed = wanted != "company" or principal.external_allowed(query.company_id)
         routes = self._routes(tier, query.company_id, external_allowed, flags)
-        if not routes:
+        if not routes and tier not in self.sourced:
             raise _none_available(tier, flags, external_allowed)
         return Selection(tier, reason, routes, scores, _contexts(tier, query, principal))
 

@@ -1,8 +1,7 @@
 """The tables, as SQLAlchemy Core sees them; `migrations` is how a database gets them.
 
 A table with `info={"tenant": ...}` holds rows of companies: `database` refuses a statement on it
-that is not scoped. Times are Unix seconds, ids are text, money is micro-dollars in whole numbers
-so that sums are exact.
+that is not scoped. Times are Unix seconds, ids are text, money is whole micro-dollars (exact).
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-)
+)  # fmt: skip
 
 metadata = MetaData(
     naming_convention={
@@ -148,6 +147,7 @@ requests = Table(
     Column("cached", Boolean, nullable=False),
     Column("truncated_messages", Integer, nullable=False),
     Column("consent", String(64)),
+    Column("evidence", JSON),
     Index("ix_requests_created", "created_at", "request_id"),
     Index("ix_requests_company", "company_id", "created_at", "request_id"),
     Index("ix_requests_user", "user_id", "created_at"),
