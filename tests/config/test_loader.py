@@ -67,6 +67,18 @@ def test_an_unreadable_argument_says_how_to_write_it(text: str) -> None:
     assert "section.field=value" in caught.value.hint
 
 
+def test_an_old_name_of_a_setting_is_read_with_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("[data]\ntwin_frac = 0.3\n")
+    assert load_config(file).data.leakage_frac == 0.3
+    assert "data.twin_frac" in caplog.text and "data.leakage_frac" in caplog.text
+    monkeypatch.setenv("TRIPTYCH_DATA__TWIN_FRAC", "0.4")
+    assert load_config(file).data.leakage_frac == 0.4
+    assert load_config(file, ["data.leakage_frac=0.6"]).data.leakage_frac == 0.6
+
+
 def test_a_missing_or_broken_file_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no configuration file"):
         load_config(tmp_path / "absent.toml")

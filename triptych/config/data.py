@@ -51,7 +51,7 @@ class DataConfig:
     """Share of common five-word shingles (Jaccard) from which the later of two documents is
     dropped; 1 drops only the same words."""
 
-    twin_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
+    leakage_frac: Annotated[float, Field(gt=0, le=1)] = 0.5
     """Share of a validation document's eight-word shingles found in training from which it is
     dropped as a near duplicate; 1 drops only what training contains whole."""
 

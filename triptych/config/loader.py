@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import logging
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ from triptych.config.train import TrainConfig
 from triptych.errors import ConfigError
 
 _PREFIX = "TRIPTYCH_"
+#: Old names that this version still reads, with a warning; the next one does not.
+_RENAMED = {("data", "twin_frac"): "leakage_frac"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         if section not in sections:
             problems.append(_unknown(origin, section, sections))
             continue
+        name = _current_name(origin, section, name)
         fields = _field_names(section)
         if name not in fields:
             nearest = _unknown(origin, f"{section}.{name}", [f"{section}.{f}" for f in fields])
@@ -142,6 +147,17 @@ def _literal(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+def _current_name(origin: str, section: str, name: str) -> str:
+    """Return the name a setting has today, with a warning where an old one was used."""
+    current = _RENAMED.get((section, name), name)
+    if current != name:
+        _log.warning(
+            "%s.%s (from %s) is now %s.%s; the next version does not read the old name",
+            *(section, name, origin, section, current),
+        )
+    return current
 
 
 def _field_names(section: str) -> list[str]:

@@ -124,7 +124,7 @@ def test_a_validation_document_quoted_in_training_is_dropped(tmp_path: Path) -> 
     manifest = build(tmp_path / "out", folder, validation_frac=0.2)
     held_out, training = texts(tmp_path / "out", "val"), texts(tmp_path / "out", "train")
     assert quoting in training
-    assert manifest["drops"]["near_twin_of_training"]["documents"] > 0
+    assert manifest["drops"]["near_duplicate_of_training"]["documents"] > 0
     assert not [text for text in held_out if text in quoting]
     assert manifest["split"]["overlap_max_frac"] < 0.5
 

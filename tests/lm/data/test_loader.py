@@ -126,9 +126,8 @@ def test_a_corpus_smaller_than_one_batch_says_so(shards: TokenShards) -> None:
     assert "smaller batch" in error.value.hint
 
 
-def test_tokens_per_epoch_counts_whole_batches(shards: TokenShards) -> None:
+def test_an_epoch_is_whole_batches(shards: TokenShards) -> None:
     batches = loader.batches_per_epoch(shards, **SHAPE)
-    assert loader.tokens_per_epoch(shards, **SHAPE) == batches * 2 * 8
     assert epoch_of(shards).size == batches * 2 * 8
     with pytest.raises(IndexError):
         loader.batch(shards, seed=0, epoch=0, index=batches, **SHAPE)

@@ -49,7 +49,7 @@ def build_corpus(
     if out.is_dir() and not any(out.iterdir()):
         out.rmdir()
     with atomic_folder(out) as folder:
-        # Loaded before the long work, so that a wrong name is told at once.
+        # Loaded before the long work, so that a wrong name is an error at once.
         tokenizer = Tokenizer.load(resolve(config.tokenizer)) if config.tokenizer else None
         ingested = ingest(sources, folder, config, on_progress)
         held_out = _hold_out(ingested, config)
@@ -137,20 +137,20 @@ def _drop_leaked(
         done += sum(map(len, texts))
         on_progress("checking the split", done, written.chars["train"])
     overlap = check.overlap_frac()
-    kept = overlap < config.twin_frac
+    kept = overlap < config.leakage_frac
     if not kept.any():
         raise DataError(
             f"no validation text is left: training has {overlap.min():.0%} or more of the "
             "eight-word shingles of every document held out",
-            hint="give more varied text, another data.seed, or a higher data.twin_frac",
+            hint="give more varied text, another data.seed, or a higher data.leakage_frac",
         )
     if not kept.all():
         gone = keep_only(documents, "val", kept)
         written.licences.subtract(gone["licence"].to_pylist())
         for text, source in zip(gone["text"].to_pylist(), gone["source"].to_pylist(), strict=True):
-            ingested.reading.drop("near_twin_of_training", source, len(text.encode()))
+            ingested.reading.drop("near_duplicate_of_training", source, len(text.encode()))
     return {
-        "twin_frac": config.twin_frac,
+        "leakage_frac": config.leakage_frac,
         "overlap_mean_frac": round(float(overlap[kept].mean()), 6),
         "overlap_max_frac": round(float(overlap[kept].max()), 6),
     }

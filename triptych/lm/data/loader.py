@@ -49,11 +49,6 @@ def batches_per_epoch(shards: TokenShards, batch_size: int, sequence_length: int
     return batches
 
 
-def tokens_per_epoch(shards: TokenShards, batch_size: int, sequence_length: int) -> int:
-    """Count the tokens that one epoch of whole batches trains on."""
-    return batches_per_epoch(shards, batch_size, sequence_length) * batch_size * sequence_length
-
-
 def locate(step: int, batches: int) -> tuple[int, int]:
     """Return (epoch, index) of the batch at a step, counted from 0."""
     return divmod(step, batches)

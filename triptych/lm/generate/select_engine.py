@@ -80,9 +80,9 @@ def open_engine(
 
     Raises: CheckpointError, ExportError, GenerationError where it cannot run.
     """
-    choice = select_engine(folder, config)
+    chosen = select_engine(folder, config).engine
     name = model or folder.name
-    if choice.engine == "llama_cpp":
+    if chosen == "llama_cpp":
         from triptych.lm.generate.gguf_cache import cached_gguf, cached_lora
         from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
 
@@ -99,24 +99,35 @@ def open_engine(
         )
         gguf = _given(folder) or cached_gguf(folder, dtype, name=name)
         return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
-    if choice.engine == "openai":
-        from triptych.lm.generate.openai import OpenAIEngine
-
-        if not config.base_url:
-            raise GenerationError(
-                "the openai engine needs an address",
-                hint="--set generate.base_url=http://127.0.0.1:8000/v1",
-                code="address",
-            )
-        key = environment.secret("TRIPTYCH_ENGINE_API_KEY")
-        return OpenAIEngine(config.base_url, name, api_key=key)
+    if chosen == "openai":
+        return _open_remote(config, name)
     if config.dtype == "q8_0" or adapters:
         raise GenerationError(
-            f"the {choice.engine} engine has neither q8_0 weights nor adapters",
+            f"the {chosen} engine has neither q8_0 weights nor adapters",
             hint="use --engine llama_cpp",
             code="unsupported",
         )
-    if choice.engine == "transformers":
+    return _open_on_torch(chosen, folder, config, name, revision)
+
+
+def _open_remote(config: GenerateConfig, model: str) -> Engine:
+    from triptych.lm.generate.openai import OpenAIEngine
+
+    if not config.base_url:
+        raise GenerationError(
+            "the openai engine needs an address",
+            hint="--set generate.base_url=http://127.0.0.1:8000/v1",
+            code="address",
+        )
+    key = environment.secret("TRIPTYCH_ENGINE_API_KEY")
+    return OpenAIEngine(config.base_url, model, api_key=key)
+
+
+def _open_on_torch(
+    engine: EngineName, folder: Path, config: GenerateConfig, name: str, revision: str
+) -> Engine:
+    # Imported here: torch takes seconds to load, and llama.cpp does without.
+    if engine == "transformers":
         from triptych.lm.generate.transformers_engine import TransformersEngine
 
         return TransformersEngine(
