@@ -91,17 +91,18 @@ async def test_flags_are_set_rolled_out_overridden_and_reverted_over_http(people
     assert (await people.call("admin", "PUT", path, {"value": False}))[0] == 200
     ask = {"context": {"targetingKey": "bob"}}
     path = "/ofrep/v1/evaluate/flags/tier.abstraction"
-    _, answer = await people.call("user", "POST", path, ask)
+    assert (await people.call("user", "POST", path, ask))[0] == 403, "it is not bob's key"
+    _, answer = await people.call("service", "POST", path, ask)
     assert (answer["value"], answer["variant"]) == (True, "on")
     _, answer = await people.call("user", "POST", path, {"context": {"targetingKey": "ann"}})
     assert (answer["value"], answer["reason"]) == (False, "TARGETING_MATCH")
     status, answer = await people.call("user", "POST", "/ofrep/v1/evaluate/flags/nope", ask)
     assert (status, answer["errorCode"]) == (404, "FLAG_NOT_FOUND")
-    status, answer = await people.call("user", "POST", "/ofrep/v1/evaluate/flags", ask)
+    status, answer = await people.call("service", "POST", "/ofrep/v1/evaluate/flags", ask)
     assert {flag["key"] for flag in answer["flags"]} >= {"provider", "tier.base"}
     tag = f'"{people.gateway.runtime.flags.version}"'
     status, _ = await people.call(
-        "user", "POST", "/ofrep/v1/evaluate/flags", ask, if_none_match=tag
+        "service", "POST", "/ofrep/v1/evaluate/flags", ask, if_none_match=tag
     )
     assert status == 304
     _, log = await people.call("admin", "GET", "/admin/audit?subject=flags/cache")

@@ -33,7 +33,6 @@ from triptych.tiers.http.requests import (
     Request,
     Scope,
     Send,
-    assert_user,
     with_headers,
 )
 from triptych.tiers.pipeline import telemetry
@@ -129,7 +128,6 @@ class Gateway:
         principal = await self._admit(request)
         body = bodies.load(await request.body(self.runtime.config.max_body_bytes))
         query = bodies.original(body, new_request_id())
-        assert_user(query.user_id, principal)
         if query.stream:
             await self._answer(request, send, query, principal)
             return
@@ -201,7 +199,7 @@ class Gateway:
         self, request: Request, send: Send, query: Query, principal: Principal
     ) -> None:
         """Answer in OpenAI's shape, whole or streamed."""
-        query = with_headers(query, request, principal)
+        query = with_headers(query, request)
         exchange = request.exchange = self.service.begin(query, principal)
         if query.stream:
             await self._watched(request, self._stream(send, exchange))

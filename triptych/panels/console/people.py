@@ -236,7 +236,9 @@ def _membership(user: str, company: str) -> str:
 
 
 async def _let_in(who: GatewayClient | None, user: str, company: str) -> str:
-    await signed_in(who).ask("PUT", _membership(user, company))
+    answer = await signed_in(who).ask("PUT", _membership(user, company))
+    if isinstance(answer, dict) and answer.get("invited"):
+        return f"{user.strip()} is invited into {company.strip()} and decides itself"
     return f"{user.strip()} is a member of {company.strip()}"
 
 

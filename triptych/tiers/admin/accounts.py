@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from triptych.errors import Forbidden
+from triptych.errors import Forbidden, NotFound
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules.accounts import KeyScope
+from triptych.tiers.rules.acting import whole_person
 from triptych.tiers.rules.consent import DEFAULTS, Purpose
 from triptych.tiers.store import accounts as store
-from triptych.tiers.store import consents
+from triptych.tiers.store import consents, memberships
 from triptych.tiers.store.database import across
 
 routes = Routes()
@@ -79,9 +80,7 @@ async def set_consent(call: RouteCall) -> Any:
         call.principal.require("company_admin")
         company_id, user_id = call.scope(body.company_id).company_id, None
     else:
-        company_id, user_id = None, call.principal.user_id
-        if user_id is None:
-            raise Forbidden("this key belongs to no user", hint="send company_id")
+        company_id, user_id = None, whole_person(call.principal)
     consent_id = await consents.set_consent(
         call.runtime.database,
         body.purpose,
@@ -100,7 +99,7 @@ async def consent_history(call: RouteCall) -> Any:
     if "company_id" in call.query:
         call.principal.require("company_admin")
         rows = await consents.history(call.runtime.database, call.scope())
-    elif call.principal.user_id is None:
+    elif call.principal.user_id is None or call.principal.bound_to:
         rows = []
     else:
         everybody = across("a user looks at its own consent")
@@ -214,19 +213,66 @@ async def create_user(call: RouteCall) -> Any:
 
 @routes.add("PUT", "/api/companies/{company_id}/members/{user_id}", "company_admin")
 async def add_member(call: RouteCall) -> Any:
-    """Let a user into a company."""
-    return await _membership(call, member=True)
+    """Invite a user into a company; an admin of the gateway makes it a member at once."""
+    company_id, user_id = call.path["company_id"][:64], call.path["user_id"][:64]
+    if call.principal.role == "admin":
+        return await _membership(call, member=True)
+    member = await memberships.invite(
+        call.runtime.database,
+        user_id,
+        company_id,
+        scope=call.scope(company_id),
+        actor=call.actor,
+    )
+    await call.runtime.refresh()
+    return {
+        "company_id": company_id, "user_id": user_id, "member": member, "invited": not member,
+    }  # fmt: skip
+
+
+@routes.add("GET", "/api/memberships", "user")
+async def list_memberships(call: RouteCall) -> Any:
+    """List one's own companies, and the invitations that wait for an answer."""
+    if call.principal.user_id is None:
+        return {"memberships": []}
+    user_id = whole_person(call.principal)
+    return {"memberships": await memberships.memberships_of(call.runtime.database, user_id)}
+
+
+@routes.add("PUT", "/api/memberships/{company_id}", "user")
+async def accept_invitation(call: RouteCall) -> Any:
+    """Become a member of a company that invited one."""
+    user_id, company_id = _invited(call)
+    await memberships.agree(call.runtime.database, user_id, company_id, actor=call.actor)
+    await call.runtime.refresh()
+    return {"company_id": company_id, "user_id": user_id, "member": True}
+
+
+def _invited(call: RouteCall) -> tuple[str, str]:
+    company_id = call.path["company_id"][:64]
+    if call.principal.user_id is None:
+        raise NotFound(f"this key belongs to no user, and {company_id!r} invited none")
+    return whole_person(call.principal), company_id
+
+
+@routes.add("DELETE", "/api/memberships/{company_id}", "user")
+async def leave_company(call: RouteCall) -> Any:
+    """Leave a company, or refuse its invitation."""
+    user_id, company_id = _invited(call)
+    await memberships.leave(call.runtime.database, user_id, company_id, actor=call.actor)
+    await call.runtime.refresh()
+    return {"company_id": company_id, "user_id": user_id, "member": False}
 
 
 @routes.add("DELETE", "/api/companies/{company_id}/members/{user_id}", "company_admin")
 async def remove_member(call: RouteCall) -> Any:
-    """Let a user out of a company."""
+    """End a user's membership of a company."""
     return await _membership(call, member=False)
 
 
 async def _membership(call: RouteCall, *, member: bool) -> Any:
     company_id, user_id = call.path["company_id"][:64], call.path["user_id"][:64]
-    await store.set_membership(
+    await memberships.set_membership(
         call.runtime.database,
         user_id,
         company_id,

@@ -15,6 +15,7 @@ from pydantic import Field
 from triptych.errors import Forbidden, InvalidQuery
 from triptych.tiers.admin.routing import Body, RouteCall, Routes, json_response
 from triptych.tiers.rules import preview
+from triptych.tiers.rules.acting import acting_user
 from triptych.tiers.rules.flags import REGISTRY, evaluation_context, spec_of
 from triptych.tiers.store import flags as store
 from triptych.tiers.store import interactions
@@ -188,7 +189,7 @@ def _context(call: RouteCall) -> Any:
         raise InvalidQuery("targetingKey, company_id and feature are texts", param="context")
     if call.principal.role != "admin" and company and not call.principal.member_of(company):
         raise Forbidden("you are not a member of this company", code="not_a_member")
-    return evaluation_context(user, company, given.get("feature"))
+    return evaluation_context(acting_user(call.principal, user), company, given.get("feature"))
 
 
 def _evaluate(call: RouteCall, key: str, context: Any) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from starlette.responses import StreamingResponse
 
 from triptych.errors import EditConflict, Forbidden, InvalidQuery, NotFound
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
-from triptych.tiers.store import contents, legal_holds, personal, privacy, retention
-from triptych.tiers.store.database import across
+from triptych.tiers.rules.acting import whole_person
+from triptych.tiers.store import contents, personal, privacy, retention
+from triptych.tiers.store.database import across, company
 
 routes = Routes()
 Id = Annotated[str, Field(min_length=1, max_length=64)]
@@ -82,9 +83,11 @@ def _subject(call: RouteCall, body: NewRequest) -> personal.Subject:
     if body.company_id is None and body.user_id is None:
         if me is None:
             raise InvalidQuery("whose records?", param="user_id", hint="send user_id or company_id")
-        return personal.Subject(None, me)
-    if body.company_id is None and (role == "admin" or body.user_id == me):
+        return personal.Subject(None, whole_person(call.principal))
+    if body.company_id is None and role == "admin":
         return personal.Subject(None, body.user_id)
+    if body.company_id is None and body.user_id == me:
+        return personal.Subject(None, whole_person(call.principal))
     call.principal.require("company_admin")
     scope = call.scope(body.company_id)
     return personal.Subject(scope.company_id, body.user_id)
@@ -95,7 +98,9 @@ async def list_requests(call: RouteCall) -> Any:
     """List requests with their state: one's own, a company's, or all for an admin."""
     state = call.query.get("state")
     if call.principal.role == "user":
-        scope, me = across("a user looks at its own requests"), call.principal.user_id
+        scope, me = across("a user reads its own requests"), call.principal.user_id
+        if bound := call.principal.bound_to:
+            scope = company(bound)
         rows = (
             [] if me is None
             else await privacy.listed(call.runtime.database, scope, user_id=me, state=state)
@@ -118,6 +123,7 @@ async def _one(call: RouteCall) -> dict[str, Any]:
     )
     principal = call.principal
     mine = principal.user_id is not None and row["user_id"] == principal.user_id
+    mine = mine and principal.bound_to in (None, row["company_id"])
     leads = principal.role == "company_admin" and principal.member_of(row["company_id"])
     if not (mine or leads or principal.role == "admin"):
         raise NotFound("there is no such request", code="privacy_request_not_found")
@@ -185,14 +191,14 @@ async def close(call: RouteCall) -> Any:
 @routes.add("GET", "/admin/legal-holds", "admin")
 async def list_holds(call: RouteCall) -> Any:
     """List whose records must stay, and why."""
-    return {"holds": await legal_holds.listed(call.runtime.database)}
+    return {"holds": await retention.list_holds(call.runtime.database)}
 
 
 @routes.add("PUT", "/admin/legal-holds/{subject}", "admin", body=NewHold)
 async def put_hold(call: RouteCall) -> Any:
     """Keep every record of a `company:ID` or `user:ID`, whatever runs out or is asked."""
     subject = _held(call)
-    await legal_holds.put(call.runtime.database, subject, call.body.reason, actor=call.actor)
+    await retention.put_hold(call.runtime.database, subject, call.body.reason, actor=call.actor)
     return {"subject": subject}
 
 
@@ -200,7 +206,7 @@ async def put_hold(call: RouteCall) -> Any:
 async def lift_hold(call: RouteCall) -> Any:
     """Let records run out and be erased again."""
     subject = _held(call)
-    await legal_holds.lift(call.runtime.database, subject, actor=call.actor)
+    await retention.lift_hold(call.runtime.database, subject, actor=call.actor)
     return {"subject": subject}
 
 

@@ -35,7 +35,7 @@ async def sign_in(call: RouteCall) -> Any:
         )  # fmt: skip
     key = await store.create_key(
         call.runtime.database, name=f"signed in as {user_id}", kind="user", role=role,
-        user_id=user_id, expires_at=time.time() + _LASTS_S, actor=user_id,
+        user_id=user_id, expires_at=time.time() + _LASTS_S, session=True, actor=user_id,
     )  # fmt: skip
     await call.runtime.refresh()
     return {"key": key, "user_id": user_id, "role": role}
@@ -44,8 +44,12 @@ async def sign_in(call: RouteCall) -> Any:
 @routes.add("DELETE", "/api/session", "user")
 async def sign_out(call: RouteCall) -> Any:
     """Revoke the key this request was sent with, where signing in made it."""
-    if call.principal.user_id is None or call.principal.kind != "user":
-        raise Forbidden("this key was not made by signing in")
+    if not call.principal.signed_in:
+        raise Forbidden(
+            "this key was not made by signing in",
+            hint="an admin revokes it: DELETE /api/keys/ID",
+            code="not_a_session",
+        )
     await store.revoke_key(call.runtime.database, call.principal.key_id, actor=call.actor)
     await call.runtime.refresh()
     return {"key_id": call.principal.key_id}

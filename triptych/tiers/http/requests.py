@@ -7,9 +7,8 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from triptych.errors import Forbidden, TooLarge
+from triptych.errors import TooLarge
 from triptych.tiers.pipeline.exchange import Exchange
-from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.query import Query
 
 Scope = dict[str, Any]
@@ -117,11 +116,8 @@ class DisconnectWatch:
             self._worker.uncancel()
 
 
-def with_headers(query: Query, request: Request, principal: Principal) -> Query:
-    """Return the query with what its headers name: tier, user, company, conversation, trace ...
-
-    Raises: Forbidden.
-    """
+def with_headers(query: Query, request: Request) -> Query:
+    """Return the query with what its headers name: tier, user, company, conversation, trace ..."""
     headers = request.headers
     found: dict[str, Any] = {}
     if tier := headers.get(b"x-triptych-tier"):
@@ -132,11 +128,4 @@ def with_headers(query: Query, request: Request, principal: Principal) -> Query:
             found[field] = value.decode("latin-1")[:64]
     if not found:
         return query
-    assert_user(found.get("user_id"), principal)
     return dataclasses.replace(query, **found)
-
-
-def assert_user(user_id: str | None, principal: Principal) -> None:
-    """Only a service's key may speak for a user."""
-    if user_id and principal.kind != "service" and user_id != principal.user_id:
-        raise Forbidden("this key may not speak for another user", code="user_mismatch")

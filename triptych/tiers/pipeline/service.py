@@ -26,6 +26,7 @@ from triptych.tiers.pipeline.structure import Structured, Variations
 from triptych.tiers.providers.base import Completion, Frame
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.accounts import Principal
+from triptych.tiers.rules.acting import acting_user
 from triptych.tiers.rules.budgets import Need, subjects
 from triptych.tiers.rules.consent import granted, refuses_service
 from triptych.tiers.rules.flags import Resolved
@@ -371,12 +372,12 @@ def new_request_id() -> str:
 def identified(query: Query, principal: Principal) -> Query:
     """Return the query with its user and company.
 
-    A user's key is that user; a service's key may speak for one. A member of one company only
-    belongs to it on every tier: its record, budgets, flags and consent cover all of its requests.
+    For whom a key may act is `acting`'s rule. A member of one company only belongs to it on every
+    tier: its record, budgets, flags and consent cover all of its requests.
+
+    Raises: Forbidden for a user's key that names another user.
     """
-    user_id, company_id = query.user_id, query.company_id
-    if principal.kind == "user" or user_id is None:
-        user_id = principal.user_id
+    user_id, company_id = acting_user(principal, query.user_id), query.company_id
     if company_id is None:
         company_id = principal.default_company()
     if user_id == query.user_id and company_id == query.company_id:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -22,6 +22,8 @@ KeyScope = Literal["generate", "feedback", "flags", "read", "manage", "content"]
 """What a key may be limited to: ask for answers, give feedback, evaluate flags, look, change. Only
 `content` adds something: kept texts are shown to no key without it."""
 KEY_PREFIX = "tri_"
+SESSION_PREFIX = "ses_"
+"""What the id of a key begins with that signing in made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,15 @@ class Principal:
     """Empty, or `content` alone: everything its role may."""
     expires_at: float = float("inf")
     """Unix seconds."""
+    people: Container[str] = frozenset()
+    """The users this key may speak for besides its own; see `acting`."""
+    bound_to: str | None = None
+    """The company that the key was made in; None: for all that its user or role reaches."""
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether signing in made the key."""
+        return self.key_id.startswith(SESSION_PREFIX)
 
     @property
     def anonymous(self) -> bool:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Literal, NamedTuple, get_args
 
 from triptych.errors import BudgetSpent, StorageError, TierError
+from triptych.tiers.rules.acting import is_entered
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -116,11 +117,11 @@ class BudgetLedger:
 
 
 def subjects(key_id: str, company_id: str | None, user_id: str | None) -> tuple[str, ...]:
-    """Name everybody on whose account a request goes."""
+    """Return the accounts a request is counted on: key, company and entered user."""
     found = [f"key:{key_id}"]
     if company_id is not None:
         found.append(f"company:{company_id}")
-    if user_id is not None:
+    if user_id is not None and is_entered(user_id):
         found.append(f"user:{user_id}")
     return tuple(found)
 

@@ -10,12 +10,12 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from triptych.errors import EditConflict, NotFound
-from triptych.tiers.rules.accounts import digest, new_key
+from triptych.errors import EditConflict, Forbidden, NotFound
+from triptych.tiers.rules.accounts import SESSION_PREFIX, digest, new_key
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across
-from triptych.tiers.store.settings import raise_version
+from triptych.tiers.store.settings import INVITED, raise_version
 
 _SCOPE = across("keys and companies are made by admins")
 _KEY_COLUMNS = tuple(column for column in t.api_keys.columns if column.name != "digest")
@@ -43,16 +43,18 @@ async def create_key(
     scopes: Sequence[str] = (),
     expires_at: float | None = None,
     key: str = "",
+    session: bool = False,
     actor: str,
 ) -> str:
     """Make a key, or take one that an operator chose.
 
     Returns: the key itself; only its digest is kept.
-    Raises: NotFound for a user or company that does not exist.
+    Raises: NotFound for a user or company that does not exist, Forbidden for a user who is no
+    member of the company.
     """
     key = key or new_key()
     row = {
-        "key_id": "key_" + secrets.token_hex(8),
+        "key_id": (SESSION_PREFIX if session else "key_") + secrets.token_hex(8),
         "digest": digest(key),
         "name": name,
         "kind": kind,
@@ -65,9 +67,9 @@ async def create_key(
         "revoked_at": None,
     }
     async with database.write(_SCOPE) as connection:
-        await _require(connection, user_id, company_id)
+        await require(connection, user_id, company_id)
         await connection.execute(t.api_keys.insert(), row)
-        await _note(
+        await note(
             connection,
             "keys.create",
             f"keys/{row['key_id']}",
@@ -78,7 +80,21 @@ async def create_key(
     return key
 
 
-async def _require(connection: Connection, user_id: str | None, company_id: str | None) -> None:
+async def require(connection: Connection, user_id: str | None, company_id: str | None) -> None:
+    """Prove that a user and a company exist, and that the user is a member where both are named.
+
+    Raises: NotFound, Forbidden.
+    """
+    if user_id is not None and company_id is not None:
+        # One answer for a stranger and for a user who was never entered: it is no company's to know
+        m = t.memberships.c
+        found = await connection.first(
+            select(m.user_id).where(
+                m.user_id == user_id, m.company_id == company_id, m.role != INVITED
+            )
+        )
+        if found is None:
+            raise Forbidden(f"{user_id!r} is no member of {company_id!r}", code="not_a_member")
     if user_id is not None:
         u = t.users.c
         found = await connection.first(
@@ -95,7 +111,7 @@ async def _require(connection: Connection, user_id: str | None, company_id: str 
             raise NotFound(f"there is no company {company_id!r}")
 
 
-async def _note(
+async def note(
     connection: Connection,
     action: str,
     subject: str,
@@ -105,6 +121,7 @@ async def _note(
     after: Any = None,
     company_id: str | None = None,
 ) -> None:
+    """Write a change into the audit and let every worker read the accounts again."""
     await audit.append(
         connection,
         actor=actor,
@@ -136,7 +153,7 @@ async def revoke_key(database: Database, key_id: str, *, actor: str, scope: Scop
         )
         if done.rowcount == 0:
             raise NotFound(f"there is no valid key {key_id[:40]!r}")
-        await _note(connection, "keys.revoke", f"keys/{key_id}", actor, company_id=scope.company_id)
+        await note(connection, "keys.revoke", f"keys/{key_id}", actor, company_id=scope.company_id)
 
 
 async def create_company(
@@ -165,7 +182,7 @@ async def create_company(
     try:
         async with database.write(_SCOPE) as connection:
             await connection.execute(t.companies.insert(), row)
-            await _note(
+            await note(
                 connection,
                 "companies.create",
                 f"companies/{company_id}",
@@ -192,7 +209,7 @@ async def change_company(
             raise NotFound(f"there is no company {company_id[:40]!r}")
         if values:
             await connection.execute(update(t.companies).where(*here).values(**values))
-        await _note(
+        await note(
             connection,
             "companies.change",
             f"companies/{company_id}",
@@ -229,7 +246,7 @@ async def create_user(
     try:
         async with database.write(_SCOPE) as connection:
             for company_id in companies:
-                await _require(connection, None, company_id)
+                await require(connection, None, company_id)
             await connection.execute(
                 t.users.insert(),
                 {"user_id": user_id, "role": role, "created_at": now, "deleted_at": None},
@@ -244,7 +261,7 @@ async def create_user(
                         "created_at": now,
                     },
                 )
-            await _note(
+            await note(
                 connection,
                 "users.create",
                 f"users/{user_id}",
@@ -259,7 +276,7 @@ async def list_users(database: Database) -> list[dict[str, Any]]:
     """List users with the companies they belong to."""
     async with database.read(_SCOPE) as connection:
         users = await connection.all(select(t.users).where(t.users.c.deleted_at.is_(None)))
-        members = await connection.all(select(t.memberships))
+        members = await connection.all(select(t.memberships).where(t.memberships.c.role != INVITED))
     companies: dict[str, list[str]] = {}
     for row in members:
         companies.setdefault(row["user_id"], []).append(row["company_id"])
@@ -274,29 +291,3 @@ async def role_of(database: Database, user_id: str) -> str | None:
             select(u.role).where(u.user_id == user_id, u.deleted_at.is_(None))
         )
     return str(row["role"]) if row else None
-
-
-async def set_membership(
-    database: Database, user_id: str, company_id: str, *, member: bool, scope: Scope, actor: str
-) -> None:
-    """Let a user into a company, or out of it; effective within a second.
-
-    Raises: NotFound.
-    """
-    m = t.memberships.c
-    async with database.write(scope) as connection:
-        await _require(connection, user_id, company_id)
-        here = (m.user_id == user_id, m.company_id == company_id)
-        found = await connection.first(select(t.memberships).where(*here))
-        if member and found is None:
-            row = {"user_id": user_id, "company_id": company_id, "role": "user"}
-            await connection.execute(t.memberships.insert(), {**row, "created_at": time.time()})
-        elif not member and found is not None:
-            await connection.execute(t.memberships.delete().where(*here))
-        await _note(
-            connection,
-            "members.add" if member else "members.remove",
-            f"companies/{company_id}/members/{user_id}",
-            actor,
-            company_id=company_id,
-        )

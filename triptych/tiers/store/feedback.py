@@ -181,7 +181,8 @@ def _seen_by(principal: Principal) -> ColumnElement[bool]:
         whose.append(r.user_id == principal.user_id)
     if principal.role == "company_admin":
         whose.append(ours)
-    return and_(or_(r.company_id.is_(None), ours), or_(*whose))
+    here = ours if principal.bound_to else or_(r.company_id.is_(None), ours)
+    return and_(here, or_(*whose))
 
 
 def _may_change(principal: Principal, author: str, latest: dict[str, Any]) -> None:

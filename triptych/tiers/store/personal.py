@@ -82,12 +82,16 @@ async def export(
 def _stored(
     subject: Subject,
 ) -> Iterable[tuple[Category, Table, Sequence[Column[Any]], Any]]:
-    """Return where a subject's rows lie."""
+    """Yield where a subject's rows lie.
+
+    A user within one company has no account and no spending there: these are of all its companies.
+    """
     keys = [column for column in t.api_keys.columns if column.name != "digest"]
     shared = (t.memberships, t.consents, t.privacy_requests)
-    if subject.user_id is not None:
+    within = subject.user_id is not None and subject.company_id is not None
+    if subject.user_id is not None and not within:
         yield "account", t.users, list(t.users.c), t.users.c.user_id == subject.user_id
-    else:
+    elif not within:
         where = t.companies.c.company_id == subject.company_id
         yield "account", t.companies, list(t.companies.c), where
         for table in (t.spaces, t.model_registry):
@@ -96,7 +100,7 @@ def _stored(
     for table in shared:
         yield "account", table, list(table.c), subject.where(table)
     yield "account", t.api_keys, keys, subject.where(t.api_keys)
-    for table in (t.spend, t.budgets):
+    for table in () if within else (t.spend, t.budgets):
         yield "account", table, list(table.c), table.c.subject == subject.names[-1]
     yield "requests", t.requests, list(t.requests.c), subject.where(t.requests)
     mine = select(t.requests.c.request_id).where(subject.where(t.requests))

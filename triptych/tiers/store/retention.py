@@ -8,12 +8,15 @@ are under a legal hold keeps all of them. Doing it twice does nothing more.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Table, and_, func, not_, or_, select
+from sqlalchemy import Table, and_, delete, func, not_, or_, select
 
 from triptych.config.gateway import DataClass
+from triptych.errors import NotFound
+from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.personal import delete_rows, make_nameless
@@ -95,3 +98,39 @@ def _free(table: Table, where: Any, holds: Mapping[str, list[str]]) -> Any:
         if holds[kind]:
             held.append(column.in_(holds[kind]))
     return and_(where, not_(or_(*held))) if held else where
+
+
+# -- legal holds: whose records must stay, for a reason outside this program -------------------
+
+
+async def put_hold(database: Database, subject: str, reason: str, *, actor: str) -> None:
+    """Put a hold on a subject, or give it another reason."""
+    h = t.legal_holds.c
+    async with database.write(_SCOPE) as connection:
+        await connection.execute(delete(t.legal_holds).where(h.subject == subject))
+        row = {"subject": subject, "reason": reason, "created_at": time.time(), "created_by": actor}
+        await connection.execute(t.legal_holds.insert(), row)
+        await audit.append(
+            connection, actor=actor, action="legal_holds.put", subject=f"legal_holds/{subject}"
+        )
+
+
+async def lift_hold(database: Database, subject: str, *, actor: str) -> None:
+    """Take a hold away.
+
+    Raises: NotFound.
+    """
+    h = t.legal_holds.c
+    async with database.write(_SCOPE) as connection:
+        done = await connection.execute(delete(t.legal_holds).where(h.subject == subject))
+        if done.rowcount == 0:
+            raise NotFound(f"there is no hold on {subject[:80]}")
+        await audit.append(
+            connection, actor=actor, action="legal_holds.lift", subject=f"legal_holds/{subject}"
+        )
+
+
+async def list_holds(database: Database) -> list[dict[str, Any]]:
+    """List every hold."""
+    async with database.read(_SCOPE) as connection:
+        return await connection.all(select(t.legal_holds).order_by(t.legal_holds.c.subject))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,8 @@ from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, across
 
 FORMAT_VERSION = 1
+INVITED = "invited"
+"""A membership that its user has not agreed to yet: it entitles to nothing."""
 _SCOPE = across("workers keep the keys and flags of everybody in memory")
 _TABLES: Mapping[str, tuple[Table, ...]] = {
     "flags": (t.flags, t.flag_overrides),
@@ -124,33 +126,45 @@ def flag_set(rows: Rows, version: int) -> FlagSet:
 
 
 def principals(rows: Rows) -> dict[str, Principal]:
-    """Build who stands behind every valid key, by the key's digest."""
+    """Build the principal of every valid key, by the key's digest.
+
+    A key of a user inside a company is valid as long as the user is a member there.
+    """
     known = companies(rows)
-    roles = {row["user_id"]: row["role"] for row in rows["users"] if row["deleted_at"] is None}
+    users = frozenset(row["user_id"] for row in rows["users"] if row["deleted_at"] is None)
     members: dict[str, dict[str, Company]] = {}
+    people: dict[str, set[str]] = {}
     for row in rows["memberships"]:
-        if company := known.get(row["company_id"]):
+        company = known.get(row["company_id"])
+        if company and row["user_id"] in users and row["role"] != INVITED:
             members.setdefault(row["user_id"], {})[row["company_id"]] = company
+            people.setdefault(row["company_id"], set()).add(row["user_id"])
     now = time.time()
-    return {
-        key["digest"]: _principal(key, known, members)
-        for key in rows["api_keys"]
-        if key["revoked_at"] is None
-        and (key["expires_at"] is None or key["expires_at"] > now)
-        and (key["user_id"] is None or key["user_id"] in roles)
-    }
+    found: dict[str, Principal] = {}
+    for key in rows["api_keys"]:
+        user_id, company_id = key["user_id"], key["company_id"]
+        lapsed = key["expires_at"] is not None and key["expires_at"] <= now
+        if key["revoked_at"] is not None or lapsed or (user_id and user_id not in users):
+            continue
+        if user_id and company_id and company_id not in members.get(user_id, {}):
+            continue
+        reached: Container[str] = users if key["role"] == "admin" else people.get(company_id, ())
+        found[key["digest"]] = _principal(key, known, members, reached)
+    return found
 
 
 def _principal(
-    key: dict[str, Any], known: dict[str, Company], members: dict[str, dict[str, Company]]
+    key: dict[str, Any],
+    known: dict[str, Company],
+    members: dict[str, dict[str, Company]],
+    people: Container[str],
 ) -> Principal:
-    user_id = key["user_id"]
-    mine = dict(members.get(user_id, {})) if user_id else {}
+    user_id, company_id = key["user_id"], key["company_id"]
+    mine = members.get(user_id, {}) if user_id else {}
     if key["role"] == "admin":
         mine = known
-    elif key["company_id"]:
-        one = known.get(key["company_id"])
-        mine = {one.company_id: one} if one and (not user_id or one.company_id in mine) else {}
+    elif company_id:
+        mine = {company_id: known[company_id]} if company_id in known else {}
     return Principal(
         key_id=key["key_id"],
         kind=key["kind"],
@@ -159,6 +173,8 @@ def _principal(
         companies=mine,
         scopes=frozenset(key["scopes"]),
         expires_at=key["expires_at"] or float("inf"),
+        people=people,
+        bound_to=company_id,
     )
 
 
