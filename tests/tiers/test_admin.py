@@ -14,7 +14,7 @@ from people import People
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.store import consents
+from triptych.tiers.store.personal_data import consents
 
 KEYS = ("none", "bad", "revoked", "expired", "user", "company_admin", "admin")
 RANK = {"user": 0, "company_admin": 1, "admin": 2}

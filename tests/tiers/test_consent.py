@@ -11,8 +11,9 @@ from sqlalchemy import select
 
 from triptych.config.gateway import UpstreamConfig
 from triptych.tiers.rules.redaction import classify, redact, redact_deep
-from triptych.tiers.store import accounts, consents, tables
+from triptych.tiers.store import accounts, tables
 from triptych.tiers.store.database import across
+from triptych.tiers.store.personal_data import consents
 
 ALL = across("a test looks at everything")
 SECRETS = {

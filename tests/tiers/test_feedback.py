@@ -8,8 +8,9 @@ import orjson
 import pytest
 from sqlalchemy import select
 
-from triptych.tiers.store import accounts, consents, tables
+from triptych.tiers.store import accounts, tables
 from triptych.tiers.store.database import across
+from triptych.tiers.store.personal_data import consents
 
 PAIR = {
     "chosen": "the better one",

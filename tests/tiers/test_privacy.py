@@ -15,16 +15,9 @@ import pytest
 from sqlalchemy import func, select
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.store import (
-    accounts,
-    audit,
-    consents,
-    personal,
-    privacy,
-    refused,
-    tables,
-)
+from triptych.tiers.store import accounts, audit, refused, tables
 from triptych.tiers.store.database import across
+from triptych.tiers.store.personal_data import consents, personal, privacy
 
 ALL = across("a test looks at everything")
 CANARY = "quokka-canary-7731"

@@ -25,8 +25,9 @@ from triptych.config.gateway import UpstreamConfig
 from triptych.errors import TriptychError
 from triptych.tiers import store
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.store import accounts, consents, tables
+from triptych.tiers.store import accounts, tables
 from triptych.tiers.store.database import Database, Scope, ScopeError, company
+from triptych.tiers.store.personal_data import consents
 
 CANARY = "CANARY"
 

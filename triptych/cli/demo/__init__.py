@@ -37,11 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the stages one after the other and end by saying what to type next."""
-    from triptych.cli.demo.tour import Tour
+    from triptych.cli.demo import gateway, hub, train
+    from triptych.cli.demo.tour import Stages, Tour
     from triptych.config import environment
 
+    stages: Stages = {
+        "train": (train.stage, lambda _: None),
+        "hub": (hub.stage, hub.resume),
+        "gateway": (gateway.stage, lambda _: None),
+    }
     tour = Tour(
         environment.home(), args.sources or ["python-docs"], args.seconds,
         own_model_only=args.own_model_only,
     )  # fmt: skip
-    return tour.walk(args.until, again=args.again)
+    return tour.walk(stages, args.until, again=args.again)

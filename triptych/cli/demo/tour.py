@@ -7,7 +7,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -36,6 +36,10 @@ class _CommandFailed(Exception):
         self.returncode = returncode
 
 
+# A stage by its name: how it runs, and what it does again when it finished in an earlier demo.
+Stages = Mapping[str, tuple[Callable[["Tour"], None], Callable[["Tour"], None]]]
+
+
 class Tour:
     """Hold what the stages share: where things are, and how a command is shown and run."""
 
@@ -59,18 +63,11 @@ class Tour:
         self._variables: dict[str, str] = {}
         self._color = sys.stdout.isatty()
 
-    def walk(self, until: str | None, *, again: bool = False) -> int:
+    def walk(self, stages: Stages, until: str | None, *, again: bool = False) -> int:
         """Run the stages up to and including `until`, past those an earlier demo finished.
 
         Returns: the exit code; of a stage that failed, its own.
         """
-        from triptych.cli.demo import gateway, hub, train
-
-        stages: dict[str, tuple[Callable[[Tour], None], Callable[[Tour], None]]] = {
-            "train": (train.stage, lambda _: None),
-            "hub": (hub.stage, hub.resume),
-            "gateway": (gateway.stage, lambda _: None),
-        }
         if until is not None and until not in stages:
             raise UsageError(f"no stage {until!r}", hint=f"stages: {', '.join(stages)}")
         finished = [] if again else self.progress.read(self.sources, self.train_s)

@@ -13,8 +13,9 @@ from triptych.tiers.rules.accounts import KeyScope
 from triptych.tiers.rules.acting import whole_person
 from triptych.tiers.rules.consent import DEFAULTS, Purpose
 from triptych.tiers.store import accounts as store
-from triptych.tiers.store import consents, memberships
+from triptych.tiers.store import memberships
 from triptych.tiers.store.database import across
+from triptych.tiers.store.personal_data import consents
 
 routes = Routes()
 Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$")]

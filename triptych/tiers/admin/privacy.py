@@ -15,8 +15,9 @@ from starlette.responses import StreamingResponse
 from triptych.errors import EditConflict, Forbidden, InvalidQuery, NotFound
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules.acting import whole_person
-from triptych.tiers.store import contents, personal, privacy, retention
+from triptych.tiers.store import contents
 from triptych.tiers.store.database import across, company
+from triptych.tiers.store.personal_data import personal, privacy, retention
 
 routes = Routes()
 Id = Annotated[str, Field(min_length=1, max_length=64)]

@@ -18,9 +18,10 @@ from sqlalchemy.exc import IntegrityError
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import StorageError, TriptychError
 from triptych.tiers.rules.consent import PURPOSES
-from triptych.tiers.store import audit, consents, personal, privacy, refused, retention
+from triptych.tiers.store import audit, refused
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
+from triptych.tiers.store.personal_data import consents, personal, privacy, retention
 from triptych.tiers.store.recorder import Recorder
 
 logger = logging.getLogger("triptych.gateway")

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Column, Float, Integer, String, Table, case, 
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triptych.tiers.store.database import Connection, Database, Scope
-from triptych.tiers.store.tables import TENANT, metadata
+from triptych.tiers.store.schema import TENANT, metadata
 
 SPANS_S = (60, 3600)
 GROUPS = ("company_id", "tier_served", "provider", "upstream", "outcome", "feature")

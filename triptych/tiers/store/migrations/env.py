@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alembic import context
 
-from triptych.tiers.store.tables import metadata
+from triptych.tiers.store import tables  # noqa: F401  registers its tables in the schema
+from triptych.tiers.store.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -18,7 +18,7 @@ from triptych.tiers.rules.redaction import redact_deep
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Connection, Database, Scope, across
-from triptych.tiers.store.personal import Subject
+from triptych.tiers.store.personal_data.personal import Subject
 from triptych.tiers.store.settings import raise_version
 
 Kind = Literal["export", "erasure", "restriction", "correction"]

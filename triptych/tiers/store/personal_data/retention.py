@@ -19,7 +19,7 @@ from triptych.errors import NotFound
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
-from triptych.tiers.store.personal import delete_rows, make_nameless
+from triptych.tiers.store.personal_data.personal import delete_rows, make_nameless
 
 DEFAULT_DAYS: Mapping[DataClass, float] = {
     "sensitive": 1,

@@ -1,0 +1,1 @@
+"""Personal data: consents, holds, requests over it, erasure and retention."""
