@@ -11,6 +11,8 @@ from pydantic.dataclasses import dataclass
 
 ProviderName = Literal["openai", "hf_spaces", "local", "scripted"]
 
+UnknownFields = Literal["pass", "drop", "refuse"]
+
 DataClass = Literal["sensitive", "personal", "pseudonymous", "non_personal"]
 
 _STRICT = ConfigDict(extra="forbid")
@@ -49,6 +51,10 @@ class UpstreamConfig:
 
     first_token_timeout_s: float | None = Field(default=None, gt=0)
     """Overrides the gateway's own for this upstream, in seconds."""
+
+    unknown_fields: UnknownFields | None = None
+    """Request fields that OpenAI's API does not have: passed on, left out, or the upstream is not
+    asked. Unset: `pass` for upstreams of your own, `drop` for external ones."""
 
     hardware: str = ""
     """What it runs on when it is billed by the hour: `t4-small`, or a name of `hour_prices`."""
@@ -105,8 +111,13 @@ class GatewayConfig:
     idle_timeout_s: float = Field(default=30.0, gt=0)
     """Seconds between two pieces of a stream."""
 
+    keepalive_s: float = Field(default=10.0, gt=0)
+    """Seconds of silence after which a streaming client is sent a comment line, so that no proxy
+    in between takes the connection for dead."""
+
     total_timeout_s: float = Field(default=120.0, gt=0)
-    """Seconds for a request with all its attempts."""
+    """Seconds for a request with all its attempts: until an answer is whole, or until the first
+    token of a stream, which may then last as long as it keeps coming."""
 
     max_attempts: int = Field(default=4, ge=1, le=16)
     """Attempts at upstreams for one request, retries and fallbacks together."""

@@ -43,6 +43,7 @@
             ├── UpstreamUnreachable     502  refused, reset, DNS, TLS
             ├── UpstreamTimeout         504  connect, first token, idle or total
             ├── UpstreamRejected        4xx  it blames the request; passed on to the caller
+            ├── UpstreamUnfit           422  its settings allow no field of this kind
             ├── UpstreamDenied          502  it refuses our credentials
             ├── UpstreamMissing         502  no such model, Space or route there
             ├── UpstreamBusy            429  carries retry_after_s; holds the breaker until then
@@ -112,6 +113,7 @@ from triptych.errors.upstream import (
     UpstreamMissing,
     UpstreamRejected,
     UpstreamTimeout,
+    UpstreamUnfit,
     UpstreamUnreachable,
     UpstreamWaking,
 )
@@ -162,6 +164,7 @@ __all__ = [
     "UpstreamMissing",
     "UpstreamRejected",
     "UpstreamTimeout",
+    "UpstreamUnfit",
     "UpstreamUnreachable",
     "UpstreamWaking",
     "UsageError",

@@ -48,6 +48,14 @@ class UpstreamRejected(UpstreamError):
     counts = False
 
 
+class UpstreamUnfit(UpstreamError):
+    """The upstream is not asked: its settings allow no field of this kind."""
+
+    default_code = "unknown_field"
+    status = 422
+    counts = False
+
+
 class UpstreamDenied(UpstreamError):
     """The upstream refuses the gateway's credentials."""
 

@@ -20,7 +20,7 @@ from triptych.tiers.admin.table import TABLE
 from triptych.tiers.http import bodies
 from triptych.tiers.http.replies import (
     JSON,
-    forward,
+    EventReply,
     send_body,
     send_error,
     send_json,
@@ -208,14 +208,22 @@ class Gateway:
         await send_body(send, 200, [JSON, *trace_headers(exchange)], body_bytes(completion))
 
     async def _stream(self, send: Send, exchange: Exchange) -> None:
-        opened = await self.service.open_stream(exchange)
-        frames = self.service.frames(exchange, opened)
+        reply = EventReply(send, exchange, self.runtime.config.keepalive_s)
         try:
-            await forward(send, exchange, frames)
+            opened = await self.service.open_stream(exchange)
+            frames = self.service.frames(exchange, opened)
+            try:
+                await reply.forward(frames)
+            finally:
+                # A forwarder that was stopped before its first step closed nothing.
+                await frames.aclose()
+                await opened.close()
+        except TierError as error:
+            if not reply.started:
+                raise
+            await reply.fail(error)
         finally:
-            # A forwarder that was stopped before its first step closed nothing.
-            await frames.aclose()
-            await opened.close()
+            reply.close()
 
     async def _watched(self, request: Request, work: Awaitable[T]) -> T:
         """Do the work, and stop it when the client goes away.

@@ -247,13 +247,26 @@ def _part_text(part: object) -> str:
     raise ValueError(f"content parts must be text, got {kind!r}")
 
 
+def plain_text(content: object) -> str:
+    """Read the text of an answer's content, whatever else stands in it.
+
+    Reasoning models answer with a list of `thinking` and `text` parts.
+    """
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        return ""
+    found = (part.get("text") if isinstance(part, Mapping) else part for part in content)
+    return "".join(part for part in found if isinstance(part, str))
+
+
 def delta_text(chunk: Mapping[str, Any], index: int = 0) -> str:
     """Read the text a streamed chunk of either kind adds to one choice."""
     for choice in chunk.get("choices") or ():
         if choice.get("index", 0) == index:
             delta = choice.get("delta")
             if isinstance(delta, Mapping):
-                return delta.get("content") or ""
+                return plain_text(delta.get("content"))
             return choice.get("text") or ""
     return ""
 
@@ -276,7 +289,7 @@ def answer_text(completion: Mapping[str, Any], index: int = 0) -> str:
         if choice.get("index", 0) == index:
             message = choice.get("message")
             if isinstance(message, Mapping):
-                return content_text(message.get("content"))
+                return plain_text(message.get("content"))
             if isinstance(choice.get("text"), str):
                 return str(choice["text"])
     raise ValueError(f"the completion has no choice {index}")

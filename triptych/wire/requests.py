@@ -1,18 +1,28 @@
 """What a model server accepts: OpenAI's requests and the originals' /api/generate, checked.
 
 Types are strict and every number has its range; a mistake is reported with the field, the range
-and, for an unknown field, the nearest name. A length limit always counts new tokens.
+and, for a misspelt field, the nearest name. `triptych.wire.reading` reads what the gateway reads
+alike. A length limit always counts new tokens.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from triptych.wire import fields, reading
 from triptych.wire.ranges import RANGES, in_words
 
 MAX_STOPS = 16
@@ -33,14 +43,40 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", populate_by_name=True)
 
 
-class StreamOptions(_Strict):
+class _Lenient(BaseModel):
+    """OpenAI's shapes: null is absent, and what is unknown here changes nothing."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _given(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        try:
+            return reading.given(body, cls.known())
+        except reading.FieldFault as fault:
+            raise _fault(fault) from fault
+
+    @classmethod
+    def known(cls) -> Collection[str]:
+        """Return the names that a misspelt field is compared with."""
+        return ()
+
+
+def _fault(fault: reading.FieldFault) -> PydanticCustomError:
+    about = {"field": fault.field, "sentence": str(fault)}
+    return PydanticCustomError("field_fault", "{sentence}", about)
+
+
+class StreamOptions(_Lenient):
     """What a stream tells besides the text."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class JsonSchema(_Strict):
+class JsonSchema(_Lenient):
     """A schema the answer must follow."""
 
     name: str = "answer"
@@ -49,14 +85,14 @@ class JsonSchema(_Strict):
     strict: bool | None = None
 
 
-class ResponseFormat(_Strict):
+class ResponseFormat(_Lenient):
     """Whether the answer is free text or JSON."""
 
     type: Literal["text", "json_object", "json_schema"] = "text"
     json_schema: JsonSchema | None = None
 
 
-class _Sampled(_Strict):
+class _Sampled(_Lenient):
     """The fields chat and plain completions share."""
 
     model: str | None = None
@@ -84,22 +120,40 @@ class _Sampled(_Strict):
     prompt_cache_key: str | None = None
 
 
-class ChatMessage(_Strict):
-    """One turn of a chat."""
+class ChatMessage(_Lenient):
+    """One turn of a chat, as an SDK received it or as a client wrote it."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[dict[str, Any]]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any] | str] | None = None
     name: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+
+
+def _read_messages(given: Any) -> Any:
+    try:
+        return reading.messages(given)
+    except reading.FieldFault as fault:
+        raise _fault(fault) from fault
+
+
+Messages = Annotated[list[ChatMessage], BeforeValidator(_read_messages)]
 
 
 class ChatRequest(_Sampled):
     """The body of `POST /v1/chat/completions`."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    messages: Messages
     max_tokens: NewTokens | None = None
     max_completion_tokens: NewTokens | None = None
     logprobs: bool = False
     top_logprobs: TopLogprobs | None = None
+
+    @classmethod
+    def known(cls) -> Collection[str]:
+        """Return OpenAI's fields and those of model servers."""
+        return fields.CHAT
 
 
 class CompletionRequest(_Sampled):
@@ -112,13 +166,18 @@ class CompletionRequest(_Sampled):
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: None = None
 
+    @classmethod
+    def known(cls) -> Collection[str]:
+        """Return OpenAI's fields and those of model servers."""
+        return fields.TEXT
+
 
 class TokenizeRequest(_Strict):
     """The body of `POST /tokenize`, in vLLM's shape: a prompt or a chat."""
 
     model: str | None = None
     prompt: str | None = None
-    messages: list[ChatMessage] | None = None
+    messages: Messages | None = None
 
 
 class GenerateParams(_Strict):
@@ -167,20 +226,23 @@ def fault_messages(
     faults: Iterable[Mapping[str, Any]], model: type[BaseModel]
 ) -> list[tuple[str, str]]:
     """Turn pydantic's faults into (field, sentence) pairs a person can act on."""
-    fields = _fields(model)
+    known_fields = _fields(model)
     told: dict[str, str] = {}
     for fault in faults:
+        if fault["type"] == "field_fault":
+            told.setdefault(fault["ctx"]["field"], fault["ctx"]["sentence"])
+            continue
         path = [str(part) for part in fault["loc"] if part != "body"]
-        known = [part for part in path if part in fields or part.isdigit()]
+        known = [part for part in path if part in known_fields or part.isdigit()]
         field = ".".join(known if fault["type"] != "extra_forbidden" else path) or "body"
         got = f", got {_short(fault.get('input'))}"
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path[-1], fields, n=1)
+            near = difflib.get_close_matches(path[-1], known_fields, n=1)
             sentence = f"{field} is not a known field"
             sentence += f"; did you mean {near[0]}?" if near else ""
         elif fault["type"] == "missing":
             sentence = f"{field} is required"
-        elif fault.get("ctx") and known and (limits := fields.get(known[-1])):
+        elif fault.get("ctx") and known and (limits := known_fields.get(known[-1])):
             sentence = f"{field} must be {limits}{got}"
         else:
             sentence = f"{field}: {fault['msg']}{got}"

@@ -21,6 +21,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 
 from triptych.durable import write_atomic
 from triptych.errors import DataError
+from triptych.wire.lenient_json import well_formed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -179,8 +180,14 @@ class Tokenizer:
         return {token.content: token_id for token_id, token in added.items() if token.special}
 
     def encode(self, text: str) -> list[int]:
-        """Encode ordinary text; special tokens in it stay plain characters."""
-        ids: list[int] = self.core.encode(text, add_special_tokens=False).ids
+        """Encode ordinary text; special tokens in it stay plain characters.
+
+        Half a surrogate pair, which is no character, is read as U+FFFD.
+        """
+        try:
+            ids: list[int] = self.core.encode(text, add_special_tokens=False).ids
+        except TypeError:
+            ids = self.core.encode(well_formed(text), add_special_tokens=False).ids
         return ids
 
     def encode_documents(self, texts: Sequence[str], dtype: np.dtype[Any]) -> np.ndarray:

@@ -10,7 +10,6 @@ import hmac
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-import orjson
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
@@ -21,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from triptych.config.environment import Secret
 from triptych.errors import TriptychError
 from triptych.lm.serve.service import TooBusy
-from triptych.wire import openai, sse
+from triptych.wire import lenient_json, openai, sse
 from triptych.wire.requests import (
     ChatRequest,
     CompletionRequest,
@@ -68,7 +67,7 @@ class JSON(Response):
     def __init__(
         self, content: Any, status_code: int = 200, headers: Mapping[str, str] | None = None
     ) -> None:
-        super().__init__(orjson.dumps(content), status_code, dict(headers or {}))
+        super().__init__(lenient_json.clean_dumps(content), status_code, dict(headers or {}))
 
 
 class EventStream(Response):

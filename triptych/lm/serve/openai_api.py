@@ -18,11 +18,14 @@ from triptych.errors import TriptychError, UsageError
 from triptych.lm.generate.engine import GenerateRequest, Token
 from triptych.lm.serve.http import JSON, EventStream, client_gone, error_answer
 from triptych.lm.serve.service import Answer, Chosen, ModelService
-from triptych.wire import openai, sse
-from triptych.wire.requests import ChatRequest, CompletionRequest
+from triptych.wire import lenient_json, openai, sse
+from triptych.wire.requests import ChatMessage, ChatRequest, CompletionRequest
 
 #: Any JSON object, for `response_format: {"type": "json_object"}`.
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
+
+#: What a template may show of a message besides its role and content.
+_TEMPLATE_FIELDS = {"name", "tool_call_id", "reasoning_content"}
 
 
 @dataclass(frozen=True)
@@ -79,18 +82,40 @@ def model_cards(service: ModelService) -> list[openai.Shape]:
 
 def chat_job(service: ModelService, body: ChatRequest) -> Job:
     """Read a chat request."""
-    messages = []
-    for message in body.messages:
-        try:
-            text = openai.content_text(message.content)
-        except ValueError as fault:
-            raise UsageError(f"messages: {fault}", code="unsupported") from fault
-        role = "system" if message.role == "developer" else message.role
-        messages.append({"role": role, "content": text})
+    messages = [template_message(message) for message in body.messages]
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens
     sampling = _sampling(service.defaults, body, max_tokens, logprobs)
     return _job(service, "chat", body, sampling, [{"messages": tuple(messages)}])
+
+
+def template_message(message: ChatMessage) -> dict[str, Any]:
+    """Turn one message into what chat templates read: text, and arguments as objects.
+
+    Raises: UsageError for a part that is not text.
+    """
+    try:
+        text = openai.content_text(message.content)
+    except ValueError as fault:
+        raise UsageError(f"messages: {fault}", code="unsupported") from fault
+    role = "system" if message.role == "developer" else message.role
+    found: dict[str, Any] = {"role": role, "content": text}
+    found |= message.model_dump(include=_TEMPLATE_FIELDS, exclude_none=True)
+    if message.tool_calls:
+        found["tool_calls"] = [_with_arguments(call) for call in message.tool_calls]
+    return found
+
+
+def _with_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse the arguments of a call: OpenAI writes them as a text, templates read an object."""
+    function = call.get("function")
+    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
+        return dict(call)
+    try:
+        arguments = lenient_json.loads(function["arguments"])
+    except ValueError:
+        return dict(call)
+    return {**call, "function": {**function, "arguments": arguments}}
 
 
 def completion_job(service: ModelService, body: CompletionRequest) -> Job:
@@ -124,13 +149,18 @@ def _sampling(
         "top_p": body.top_p,
         "min_p": body.min_p,
         "repetition_penalty": body.repetition_penalty,
-        "stop": (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()) or None,
+        "stop": _stops(body.stop),
         "seed": None if body.seed is None else body.seed % 2**63,
         "logprobs": logprobs,
         "ignore_eos": body.ignore_eos,
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(defaults, **chosen)
+
+
+def _stops(given: str | list[str] | None) -> tuple[str, ...] | None:
+    texts = (given,) if isinstance(given, str) else tuple(given or ())
+    return tuple(map(lenient_json.well_formed, texts)) or None
 
 
 def _job(

@@ -1,7 +1,8 @@
 """Read request bodies into queries: OpenAI's two shapes and the originals' `/api/query`.
 
-Every field is known or refused with the nearest name; every number has its range. What the
-client did not send stays absent, so that 0 stays 0 and no default of ours reaches an upstream.
+`triptych.wire.reading` reads what all servers read alike; here every number has its range. What
+the client did not send stays absent, so that 0 stays 0 and no default of ours reaches an upstream.
+An unknown field stays: whether it is passed on is a setting of each upstream.
 """
 
 from __future__ import annotations
@@ -11,67 +12,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
-import orjson
-
 from triptych.errors import InvalidQuery
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.query import Message, Query, original_tier
+from triptych.wire import fields, lenient_json, reading
 from triptych.wire.ranges import RANGES
 from triptych.wire.tiers import TIERS
 
-_ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
-_SAMPLING = (
-    "temperature",
-    "top_p",
-    "n",
-    "stop",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "logit_bias",
-    "logprobs",
-    "max_tokens",
-    "user",
-    "metadata",
-    "store",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "response_format",
-    # what vLLM, llama.cpp and our own model server understand beyond OpenAI
-    "top_k",
-    "min_p",
-    "repetition_penalty",
-    "ignore_eos",
-    "guided_json",
-    "structured_outputs",
-)
-_CHAT = frozenset(
-    (
-        "model",
-        "messages",
-        "stream",
-        "stream_options",
-        "max_completion_tokens",
-        "top_logprobs",
-        "tools",
-        "tool_choice",
-        "parallel_tool_calls",
-        "functions",
-        "function_call",
-        "reasoning_effort",
-        "modalities",
-        "audio",
-        "prediction",
-        "verbosity",
-        "web_search_options",
-        "prompt_cache_retention",
-        *_SAMPLING,
-    )
-)
-_TEXT = frozenset(
-    ("model", "prompt", "stream", "stream_options", "suffix", "echo", "best_of", *_SAMPLING)
-)
 _NOT_PARAMS = frozenset(("model", "messages", "prompt", "stream", "stream_options"))
 _TEXTS: Mapping[str, type | tuple[type, ...]] = {
     "stop": (str, list),
@@ -91,8 +38,8 @@ def load(raw: bytes) -> dict[str, Any]:
     Raises: InvalidQuery with status 400.
     """
     try:
-        body = orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        body = lenient_json.loads(raw)
+    except ValueError as error:
         raise InvalidQuery(f"the body is not valid JSON: {error}", status=400) from error
     if not isinstance(body, dict):
         raise InvalidQuery("the body must be a JSON object", status=400)
@@ -101,29 +48,33 @@ def load(raw: bytes) -> dict[str, Any]:
 
 def chat(body: dict[str, Any], request_id: str, *, system_allowed: bool) -> Query:
     """Read the body of `/v1/chat/completions`."""
-    _known(body, _CHAT)
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        _refuse("messages", "must be a list of at least one message")
-    for number, message in enumerate(messages):
-        _check_message(message, number, system_allowed)
+    try:
+        body = reading.given(body, fields.CHAT)
+        messages = reading.messages(body.get("messages"), system_allowed=system_allowed)
+    except reading.FieldFault as fault:
+        raise InvalidQuery(str(fault), param=fault.field) from fault
     return _query(body, "chat", messages, request_id)
 
 
 def text(body: dict[str, Any], request_id: str) -> Query:
     """Read the body of `/v1/completions`."""
-    _known(body, _TEXT)
+    try:
+        body = reading.given(body, fields.TEXT)
+    except reading.FieldFault as fault:
+        raise InvalidQuery(str(fault), param=fault.field) from fault
     prompt = body.get("prompt")
-    if not isinstance(prompt, str) or not prompt:
-        _refuse("prompt", "must be a text of at least one character")
+    if not isinstance(prompt, str | list) or not prompt:
+        _refuse("prompt", "must be a text of at least one character, token ids, or a list of them")
     return _query(body, "text", [{"role": "user", "content": prompt}], request_id)
 
 
 def _query(body: dict[str, Any], kind: Any, messages: list[Message], request_id: str) -> Query:
     params = {}
     for name, value in body.items():
-        if name not in _NOT_PARAMS and value is not None:
-            _check_param(name, value)
+        if name not in _NOT_PARAMS:
+            # without a new token, the log-probabilities of the prompt alone
+            if not (name == "max_tokens" and value == 0 and kind == "text" and body.get("echo")):
+                _check_param(name, value)
             params[name] = value
     stream = body.get("stream")
     if stream not in (None, True, False):
@@ -159,24 +110,6 @@ def _is_name(text: str, longest: int) -> bool:
     return 0 < len(text) <= longest and text.isprintable()
 
 
-def _check_message(message: Any, number: int, system_allowed: bool) -> None:
-    if not isinstance(message, dict):
-        _refuse(f"messages[{number}]", "must be an object")
-    role = message.get("role")
-    if role not in _ROLES:
-        _refuse(f"messages[{number}].role", f"must be one of {', '.join(sorted(_ROLES))}")
-    if role in ("system", "developer") and not system_allowed:
-        _refuse(f"messages[{number}].role", "system messages are not allowed here")
-    content = message.get("content")
-    if content is None:
-        if role != "assistant":
-            _refuse(f"messages[{number}].content", "is required")
-    elif not isinstance(content, (str, list)):
-        _refuse(f"messages[{number}].content", "must be a text or a list of parts")
-    elif not content and role in ("user", "system", "developer"):
-        _refuse(f"messages[{number}].content", "is empty")
-
-
 def _check_param(name: str, value: Any) -> None:
     limits = RANGES.get(name)
     if limits is not None:
@@ -186,16 +119,6 @@ def _check_param(name: str, value: Any) -> None:
     kind = _TEXTS.get(name)
     if kind is not None and not isinstance(value, kind):
         _refuse(name, f"must not be a {type(value).__name__}")
-
-
-def _known(body: Mapping[str, Any], fields: frozenset[str]) -> None:
-    for name in body:
-        if name not in fields:
-            near = difflib.get_close_matches(str(name), fields, n=1)
-            _refuse(
-                str(name)[:64],
-                "is not a known field" + (f"; did you mean {near[0]}?" if near else ""),
-            )
 
 
 def _refuse(field: str, sentence: str) -> NoReturn:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
-
-import orjson
 
 from triptych.errors import TierError
 from triptych.tiers.http.requests import Send
 from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.providers.base import Frame
+from triptych.wire import lenient_json, sse
 from triptych.wire import openai as shapes
-from triptych.wire import sse
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -24,18 +23,66 @@ _BODY = "http.response.body"
 _PRINTABLE = bytes.maketrans(bytes((*range(32), 127)), b" " * 33)
 
 
-async def forward(send: Send, exchange: Exchange, frames: AsyncGenerator[Frame]) -> None:
-    """Send frames as they come; an error after the first one becomes an event."""
-    await send({"type": _START, "status": 200, "headers": [*_SSE, *trace_headers(exchange)]})
-    try:
-        async for frame in frames:
-            await send({"type": _BODY, "body": frame.wire, "more_body": True})
-        last = sse.DONE
-    except TierError as error:
-        last = sse.encode(orjson.dumps(error_body(error)))
-    finally:
-        await frames.aclose()
-    await send({"type": _BODY, "body": last})
+class EventReply:
+    """A stream of events to one client, kept alive by comments while an upstream is silent.
+
+    The first comment begins the reply: an error after it is an event, no longer a status.
+    """
+
+    __slots__ = ("_beat", "_comment", "_exchange", "_interval_s", "_quiet", "_send", "started")
+
+    def __init__(self, send: Send, exchange: Exchange, interval_s: float) -> None:
+        self._send = send
+        self._exchange = exchange
+        self._interval_s = interval_s
+        self._quiet = True
+        self._comment: asyncio.Task[None] | None = None
+        self.started = False
+        """Whether the status line is out."""
+        self._beat = asyncio.get_running_loop().call_later(interval_s, self._check)
+
+    def _check(self) -> None:
+        if self._quiet and (self._comment is None or self._comment.done()):
+            self._comment = asyncio.ensure_future(self._write(sse.PING, more=True))
+        self._quiet = True
+        self._beat = asyncio.get_running_loop().call_later(self._interval_s, self._check)
+
+    async def _write(self, data: bytes, *, more: bool) -> None:
+        if not self.started:
+            self.started = True
+            headers = [*_SSE, *trace_headers(self._exchange)]
+            await self._send({"type": _START, "status": 200, "headers": headers})
+        await self._send({"type": _BODY, "body": data, "more_body": more})
+
+    async def write(self, data: bytes, *, more: bool = True) -> None:
+        """Send one piece."""
+        self._quiet = False
+        if self._comment is not None:
+            await self._comment  # two writers never mix
+            self._comment = None
+        await self._write(data, more=more)
+
+    async def fail(self, error: TierError) -> None:
+        """End with an error as an event."""
+        await self.write(sse.encode(lenient_json.dumps(error_body(error))), more=False)
+
+    async def forward(self, frames: AsyncGenerator[Frame]) -> None:
+        """Send frames as they come, and the end."""
+        try:
+            async for frame in frames:
+                await self.write(frame.wire)
+        except TierError as error:
+            await self.fail(error)
+            return
+        finally:
+            await frames.aclose()
+        await self.write(sse.DONE, more=False)
+
+    def close(self) -> None:
+        """Send no more comments."""
+        self._beat.cancel()
+        if self._comment is not None:
+            self._comment.cancel()
 
 
 def trace_headers(exchange: Exchange) -> Headers:
@@ -81,12 +128,12 @@ async def send_error(send: Send, error: TierError, exchange: Exchange | None = N
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    await send_body(send, error.status, headers, orjson.dumps(error_body(error)))
+    await send_body(send, error.status, headers, lenient_json.dumps(error_body(error)))
 
 
 async def send_json(send: Send, status: int, body: Any) -> None:
     """Answer with JSON."""
-    await send_body(send, status, [JSON], orjson.dumps(body))
+    await send_body(send, status, [JSON], lenient_json.dumps(body))
 
 
 async def send_body(send: Send, status: int, headers: Headers, body: bytes) -> None:

@@ -7,16 +7,16 @@ Every choice counts, and every text of a choice: content, refusal, reasoning, fu
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
-
-import orjson
 
 from triptych.tiers.providers.base import Completion, Frame
 from triptych.tiers.rules import tokens
 from triptych.tiers.rules.filters import OutputFilter, StreamCheck, check
 from triptych.tiers.rules.query import Query, TokensSource, Trace, Usage
-from triptych.wire.openai import OBJECTS, content_text
+from triptych.wire import lenient_json
+from triptych.wire.openai import OBJECTS, plain_text, usage_chunk
 
 #: Fields of a delta that name something; the first value stands, later ones are not appended.
 _LABELS = frozenset(("role", "id", "type", "name", "index"))
@@ -159,6 +159,20 @@ class AnswerAccumulator:
         return usage
 
     @property
+    def usage_seen(self) -> bool:
+        """Whether the upstream counted the tokens itself."""
+        return self._usage is not None
+
+    def usage_frame(self) -> Frame:
+        """Return the closing usage chunk of a stream whose upstream sent none, marked so."""
+        query = self._query
+        block = {**_usage_block(self.usage), "estimated": True}
+        chunk = usage_chunk(
+            query.kind, self.model, block, id=query.request_id, created=int(time.time())
+        )
+        return Frame(b"data: " + lenient_json.dumps(chunk) + b"\n\n", chunk)
+
+    @property
     def finish_reason(self) -> str:
         """Return why the first choice ended."""
         return self._finish[min(self._finish)] if self._finish else ""
@@ -185,11 +199,11 @@ class AnswerAccumulator:
         if self._whole is not None:
             choice = min(self._whole["choices"], key=lambda c: c.get("index", 0))
             message = choice.get("message")
-            return content_text(choice.get("text") if message is None else message.get("content"))
+            return plain_text(choice.get("text") if message is None else message.get("content"))
         if not self._merged:
             return ""
         delta = self._merged[min(self._merged)]["delta"]
-        return "".join(delta.get("text") or delta.get("content") or ())
+        return plain_text(_joined(delta.get("text") or delta.get("content"), 0))
 
     def body(self) -> dict[str, Any]:
         """Return the answer as a whole completion, with everything that its stream carried."""
@@ -245,7 +259,7 @@ def replay(body: Mapping[str, Any], query: Query, revision: str) -> list[Frame]:
         found.append({**head, "choices": [{**first, "finish_reason": None, **rest}]})
         found.append({**head, "choices": [{**last, "logprobs": None}]})
     found.append({**head, "choices": [], "usage": body.get("usage") or {}})
-    return [Frame(b"data: " + orjson.dumps(chunk) + b"\n\n", chunk) for chunk in found]
+    return [Frame(b"data: " + lenient_json.dumps(chunk) + b"\n\n", chunk) for chunk in found]
 
 
 def _delta(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,7 +280,7 @@ def texts(message: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, s
         if isinstance(value, str):
             yield (*path, name), value
         elif isinstance(value, dict | list) and len(path) > _MAX_DEPTH:
-            yield (*path, name), orjson.dumps(value).decode()
+            yield (*path, name), lenient_json.dumps(value).decode()
         elif isinstance(value, dict):
             yield from texts(value, (*path, name))
         elif isinstance(value, list):
@@ -292,6 +306,8 @@ def _merge(into: dict[str, Any], piece: Mapping[str, Any], depth: int) -> None:
         elif isinstance(value, str) and name not in _LABELS:
             if isinstance(old, _Pieces):
                 old.append(value)
+            elif name == "content" and isinstance(old, list):
+                old.append({"type": "text", "text": value})  # after a list of thinking parts
             else:
                 into[name] = _Pieces((value,))
         elif isinstance(value, dict) and depth < _MAX_DEPTH:

@@ -19,6 +19,7 @@ import orjson
 
 from triptych.tiers.rules.query import Query, TokensSource
 from triptych.tiers.rules.selector import Selection
+from triptych.wire import lenient_json
 
 _OVERHEAD_BYTES = 400
 
@@ -81,7 +82,11 @@ class AnswerCache:
             selection.contexts.company,
             selection.contexts.abstraction,
         )
-        return hashlib.sha256(orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)).digest()
+        try:
+            name = orjson.dumps(whole, option=orjson.OPT_SORT_KEYS)
+        except TypeError:
+            return None  # lone surrogates and the like: rare, and answered afresh
+        return hashlib.sha256(name).digest()
 
     def get(self, key: bytes) -> Hit | None:
         """Return a kept answer that has not grown old."""
@@ -92,7 +97,7 @@ class AnswerCache:
             self._drop(key)
             return None
         self._kept.move_to_end(key)
-        return Hit(orjson.loads(kept.raw), kept.revision, kept.tokens_source, *kept.route)
+        return Hit(lenient_json.loads(kept.raw), kept.revision, kept.tokens_source, *kept.route)
 
     def put(
         self,
@@ -108,7 +113,7 @@ class AnswerCache:
         finished = choices[0].get("finish_reason") in ("stop", "length")
         if not finished or len(choices) != 1 or message.get("tool_calls"):
             return
-        raw = orjson.dumps(body)
+        raw = lenient_json.dumps(body)
         size = len(raw) + _OVERHEAD_BYTES
         if size > self.max_bytes // 8:
             return

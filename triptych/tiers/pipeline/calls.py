@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from triptych.errors import UpstreamUnfit
 from triptych.tiers.providers.base import UpstreamCall
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.query import Query, Trace
 from triptych.tiers.rules.selector import Route, Selection
+from triptych.wire import fields
 
 
 class CallBuilder:
@@ -20,7 +23,10 @@ class CallBuilder:
     def build(
         self, query: Query, selection: Selection, route: Route, trace: Trace, deadline_s: float
     ) -> UpstreamCall:
-        """Build the call, and note in the trace how many messages did not fit."""
+        """Build the call, and note in the trace how many messages did not fit.
+
+        Raises: UpstreamUnfit where the upstream takes no unknown fields.
+        """
         system = self.prompts.get(route.tier, "")
         contexts = selection.contexts
         messages, left_out = prompts.assemble(
@@ -37,7 +43,7 @@ class CallBuilder:
             request_id=query.request_id,
             kind=query.kind,
             messages=messages,
-            params=query.params,
+            params=_fitting(query, route),
             model=route.model,
             tier=route.tier,
             deadline_s=deadline_s,
@@ -46,3 +52,17 @@ class CallBuilder:
             bare_messages=bare,
             traceparent=trace.traceparent,
         )
+
+
+def _fitting(query: Query, route: Route) -> Mapping[str, Any]:
+    """Return the parameters that this upstream is sent, as its `unknown_fields` wants it."""
+    known = fields.CHAT if query.kind == "chat" else fields.TEXT
+    if route.upstream.unknown_fields == "pass" or known.issuperset(query.params):
+        return query.params
+    if route.upstream.unknown_fields == "refuse":
+        strange = next(name for name in query.params if name not in known)
+        raise UpstreamUnfit(
+            f"{strange[:64]} is not a known field, and {route.upstream.name} takes no other",
+            hint='leave it out, or set unknown_fields = "pass" or "drop" for this upstream',
+        )
+    return {name: value for name, value in query.params.items() if name in known}

@@ -42,7 +42,6 @@ class Opened:
 
     frames: list[Frame]
     rest: AsyncGenerator[Frame]
-    deadline_s: float
     attempt: Attempt | None
     call: UpstreamCall | None = None
     gathering: asyncio.Task[Any] | None = None
@@ -113,7 +112,7 @@ class Dispatcher:
                     frames.append(frame)
                     if has_token(frame.chunk):
                         attempt.ttft_s = time.monotonic() - attempt.started_s
-                        return Opened(frames, rest, call.deadline_s, attempt, call)
+                        return Opened(frames, rest, attempt, call)
                 if frames:
                     raise UpstreamUnreachable(
                         f"{attempt.upstream} ended its stream early", code="upstream_truncated"
@@ -131,13 +130,13 @@ class Dispatcher:
     async def frames(
         self, opened: Opened, trace: Trace, answer: AnswerAccumulator
     ) -> AsyncGenerator[Frame]:
-        """Yield a stream's frames, the first ones and the rest, within idle and total timeouts.
+        """Yield a stream's frames, the first ones and the rest, for as long as they keep coming.
 
         Each is added to the answer before it is yielded.
 
         Raises: UpstreamInterrupted, UpstreamTimeout, OutputBlocked.
         """
-        rest, deadline_s, idle_s = opened.rest, opened.deadline_s, self.config.idle_timeout_s
+        rest, idle_s = opened.rest, self.config.idle_timeout_s
         attempt, clock = opened.attempt, time.monotonic
         try:
             for frame in opened.frames:
@@ -146,12 +145,14 @@ class Dispatcher:
             while True:
                 asked_s = clock()
                 try:
-                    async with asyncio.timeout(min(idle_s, deadline_s - asked_s)):
+                    async with asyncio.timeout(idle_s):
                         frame = await anext(rest)
                 except StopAsyncIteration:
                     break
                 except TimeoutError as error:
-                    raise _silent(deadline_s, idle_s) from error
+                    raise UpstreamTimeout(
+                        f"the upstream was silent for {idle_s:g} s", code="upstream_idle"
+                    ) from error
                 finally:
                     trace.upstream_s += clock() - asked_s
                 answer.take_chunk(frame.chunk)
@@ -197,11 +198,11 @@ class Dispatcher:
                     resting_s = _least(resting_s, breaker.retry_after_s())
                     trace.fallback_reason = trace.fallback_reason or "breaker_open"
                     break
-                call = self._calls.build(query, selection, route, trace, deadline_s)
                 attempt = _begin(route, trace)
                 limit_s = min(timeout_of(route.upstream), deadline_s - attempt.started_s)
                 try:
                     async with asyncio.timeout(limit_s) as clock:
+                        call = self._calls.build(query, selection, route, trace, deadline_s)
                         call.waits = _stopping(clock, limit_s, deadline_s)
                         result = await ask(provider, call, attempt)
                 except UpstreamError as error:
@@ -329,12 +330,6 @@ def _too_slow(route: Route, limit_s: float, *, stream: bool) -> UpstreamTimeout:
         f"{route.upstream.name} gave nothing within {limit_s:.3g} s",
         code="upstream_first_token" if stream else "upstream_answer",
     )
-
-
-def _silent(deadline_s: float, idle_s: float) -> UpstreamTimeout:
-    if time.monotonic() >= deadline_s:
-        return UpstreamTimeout("the time for the whole request is over", code="upstream_total")
-    return UpstreamTimeout(f"the upstream was silent for {idle_s:g} s", code="upstream_idle")
 
 
 def _least(a: float | None, b: float) -> float:

@@ -157,8 +157,7 @@ async def opened(
         task.result()
     pause_s = min(_KEEP_ALIVE_S, config.idle_timeout_s / 3)
     frames = _frames(exchange.query, task, pause_s)
-    deadline_s = time.monotonic() + config.total_timeout_s + pause_s
-    return Opened([], frames, deadline_s, None, gathering=task)
+    return Opened([], frames, None, gathering=task)
 
 
 async def _frames(

@@ -8,12 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-import time
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-
-import orjson
 
 from triptych.errors import BudgetSpent, Forbidden, OutputBlocked, TierError
 from triptych.tiers.pipeline import knowledge, structure
@@ -33,6 +30,7 @@ from triptych.tiers.rules.flags import Resolved
 from triptych.tiers.rules.query import Answer, Contexts, Outcome, Query, QueryContext, original_tier
 from triptych.tiers.rules.selector import Selection
 from triptych.tiers.rules.tokens import expected
+from triptych.wire import lenient_json
 from triptych.wire.evidence import Evidence
 from triptych.wire.openai import delta_text
 
@@ -237,8 +235,7 @@ class LLMService:
             if key is not None and (hit := self.runtime.cache.get(key)) is not None:
                 _serve_hit(exchange, hit)
                 frames = replay(hit.body, exchange.query, hit.revision)
-                deadline_s = time.monotonic() + self.runtime.config.total_timeout_s
-                return Opened(frames, nothing(), deadline_s, None)
+                return Opened(frames, nothing(), None)
             selection = await self.hold(exchange, selection)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
             exchange.cache_key = key
@@ -268,6 +265,8 @@ class LLMService:
             raise
         finally:
             await frames.aclose()
+        if query.include_usage and not answer.usage_seen:
+            yield answer.usage_frame()
         exchange.finish("ok", 200)
         if exchange.cache_key is not None:
             self._keep(exchange, exchange.cache_key, exchange.trace.revision)
@@ -387,4 +386,4 @@ def identified(query: Query, principal: Principal) -> Query:
 
 def body_bytes(completion: Completion) -> bytes:
     """Return the answer's bytes, the upstream's own where nothing was added."""
-    return completion.raw if completion.raw is not None else orjson.dumps(completion.body)
+    return completion.raw if completion.raw is not None else lenient_json.dumps(completion.body)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.metrics import MetricWrapperBase
 
@@ -20,6 +19,7 @@ from triptych.errors import ConfigError
 from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.rules.query import Attempt
 from triptych.tiers.rules.redaction import redact_deep
+from triptych.wire.lenient_json import clean_dumps
 from triptych.wire.tiers import TIERS
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
@@ -220,7 +220,7 @@ class Tracing:
             span.set_attribute("gen_ai.usage.input_tokens", usage.input_tokens)
             span.set_attribute("gen_ai.usage.output_tokens", usage.output_tokens)
         if self._content:
-            messages = orjson.dumps(redact_deep(exchange.query.messages)).decode()
+            messages = clean_dumps(redact_deep(exchange.query.messages)).decode()
             span.set_attribute("gen_ai.input.messages", messages)
         for key, variant in happened.flags.items():
             span.add_event(

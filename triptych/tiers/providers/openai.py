@@ -11,8 +11,6 @@ from collections.abc import AsyncGenerator
 from types import NoneType
 from typing import Any, ClassVar
 
-import orjson
-
 from triptych.errors import (
     UpstreamError,
     UpstreamFailed,
@@ -23,8 +21,9 @@ from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
 from triptych.tiers.providers.transport import Transport
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.egress import parse_address
-from triptych.wire.openai import content_text, error_message
-from triptych.wire.sse import DONE_DATA
+from triptych.wire import lenient_json
+from triptych.wire.openai import error_message
+from triptych.wire.sse import DONE_DATA, Event
 
 _PIECE = (str, NoneType)
 _PATHS = {"chat": "chat/completions", "text": "completions"}
@@ -87,34 +86,42 @@ class OpenAIProvider:
         )
         try:
             async for event in events:
-                if event.data == DONE_DATA:
+                if event.data.strip() == DONE_DATA:
                     call.done = True
                     return
-                frame = self._frame(event.data, call, started)
-                started = True
-                yield frame
+                frame = self._frame(event, call, started)
+                if frame is not None:
+                    started = True
+                    yield frame
         finally:
             await events.aclose()
         if not started:
             raise self.transport.malformed(b"")
 
-    def _frame(self, data: str, call: UpstreamCall, started: bool) -> Frame:
-        name = self.upstream.name
+    def _frame(self, event: Event, call: UpstreamCall, started: bool) -> Frame | None:
+        """Read one event; None when there is nothing in it for a client."""
+        name, data = self.upstream.name, event.data
+        failed = event.event == "error"
         try:
-            chunk = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise _broken(f"{name} sent a torn chunk", started) from error
+            chunk = lenient_json.loads(data)
+        except ValueError as error:
+            if not failed:
+                raise _broken(f"{name} sent a torn chunk", started) from error
+            chunk = {"error": data}
         if not isinstance(chunk, dict):
             raise _broken(f"{name} sent a chunk that is not one", started)
-        if chunk.get("error"):
+        if failed or chunk.get("error"):
             said = f"{name} reports: {error_message(chunk)[:200] or 'an error'}"
             raise UpstreamInterrupted(said) if started else UpstreamFailed(said)
         if not _is_chunk(chunk):
             raise _broken(f"{name} sent a chunk that is not one", started)
-        if chunk.get("id"):
+        if chunk.get("id") and "choices" in chunk and "\n" not in data:
             return Frame(b"data: " + data.encode() + b"\n\n", chunk)
-        chunk["id"] = call.request_id
-        return Frame(b"data: " + orjson.dumps(chunk) + b"\n\n", chunk)
+        if not chunk.get("choices") and not chunk.get("usage"):
+            return None
+        chunk["id"] = chunk.get("id") or call.request_id
+        chunk.setdefault("choices", [])
+        return Frame(b"data: " + lenient_json.dumps(chunk) + b"\n\n", chunk)
 
     async def embed(self, payload: dict[str, Any]) -> tuple[Any, bytes]:
         """Pass an embeddings request through."""
@@ -152,16 +159,29 @@ class OpenAIProvider:
 
 def _is_choice(choice: Any) -> bool:
     """Return whether a choice of a whole answer has a text or something in a text's place."""
-    if not isinstance(choice, dict) or type(choice.get("index", 0)) is not int:
+    if not isinstance(choice, dict) or not _has_index(choice):
         return False
     message = choice.get("message")
     if not isinstance(message, dict):
         return message is None and isinstance(choice.get("text"), str)
-    content = message.get("content")
-    try:
-        return isinstance(content, _PIECE) or bool(content_text(content))
-    except ValueError:
-        return False
+    return _is_content(message.get("content"))
+
+
+def _has_index(choice: dict[str, Any]) -> bool:
+    """Read a choice's index: absent and null are the first, 1.0 is 1."""
+    index = choice.get("index")
+    if type(index) is float and index.is_integer():
+        choice["index"] = int(index)
+    elif index is None:
+        choice["index"] = 0
+    return type(choice["index"]) is int
+
+
+def _is_content(content: Any) -> bool:
+    """Tell whether this is a text, or a list of parts as reasoning models write it."""
+    if isinstance(content, _PIECE):
+        return True
+    return isinstance(content, list) and all(isinstance(part, dict | str) for part in content)
 
 
 def _is_chunk(chunk: dict[str, Any]) -> bool:
@@ -172,12 +192,12 @@ def _is_chunk(chunk: dict[str, Any]) -> bool:
 
 
 def _is_piece(choice: Any) -> bool:
-    if not isinstance(choice, dict) or type(choice.get("index", 0)) is not int:
+    if not isinstance(choice, dict) or not _has_index(choice):
         return False
     delta = choice.get("delta") or {}
     return (
         isinstance(delta, dict)
-        and isinstance(delta.get("content"), _PIECE)
+        and _is_content(delta.get("content"))
         and isinstance(choice.get("text"), _PIECE)
         and isinstance(choice.get("finish_reason"), _PIECE)
     )

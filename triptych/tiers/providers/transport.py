@@ -32,7 +32,7 @@ from triptych.errors import (
 from triptych.tiers.providers.quota import quota_error, quota_wait_s
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.egress import GuardedResolver, check_address
-from triptych.wire import sse
+from triptych.wire import lenient_json, sse
 from triptych.wire.openai import error_message
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
@@ -130,14 +130,14 @@ class Transport:
         Returns: the parsed body and its bytes.
         Raises: UpstreamError of every kind.
         """
-        data = None if payload is None else orjson.dumps(payload)
+        data = None if payload is None else lenient_json.dumps(payload)
         async with self.request(method, url, data=data, headers=headers) as response:
             raw = self._without_key(await response.read())
-            if response.status != 200:
+            if not 200 <= response.status < 300:
                 raise self.from_status(response.status, response.headers, raw)
         try:
-            return orjson.loads(raw), raw
-        except orjson.JSONDecodeError as error:
+            return lenient_json.loads(raw, errors="replace"), raw
+        except ValueError as error:
             raise self.malformed(raw) from error
 
     async def events(
@@ -152,10 +152,10 @@ class Transport:
 
         Raises: UpstreamError; UpstreamInterrupted when the stream ends inside an event.
         """
-        data = None if payload is None else orjson.dumps(payload)
+        data = None if payload is None else lenient_json.dumps(payload)
         parser, key = sse.Parser(), self._key
         async with self.request(method, url, data=data, headers=headers) as response:
-            if response.status != 200:
+            if not 200 <= response.status < 300:
                 raw = self._without_key(await response.read())
                 raise self.from_status(response.status, response.headers, raw)
             if response.content_type != sse.MEDIA_TYPE:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from triptych.config import environment
-from triptych.config.gateway import GatewayConfig, UpstreamConfig
+from triptych.config.gateway import GatewayConfig, UnknownFields, UpstreamConfig
 from triptych.errors import ConfigError
 from triptych.tiers.rules.egress import parse_address
 from triptych.wire.tiers import SPACES, TIERS
@@ -42,6 +42,8 @@ class Upstream:
     first_token_timeout_s: float | None = None
     private_allowed: bool = False
     """Whether plain http and private addresses are allowed."""
+    unknown_fields: UnknownFields = "pass"
+    """What becomes of request fields that neither OpenAI nor a known model server has."""
     hardware: str = ""
     """What it is billed for by the hour; empty: by tokens, or not at all."""
 
@@ -99,12 +101,13 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
     if config.provider == "hf_spaces" and "://" not in config.address:
         space_id(config.address)
     models = dict(config.models) or {"base": ""}
+    external = config.provider == "openai" if config.external is None else config.external
     return Upstream(
         name=name,
         provider=config.provider,
         address=config.address,
         models=models,
-        external=config.provider == "openai" if config.external is None else config.external,
+        external=external,
         key_name=config.key_name,
         revision=config.revision,
         context_tokens=config.context_tokens,
@@ -112,6 +115,7 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
         max_connections=config.max_connections,
         first_token_timeout_s=config.first_token_timeout_s,
         private_allowed=trusted,
+        unknown_fields=config.unknown_fields or ("drop" if external else "pass"),
         hardware=config.hardware,
     )
 

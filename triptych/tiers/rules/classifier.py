@@ -36,7 +36,9 @@ def features(text: str) -> list[int]:
         half = CHARACTERS_READ // 2
         text = f"{text[:half]} {text[-half:]}"
     words = _WORD.findall(text.lower())
-    return list({zlib.crc32(gram.encode()) & (BUCKETS - 1) for gram in _grams(words)})
+    return list(
+        {zlib.crc32(gram.encode("utf-8", "replace")) & (BUCKETS - 1) for gram in _grams(words)}
+    )
 
 
 def _grams(words: Sequence[str]) -> Iterator[str]:

@@ -168,7 +168,7 @@ def check_sizes(messages: list[Message], max_input_bytes: int) -> None:
         content = message.get("content")
         # four bytes per character at most: most messages need no encoding to be measured
         if isinstance(content, str) and len(content) * 4 > max_input_bytes:
-            size = len(content.encode())
+            size = len(content.encode("utf-8", "surrogatepass"))
             if size > max_input_bytes:
                 raise TooLarge(
                     f"a message has {size} bytes; {max_input_bytes} are allowed",

@@ -23,6 +23,7 @@ import orjson
 
 from triptych.durable import FolderLock
 from triptych.errors import StorageError
+from triptych.wire.lenient_json import clean_dumps
 
 FORMAT_VERSION = 1
 SEGMENT_BYTES = 8 * 1024 * 1024
@@ -59,14 +60,14 @@ class Spool:
 
     def start(self, record: dict[str, Any]) -> None:
         """Note that a request started, so that a crash leaves a trace of it."""
-        line = orjson.dumps({"k": "s", **record}) + b"\n"
+        line = clean_dumps({"k": "s", **record}) + b"\n"
         self._open_starts[record["request_id"]] = line
         self._append(line)
 
     def end(self, record: dict[str, Any]) -> None:
         """Note how it ended; after this returns the answer may be handed out."""
         self._open_starts.pop(record["request_id"], None)
-        self._append(orjson.dumps({"k": "e", **record}) + b"\n")
+        self._append(clean_dumps({"k": "e", **record}) + b"\n")
 
     def _append(self, line: bytes) -> None:
         if self._held:
