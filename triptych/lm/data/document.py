@@ -29,7 +29,7 @@ class Reading:
     """Count what a source gave: the bytes read so far, and the documents it could not give.
 
     Units: `read_bytes` and `total_bytes` are bytes on disk, compressed where the file is;
-    `total_bytes` is 0 while nobody knows it.
+    `total_bytes` is 0 while it is not known.
     """
 
     read_bytes: int = 0
@@ -55,7 +55,7 @@ class Reading:
             mine.extend(examples[: 3 - len(mine)])
 
     def summary(self) -> str:
-        """Say in a few words what was dropped."""
+        """Return in a few words what was dropped."""
         parts = []
         for reason, count in sorted(self.dropped.items()):
             example = self.examples[reason][0]
@@ -75,7 +75,7 @@ class Reading:
 
 
 def is_unicode(text: str) -> bool:
-    """Tell whether every character can be written, that is, no broken byte was read."""
+    """Return whether every character can be written, that is, no broken byte was read."""
     try:
         text.encode()
     except UnicodeEncodeError:

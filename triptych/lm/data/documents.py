@@ -95,7 +95,10 @@ def read_samples(folder: Path, count: int) -> Iterator[tuple[str, str]]:
 
 
 def keep_only(folder: Path, split: str, kept: Sequence[bool] | np.ndarray) -> pa.Table:
-    """Rewrite a split with the marked documents, and return those that went."""
+    """Rewrite a split with the marked documents, and return those that went.
+
+    Shape: kept [documents] bool.
+    """
     table = pq.read_table(_file(folder, split))
     mask = pa.array(np.asarray(kept, dtype=bool))
     pq.write_table(table.filter(mask), _file(folder, split), compression="zstd")

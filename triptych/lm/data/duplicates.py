@@ -86,7 +86,10 @@ class NearDuplicates:
         shutil.rmtree(self._folder)
 
     def _join(self, parents: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> None:
-        """Unite the pairs that are similar enough and not united yet."""
+        """Unite the pairs that are similar enough and not united yet.
+
+        Shape: parents [documents], changed in place; earlier and later [pairs].
+        """
         apart = np.array(
             [_root(parents, a) != _root(parents, b) for a, b in zip(earlier, later, strict=True)],
             bool,
@@ -101,7 +104,10 @@ class NearDuplicates:
             parents[second] = first
 
     def _rows(self, numbers: np.ndarray) -> np.ndarray:
-        """Read some signatures back."""
+        """Read some signatures back.
+
+        Shape: [documents] to [documents, permutations] uint32.
+        """
         self._signatures.flush()
         out = np.empty((len(numbers), _PERMUTATIONS), dtype=np.uint32)
         order = np.argsort(numbers, kind="stable")
@@ -124,7 +130,13 @@ def minhash(texts: Sequence[str]) -> np.ndarray:
 
 
 def _candidates(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pair each document with its predecessor and with the first of its bucket."""
+    """Pair each document with its predecessor and with the first of its bucket.
+
+    Every pair of a bucket would be quadratic in its size; the first finds documents that differ
+    from their predecessor, and the predecessor those that differ from the first.
+
+    Shape: band keys [documents] uint64 to two [pairs] of document numbers.
+    """
     order = np.argsort(keys, kind="stable")
     same = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
     if len(same) == 0:
@@ -140,6 +152,10 @@ def _candidates(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _root(parents: np.ndarray, number: int) -> int:
+    """Return the first document of a cluster, and shorten the way to it for the next call.
+
+    Shape: parents [documents], changed in place.
+    """
     root = int(number)
     while parents[root] != root:
         root = int(parents[root])

@@ -16,6 +16,7 @@ _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 def mix(x: np.ndarray) -> np.ndarray:
     """Scramble 64-bit numbers one by one, without collisions.
 
+    Shape: any, kept; uint64.
     Source: SplitMix64 (Steele, Lea, Flood 2014).
     """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -131,7 +131,7 @@ def _usable(
 
 
 def _position(reading: Reading, taken_bytes: int, limit_bytes: int) -> tuple[float, float | None]:
-    """Say how far a source is, by whichever ends it first: its files or the limit."""
+    """Return how far a source is, by whichever ends it first: its files or the limit."""
     read_frac = reading.read_bytes / reading.total_bytes if reading.total_bytes else 0.0
     if limit_bytes and taken_bytes / limit_bytes >= read_frac:
         return taken_bytes, limit_bytes

@@ -52,4 +52,5 @@ class LeakageCheck:
 
     @staticmethod
     def _slot(hashes: np.ndarray) -> np.ndarray:
+        """Shape: [n] uint64 to [n], the place in the filter: a hash's upper bits."""
         return hashes >> np.uint64(64 - _FILTER_BITS)

@@ -82,7 +82,10 @@ def batch(
 
 
 def _fill(shards: TokenShards, order: _Epoch, position: int, out: np.ndarray) -> None:
-    """Copy the tokens at a position of the epoch's ring."""
+    """Copy the tokens at a position of the epoch's ring, on into the next document and around.
+
+    Shape: out [tokens], filled.
+    """
     document = int(np.searchsorted(order.ends, position, side="right"))
     offset = position - int(order.ends[document] - order.lengths[document])
     filled = 0
@@ -102,6 +105,7 @@ def _epoch_order(shards: TokenShards, seed: int, epoch: int, sequence_length: in
     starts, lengths = starts[permutation], lengths[permutation]
     sequences = sequences_per_epoch(shards, sequence_length)
     order = shuffled(sequences, f"{shards.fingerprint} sequences", seed, epoch)
+    # A place that differs from epoch to epoch, far apart for neighbours (the golden ratio's bits).
     begin = int(order[0]) * 0x9E3779B1 % len(shards)
     cuts = (begin + order * sequence_length) % len(shards)
     return _Epoch(starts, lengths, np.cumsum(lengths), cuts)

@@ -41,7 +41,10 @@ class ShardWriter:
         self._file: Any = None
 
     def append(self, tokens: np.ndarray, documents: int) -> None:
-        """Append whole documents; a shard ends with the batch that fills it."""
+        """Append whole documents; a shard ends with the batch that fills it.
+
+        Shape: tokens [tokens].
+        """
         if self._file is None:
             name = f"{self.split}-{len(self.entries):05d}.bin"
             self._file = (self.folder / name).open("wb")
@@ -142,6 +145,10 @@ class TokenShards:
 def _open_shard(
     folder: Path, entry: dict[str, Any], dtype: np.dtype[Any], verify: bool
 ) -> np.ndarray:
+    """Map one shard into memory, checked against its entry in the manifest.
+
+    Shape: [tokens] of `dtype`.
+    """
     file = folder / entry["file"]
     hint = "build the corpus again, or copy the file again from where it came"
     if not file.is_file():

@@ -54,6 +54,7 @@ def word_shingles(texts: Sequence[str], words: int) -> tuple[np.ndarray, np.ndar
 
 
 def _word_starts(data: np.ndarray) -> np.ndarray:
+    """Shape: [bytes] uint8 to [words], where each word begins."""
     word = _FOLD[data] != 0
     after_gap = np.empty(len(data), dtype=bool)
     after_gap[:1] = True
@@ -62,6 +63,12 @@ def _word_starts(data: np.ndarray) -> np.ndarray:
 
 
 def _word_hashes(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """Hash each word as a polynomial of its bytes, whose first power is that of its place.
+
+    Dividing by that power afterwards makes a word's hash the same wherever it stands.
+
+    Shape: [bytes] uint8 and [words] to [words] uint64.
+    """
     if len(starts) == 0:
         return np.empty(0, dtype=np.uint64)
     powers, inverses = _powers(1 << (len(data) - 1).bit_length())
@@ -71,6 +78,10 @@ def _word_hashes(data: np.ndarray, starts: np.ndarray) -> np.ndarray:
 
 
 def _combine(hashes: np.ndarray, words: int) -> np.ndarray:
+    """Hash every run of `words` words; the last runs of a batch are cut short.
+
+    Shape: [words] uint64 to [words] uint64.
+    """
     combined = hashes.copy()
     for offset in range(1, words):
         following = np.zeros_like(hashes)
@@ -88,12 +99,16 @@ def _whole(text: bytes) -> int:
 
 @lru_cache(maxsize=1)
 def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the base and its inverse modulo 2^64 to the powers 0 .. count - 1."""
+    """Return the base and its inverse modulo 2^64 to the powers 0 .. count - 1.
+
+    Shape: two [count] uint64.
+    """
     inverse = pow(_BASE, -1, 1 << 64)
     return _geometric(_BASE, count), _geometric(inverse, count)
 
 
 def _geometric(base: int, count: int) -> np.ndarray:
+    """Shape: [count] uint64, wrapping at 2^64."""
     factors = np.full(count, np.uint64(base))
     factors[0] = 1
     return np.multiply.accumulate(factors)

@@ -24,7 +24,10 @@ _OVERSHOOT = 1.25
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Say for each document which split it goes to, and which one, if any, is divided."""
+    """The split each document goes to, and which one, if any, is divided.
+
+    Shape: `validation` [documents] bool.
+    """
 
     by: str
     validation: np.ndarray
@@ -53,6 +56,8 @@ def hold_out(
     """Choose whole groups for validation, about `validation_frac` of the bytes.
 
     `groups` are the hashes of the groups' names.
+
+    Shape: sizes and groups [documents].
     """
     sizes = np.asarray(sizes_bytes, dtype=np.int64)
     names, members = np.unique(np.asarray(groups, dtype=np.uint64), return_inverse=True)
@@ -74,6 +79,10 @@ def hold_out(
 
 
 def _hold_out_tail(sizes: np.ndarray, validation_frac: float) -> HeldOut:
+    """Hold out the end of the only document, or of the only group of documents.
+
+    Shape: sizes [documents], in bytes.
+    """
     ends = np.cumsum(sizes)
     line = (1 - validation_frac) * int(ends[-1])
     divided = int(np.searchsorted(ends, line, side="left"))

@@ -128,7 +128,13 @@ def read_config(folder: Path) -> dict[str, Any]:
 def permute_rope_rows(weight: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
     """Reorder the rows of a query or key projection from half-split to interleaved rotary pairs.
 
-    Shape: [N*H, C] -> [N*H, C].
+    Hugging Face turns the pairs (i, i + H/2) of a head, llama.cpp's Llama the pairs (2i, 2i + 1).
+    Row 2i of a head becomes the old row i, and row 2i + 1 the old row i + H/2: both then turn the
+    same two numbers by the same angle, and since queries and keys are reordered alike, their dot
+    products stay as they were. Values are not turned and keep their order. llama.cpp turns Qwen3
+    in halves as Hugging Face does: reordered, its answers would be wrong without an error.
+
+    Shape: (N*H, C) to (N*H, C), with K for N where the rows are keys.
     """
     rows, width = weight.shape
     half = rows // num_heads // 2
@@ -299,6 +305,10 @@ def _tensors(
 ) -> Iterator[
     tuple[str, tuple[int, ...], gguf.GGMLQuantizationType, Callable[[], NDArray[np.float32]]]
 ]:
+    """Yield name, shape, stored type and reader of every tensor, which reads when it is called.
+
+    Shape: as in the model folder: maps (out, in), norms (C,).
+    """
     import gguf
 
     kinds = gguf.GGMLQuantizationType
@@ -311,8 +321,10 @@ def _tensors(
         shape = weights.shape(name)
         kind = wanted
         if len(shape) == 1:
+            # llama.cpp multiplies by norms in float32 only, and they are small.
             kind = kinds.F32
         elif wanted == kinds.Q8_0 and shape[-1] % 32:
+            # q8_0 stores blocks of 32 along a row; a row that is no whole number of them cannot.
             kind = kinds.F16
         yield target, shape, kind, _reader(config, weights, name)
 
@@ -320,6 +332,10 @@ def _tensors(
 def _reader(
     config: dict[str, Any], weights: Weights, name: str
 ) -> Callable[[], NDArray[np.float32]]:
+    """Return what reads one tensor in llama.cpp's order of rows.
+
+    Shape: as stored, (out, in) or (C,).
+    """
     heads = config["num_attention_heads"]
     if config["model_type"] == "llama":
         if name.endswith("q_proj.weight"):

@@ -50,7 +50,7 @@ class Weights:
         return len(self._tensors)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Give the shape of one tensor without reading it."""
+        """Return the shape of one tensor without reading it."""
         return self._tensors[name].shape
 
     def parameters(self) -> int:
@@ -68,6 +68,7 @@ class Weights:
     def read(self, name: str) -> NDArray[np.float32]:
         """Read one tensor as float32, which holds every stored type but float64 exactly.
 
+        Shape: as stored: maps (out, in), norms (C,).
         Raises: CheckpointError for a tensor that is absent.
         """
         import numpy as np

@@ -1,7 +1,7 @@
 """Keep several models loaded within a memory budget, each loaded once however many ask at once.
 
 The least recently used model leaves first, and never while an answer is being written. Left out:
-how a model is opened (`choose`) and where its folder comes from (the caller's `resolve`).
+how a model is opened (`select_engine`) and where its folder comes from (the caller's `resolve`).
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class ModelCache:
     """Open models by key, share them, and close the idle ones when memory is short.
 
     Units: `memory_bytes` bounds the summed size of the weights; `size_of` tells a model's size
-    before it is opened, so that room is made first.
+    before it is opened, so that memory is freed first.
     """
 
     def __init__(self, open_engine: Open, size_of: SizeOf, *, memory_bytes: int) -> None:
@@ -69,7 +69,7 @@ class ModelCache:
         self._closed = False
 
     def lease(self, key: str) -> Lease:
-        """Give the model, opening it first where it is not loaded; blocks while it loads.
+        """Return the model, opening it first where it is not loaded; blocks while it loads.
 
         Raises: GenerationError with code `memory` where it can never fit, `busy` where it could
             but every loaded model is in use; and whatever opening it raises.
@@ -79,7 +79,7 @@ class ModelCache:
             self._check_open()
             entry = self._entries.get(key)
             if entry is None:
-                leaving = self._make_room(key, size_bytes)
+                leaving = self._free_memory(key, size_bytes)
                 opened = self._loader.submit(self._load, key, leaving)
                 entry = self._entries[key] = _Entry(size_bytes, opened)
             entry.users += 1
@@ -91,7 +91,7 @@ class ModelCache:
             raise
 
     def lease_loaded(self, key: str) -> Lease | None:
-        """Give the model if it is loaded already; never blocks on loading."""
+        """Return the model if it is loaded already; never blocks on loading."""
         with self._lock:
             self._check_open()
             entry = self._entries.get(key)
@@ -134,7 +134,8 @@ class ModelCache:
             if failed and self._entries.get(key) is entry:
                 del self._entries[key]
 
-    def _make_room(self, key: str, size_bytes: int) -> list[Engine]:
+    def _free_memory(self, key: str, size_bytes: int) -> list[Engine]:
+        """Take idle models out, least recently used first; the loading thread closes them."""
         if size_bytes > self._memory_bytes:
             raise GenerationError(
                 f"{key} needs {size_bytes / 2**20:.0f} MiB, the budget is "

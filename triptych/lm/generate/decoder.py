@@ -39,10 +39,11 @@ class AnswerCache:
         )
 
     def reserve(self, rows: int) -> None:
-        """Make room for further positions."""
+        """Grow the cache for further positions."""
         needed, capacity = self.length + rows, self.data.shape[3]
         if needed <= capacity:
             return
+        # Doubled, so that an answer of T tokens copies fewer than 2 T positions in all.
         grown = self.data.new_empty(
             (*self.data.shape[:3], min(self.limit, max(needed, 2 * capacity)), self.data.shape[4])
         )
@@ -50,7 +51,7 @@ class AnswerCache:
         self.data = grown
 
     def places(self) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
-        """Give where the next position goes, and what it sees, as views.
+        """Return where the next position goes, and what it sees, as views.
 
         Shape: (2, K, H) of every layer; keys and values (1, K, S, H) of every layer in turn.
         """
@@ -143,7 +144,10 @@ class PackedDecoder:
         return self._agreeing[rows]
 
     def _step(self, ids: Sequence[int], caches: Sequence[AnswerCache]) -> Tensor:
-        """Read one further token of each answer, all rows in one product."""
+        """Read one further token of each answer, all rows in one product.
+
+        Shape: float32 logits (M, V).
+        """
         rows = len(ids)
         padded = max(rows, MIN_ROWS)
         desk = self._desks.get(padded)
@@ -165,6 +169,7 @@ class PackedDecoder:
                 y_1KGH = F.scaled_dot_product_attention(q_1KGH, keys_1KSH, values_1KSH)
                 desk.answers[row].copy_(y_1KGH)
             layer.finish(desk)
+        # Only now: every layer of this step wrote at the same position.
         for cache in caches:
             cache.length += 1
         return self.logits(self._norm(desk.x_MC, desk.narrow_MC)[:rows])
@@ -178,6 +183,7 @@ class PackedDecoder:
         return self._head(hidden_TC)[:rows].float()
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
+        """Shape: float32 (M, C), padded with token 0 to `MIN_ROWS`."""
         padded = [*ids, *[0] * (MIN_ROWS - len(ids))]
         return F.embedding(torch.tensor(padded, device=self.device), self._embedding).float()
 
@@ -211,17 +217,26 @@ class _Norm:
     """The root mean square norm, in four operations where torch's own takes nine on a CPU."""
 
     def __init__(self, weight: Tensor, eps: float, device: torch.device) -> None:
+        """Shape: weight (..., C)."""
         width = weight.shape[-1]
         self.weight = weight.detach().to(device, torch.float32) * width**0.5
         self._least = torch.tensor((width * eps) ** 0.5, device=device)
 
     def length(self, x: Tensor) -> Tensor:
-        """Give the root of the sum of squares, with the eps of the mean inside."""
+        """Return the root of the sum of squares, with the eps of the mean inside.
+
+        sqrt(mean + eps) = sqrt(sum + C eps) / sqrt(C); the last factor is in `weight`.
+
+        Shape: (..., C) to (..., 1).
+        """
         norm: Tensor = torch.linalg.vector_norm(x, 2, -1, True)
         return norm.hypot_(self._least)
 
     def __call__(self, x_MC: Tensor, out_MC: Tensor) -> Tensor:
-        """Write the normalised rows in the precision of `out_MC`."""
+        """Write the normalised rows in the precision of `out_MC`.
+
+        Shape: (M, C) to (M, C).
+        """
         return torch.mul(x_MC / self.length(x_MC), self.weight, out=out_MC)
 
 
@@ -235,6 +250,9 @@ class _PackedBlock:
         config, device, dtype = decoder.config, decoder.device, decoder.dtype
         heads, shared = config.num_attention_heads, config.num_key_value_heads
         attention, mlp, eps = block.self_attn, block.mlp, config.rms_norm_eps
+        # Half-split pairs (i, i + H/2) become neighbours (2i, 2i + 1), which `view_as_complex`
+        # takes as one complex number: to rotate is then one product. Queries and keys are reordered
+        # alike, so their dot products stay; values are neither rotated nor reordered.
         pairs_H = torch.arange(config.head_dim).view(2, -1).t().flatten()
 
         def pack(*maps: Linear, order: Tensor | None = None) -> LinearMap:
@@ -261,7 +279,10 @@ class _PackedBlock:
             self.qk_norm = _Norm(torch.cat((q_scale, k_scale)), eps, device)
 
     def project(self, desk: _Desk, turns_M1R: Tensor) -> None:
-        """Write queries, keys and values of the stream into the desk, in float32."""
+        """Write queries, keys and values of the stream into the desk, in float32.
+
+        Shape: turns_M1R complex (M, 1, H/2).
+        """
         mixed = self.qkv(self.norm(desk.x_MC, desk.narrow_MC))
         desk.mixed.copy_(mixed.view(desk.mixed.shape))
         if self.qk_norm is not None:
@@ -279,6 +300,7 @@ class _PackedBlock:
 def pack_linear(weight: Tensor, bias: Tensor | None) -> LinearMap:
     """Lay a weight out for few rows, where this build of torch can (oneDNN); else keep it.
 
+    Shape: weight (out, in), bias (out,); the map takes (M, in) to (M, out).
     Source: measured: benchmarks/results/generate.md.
     """
     if weight.device.type == "cpu" and torch._C._has_mkldnn:

@@ -25,11 +25,11 @@ class Detokenizer:
             self._bytes[token_id] = token.encode() if token_id in added else spell(token)
 
     def bytes_of(self, token_id: int) -> bytes:
-        """Give a token's bytes, a special token's name included; unused ids spell nothing."""
+        """Return a token's bytes, a special token's name included; unused ids spell nothing."""
         return self._bytes[token_id] if token_id < len(self._bytes) else b""
 
     def text_bytes_of(self, token_id: int) -> bytes:
-        """Give what a token adds to a text."""
+        """Return what a token adds to a text."""
         return b"" if token_id in self._special else self.bytes_of(token_id)
 
 
@@ -47,7 +47,7 @@ class TextStream:
         self.stopped = False
 
     def push(self, piece: bytes) -> str:
-        """Add a token's bytes and give the text that can be shown now."""
+        """Add a token's bytes and return the text that can be shown now."""
         self._held += self._decoder.decode(piece)
         found = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
         if found:
@@ -60,7 +60,7 @@ class TextStream:
         return text
 
     def flush(self) -> str:
-        """Give what waited, when nothing more comes."""
+        """Return what waited, when nothing more comes."""
         text, self._held = self._held, ""
         return text
 

@@ -153,12 +153,12 @@ class Score:
 
     @property
     def perplexity(self) -> float:
-        """Give exp of the mean negative log-probability per token."""
+        """Return exp of the mean negative log-probability per token."""
         return math.exp(self.nats / self.scored_tokens) if self.scored_tokens else math.nan
 
     @property
     def bits_per_byte(self) -> float:
-        """Give the bits needed per byte of text, comparable between tokenizers."""
+        """Return the bits needed per byte of text, comparable between tokenizers."""
         return self.nats / math.log(2) / self.text_bytes if self.text_bytes else math.nan
 
 
@@ -188,7 +188,7 @@ class Engine(Protocol):
     @property
     @abstractmethod
     def info(self) -> EngineInfo:
-        """Say what runs."""
+        """Return what runs."""
 
     @abstractmethod
     def start(self, request: GenerateRequest, emit: Emit) -> None:
@@ -204,7 +204,7 @@ class Engine(Protocol):
 
     @abstractmethod
     def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
-        """Give the log-probability of each token of a text, with the likeliest alternatives.
+        """Return the log-probability of each token of a text, with the likeliest alternatives.
 
         Raises: GenerationError as for `start`.
         """
@@ -215,7 +215,7 @@ class Engine(Protocol):
 
     @abstractmethod
     def encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Give the token ids the model would read for a text or for chat messages."""
+        """Return the token ids the model would read for a text or for chat messages."""
 
     @abstractmethod
     def close(self) -> None:
@@ -243,7 +243,7 @@ class Engine(Protocol):
     def generate(
         self, request: GenerateRequest, on_text: Callable[[str], None] | None = None
     ) -> Completion:
-        """Give the whole answer; `on_text` sees its text while it comes.
+        """Return the whole answer; `on_text` sees its text while it comes.
 
         Raises: GenerationError as for `stream`.
         """

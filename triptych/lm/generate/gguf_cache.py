@@ -27,7 +27,7 @@ _SOURCES = (
 
 
 def cached_gguf(folder: Path, dtype: GgufType, *, name: str = "") -> Path:
-    """Give the GGUF file of a model folder, writing it where there is none yet.
+    """Return the GGUF file of a model folder, writing it where there is none yet.
 
     Raises: ExportError and CheckpointError as `export_gguf`.
     """
@@ -43,7 +43,7 @@ def cached_gguf(folder: Path, dtype: GgufType, *, name: str = "") -> Path:
 
 
 def cached_lora(adapter: Path, base: Path) -> Path:
-    """Give the GGUF file of a LoRA adapter folder, writing it where there is none yet.
+    """Return the GGUF file of a LoRA adapter folder, writing it where there is none yet.
 
     Raises: ExportError and CheckpointError as `export_lora`.
     """

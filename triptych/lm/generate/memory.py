@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 
 # Numbers of <malloc.h>.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _HEAPS_MAX = -1, -3, -8
 _LARGE_BYTES = 64 * 2**10
 
 
@@ -23,6 +23,6 @@ def share_one_heap() -> None:
         set_option = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    set_option(_ARENA_MAX, 1)
+    set_option(_HEAPS_MAX, 1)
     set_option(_MMAP_THRESHOLD, _LARGE_BYTES)
     set_option(_TRIM_THRESHOLD, _LARGE_BYTES)

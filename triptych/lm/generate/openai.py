@@ -5,7 +5,7 @@
 
 An adapter is asked for by its name as the model, which is how vLLM serves them. One thread per
 running answer reads the stream; cancelling closes its connection, which every such server takes
-as the end of the request. Left out: retries, which belong to whoever asked.
+as the end of the request. Left out: retries, which belong to the caller.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class OpenAIEngine(Engine):
 
     @property
     def info(self) -> EngineInfo:
-        """Say what runs, as far as the server tells."""
+        """Return what runs, as far as the server says."""
         return self._info
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
@@ -103,7 +103,7 @@ class OpenAIEngine(Engine):
             call.cancel()
 
     def encode(self, prompt: str | Sequence[Message]) -> list[int]:
-        """Give the token ids, from servers that have vLLM's `/tokenize`.
+        """Return the token ids, from servers that have vLLM's `/tokenize`.
 
         Raises: GenerationError with code `unsupported` from others.
         """
@@ -117,13 +117,15 @@ class OpenAIEngine(Engine):
         except GenerationError as fault:
             if fault.code not in ("http_404", "http_405"):
                 raise
-            raise GenerationError("this server does not tell tokens", code="unsupported") from fault
+            raise GenerationError(
+                "this server does not return tokens", code="unsupported"
+            ) from fault
         return [int(token) for token in answer["tokens"]]
 
     def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
-        """Give the log-probability of each token of a text, as the server echoes it.
+        """Return the log-probability of each token of a text, as the server echoes it.
 
-        Token ids are not told that way, so they are -1.
+        An echo has no token ids, so they are -1.
         """
         self._check_open()
         prompt = text if isinstance(text, str) else [int(token) for token in text]

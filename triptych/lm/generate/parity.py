@@ -13,7 +13,7 @@ from triptych.lm.generate.engine import Engine
 
 #: Contractions, digits, code, several scripts, an emoji: what exports get wrong first.
 PROBE = (
-    "The company doesn't sell 1,024 tools in 2026; it's the customers who ask again and again.\n\n"
+    "The company doesn't sell 1,024 tools in 2026; it's the customers who call again and again.\n\n"
     "def total(prices):\n    return sum(prices) * 1.19  # Köln, crème brûlée, 数字, Ελλάδα 🙂\n"
     "A model that was written down in another format must give the same answer, word for word."
 )
@@ -37,7 +37,7 @@ class Parity:
 
     @property
     def loss_bits_per_byte(self) -> float:
-        """Give what the other costs beside the reference; below zero where it happens to gain."""
+        """Return what the other costs beside the reference; below zero where it happens to gain."""
         return self.bits_per_byte - self.reference_bits_per_byte
 
 
@@ -73,7 +73,7 @@ def compare_engines(
 def onnx_difference(
     folder: Path, path: Path, shapes: Sequence[tuple[int, int]] = ((1, 1), (2, 9), (3, 33))
 ) -> float:
-    """Run an ONNX file in onnxruntime and give its largest distance from the model's logits."""
+    """Run an ONNX file in onnxruntime and return its largest distance from the model's logits."""
     import numpy as np
     import onnxruntime
     import torch

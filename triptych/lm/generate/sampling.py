@@ -44,6 +44,11 @@ class Sampler:
         return token_id
 
     def _penalise(self, logits_V: Tensor) -> Tensor:
+        """Make the tokens of prompt and answer less likely.
+
+        Shape: (V,) to (V,).
+        Source: Keskar et al. 2019 (CTRL), with the sign taken into account as transformers does.
+        """
         penalty = self.sampling.repetition_penalty
         seen = torch.tensor(list(self._seen), device=logits_V.device)
         values = logits_V[seen]
@@ -52,7 +57,10 @@ class Sampler:
         )
 
     def _pick(self, ids: Tensor | None, probabilities: Tensor) -> int:
-        """Invert the cumulative distribution at one uniform number."""
+        """Invert the cumulative distribution at one uniform number.
+
+        Shape: ids and probabilities (J,).
+        """
         cumulative = probabilities.double().cumsum(0)
         point = self._random.random() * float(cumulative[-1])
         place = int(torch.searchsorted(cumulative, point, right=True))
@@ -61,7 +69,7 @@ class Sampler:
 
 
 def candidates(logits_V: Tensor, sampling: Sampling) -> tuple[Tensor | None, Tensor]:
-    """Give the tokens that temperature, top-k, top-p and min-p leave, with their probabilities.
+    """Return the tokens that temperature, top-k, top-p and min-p leave, with their probabilities.
 
     Shape: (V,) to ids (J,) and float32 probabilities (J,) that sum to 1; ids None means all.
     """
@@ -79,7 +87,10 @@ def candidates(logits_V: Tensor, sampling: Sampling) -> tuple[Tensor | None, Ten
 
 
 def _top_p(logits: Tensor, ids: Tensor | None, top_p: float) -> tuple[Tensor, Tensor]:
-    """Keep the most probable tokens until their sum reaches `top_p`; never fewer than one."""
+    """Keep the most probable tokens until their sum reaches `top_p`; never fewer than one.
+
+    Shape: logits and ids (J,) to at most as many, the most probable first.
+    """
     total = logits.logsumexp(0)
     for count in (min(_HEAD, len(logits)), len(logits)):
         ordered, order = logits.topk(count)

@@ -1,7 +1,7 @@
 """Keep a native library from taking the process's signal handlers.
 
 llama.cpp's server installs its own handlers for SIGINT and SIGTERM while it starts, which would
-undo the draining shutdown of whoever embeds it. Python can only set handlers from the main
+undo the draining shutdown of the process that embeds it. Python can only set handlers from the main
 thread, and models load in others; so the system call is used directly.
 """
 

@@ -180,7 +180,7 @@ class TorchEngine(LocalEngine):
             with self._compute:
                 self._attempt(self._read_prompt, self._to_read())
                 for answer in self._to_write():
-                    self._attempt(self._make_room, [answer])
+                    self._attempt(self._reserve, [answer])
                 self._attempt(self._write_tokens, self._to_write())
 
     def _attempt(
@@ -209,11 +209,11 @@ class TorchEngine(LocalEngine):
         return not closed
 
     def _to_read(self) -> list[DecodeState]:
-        """Give the first answer whose prompt is not read yet."""
+        """Return the first answer whose prompt is not read yet."""
         return [answer for answer in self._active if answer.last_id is None][:1]
 
     def _to_write(self) -> list[DecodeState]:
-        """Give every answer whose prompt is read."""
+        """Return every answer whose prompt is read."""
         return [answer for answer in self._active if answer.last_id is not None]
 
     def _read_prompt(self, reading: list[DecodeState]) -> None:
@@ -226,7 +226,7 @@ class TorchEngine(LocalEngine):
         if answer.cache.length == len(answer.ids):
             self._advance(answer, self._decoder.logits(hidden_TC[-1:])[0])
 
-    def _make_room(self, writing: list[DecodeState]) -> None:
+    def _reserve(self, writing: list[DecodeState]) -> None:
         """Let caches grow one by one, so that the one that finds no memory ends alone."""
         for answer in writing:
             if answer.cache is not None:
@@ -240,12 +240,13 @@ class TorchEngine(LocalEngine):
             self._advance(answer, logits_V)
 
     def _advance(self, answer: DecodeState, logits_V: Tensor) -> None:
+        """Shape: logits_V (V,)."""
         if not answer.accept(logits_V, self._detokenizer, self._end_ids):
             with self._changed:
                 self._active.remove(answer)
 
     def _fail(self, error: BaseException, answers: list[DecodeState]) -> None:
-        """Tell those answers that still run why they end."""
+        """End those answers that still run with the reason."""
         with self._changed:
             failed = [answer for answer in answers if answer in self._active]
             self._active = [answer for answer in self._active if answer not in failed]

@@ -132,6 +132,7 @@ class TransformersEngine(LocalEngine):
         answer.finish("cancelled")
 
     def _tensor(self, ids: Sequence[int]) -> torch.Tensor:
+        """Shape: (1, T), a batch of one."""
         return torch.tensor([list(ids)], device=self._device)
 
 

@@ -40,10 +40,15 @@ def causal_attention(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
 
 
 class _BlockedAttention(torch.autograd.Function):
-    """Softmax attention whose G query heads per key head are laid as rows of one product."""
+    """Softmax attention over blocks of queries, with its own backward pass.
+
+    Query heads that share a key head are laid as rows of one product: G = N / K heads, and a block
+    of b queries of all of them is one matrix of G * b rows against the keys up to its last query.
+    """
 
     @staticmethod
     def forward(ctx: Any, q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
+        """Shape: (B, N, T, H), (B, K, T, H), (B, K, T, H) to (B, N, T, H)."""
         batch, heads, length, width = q_BNTH.shape
         shared = k_BKTH.shape[1]
         q = (q_BNTH * width**-0.5).reshape(batch * shared, heads // shared, length, width)
@@ -54,6 +59,7 @@ class _BlockedAttention(torch.autograd.Function):
             rows = (batch * shared, heads // shared, stop - start, -1)
             q_block = q[:, :, start:stop].flatten(1, 2)
             scores = torch.bmm(q_block, k[:, :stop].transpose(1, 2))
+            # Only the square on the diagonal is partly hidden; keys before `start` are all seen.
             mask = torch.full((stop - start,) * 2, -torch.inf, dtype=q.dtype).triu(1)
             scores.view(rows)[..., start:] += mask
             probabilities = scores.softmax(-1)
@@ -64,13 +70,24 @@ class _BlockedAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_BNTH: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Shape: (B, N, T, H) to the gradients of q, k and v, shaped as those.
+
+        With S = q k^T, P = softmax(S) and y = P v, and dX the gradient of X:
+        dv = P^T dy;  dP = dy v^T;  dS = P * (dP - rowsum(P * dP));  dq = dS k;  dk = dS^T q.
+        The sum along a row is rowsum(P * dP) = dy . y, so it needs neither P nor dP, and one pass
+        over the blocks is enough.
+
+        Source: Dao 2023 (FlashAttention-2), the backward pass.
+        """
         q, k, v, y, *every = ctx.saved_tensors
         grad = grad_BNTH.reshape(q.shape)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        # rowsum(P * dP), in one go for all queries.
         weighted = (grad * y).sum(-1)
         for (start, stop), probabilities in zip(_blocks(q.shape[2]), every, strict=True):
             q_block = q[:, :, start:stop].flatten(1, 2)
             grad_block = grad[:, :, start:stop].flatten(1, 2)
+            # Keys and values are seen by several blocks and gather from all; a query is in one.
             grad_v[:, :stop] += torch.bmm(probabilities.transpose(1, 2), grad_block)
             grad_scores = torch.bmm(grad_block, v[:, :stop].transpose(1, 2))
             grad_scores -= weighted[:, :, start:stop].flatten(1)[..., None]
@@ -79,6 +96,7 @@ class _BlockedAttention(torch.autograd.Function):
             grad_q[:, :, start:stop] = torch.bmm(grad_scores, k[:, :stop]).view(rows)
             grad_k[:, :stop] += torch.bmm(grad_scores.transpose(1, 2), q_block)
         batch, shared = grad_BNTH.shape[0], k.shape[0] // grad_BNTH.shape[0]
+        # q was scaled on the way in: dk has that factor already, dq does not.
         grad_q *= q.shape[-1] ** -0.5
         keys = (batch, shared, *k.shape[1:])
         return grad_q.view(grad_BNTH.shape), grad_k.view(keys), grad_v.view(keys)

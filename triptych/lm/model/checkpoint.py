@@ -51,7 +51,10 @@ def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = N
 
 
 def plain_tensors(model: Transformer) -> dict[str, Tensor]:
-    """Give the tensors of a plain checkpoint: tied weights once, LoRA adapters merged in."""
+    """Return the tensors of a plain checkpoint: tied weights once, LoRA adapters merged in.
+
+    Shape: by Hugging Face name, each as its weight is stored: maps (out, in), norms (C,).
+    """
     tensors = {
         name: tensor
         for name, tensor in model.state_dict().items()
@@ -113,6 +116,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
     """Yield every tensor of a checkpoint folder, from one safetensors file or from shards.
 
+    Shape: as stored: maps (out, in), norms (C,).
     Raises: CheckpointError where a file is missing or torn.
     """
     for file in _weight_files(Path(folder)):
@@ -185,6 +189,10 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _check_tensors(folder: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Refuse weights whose names or shapes are not those of the model.
+
+    Shape: `wanted` are the model's own, on the meta device; `found` must have the same.
+    """
     problems = [f"{name} is missing" for name in wanted if name not in found]
     problems += [f"{name} is not part of this model" for name in found if name not in wanted]
     problems += [

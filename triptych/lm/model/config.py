@@ -59,7 +59,7 @@ class ModelConfig:
 
     @property
     def qk_norm(self) -> bool:
-        """Tell whether queries and keys are normalised per head."""
+        """Return whether queries and keys are normalised per head."""
         return self.model_type == "qwen3"
 
     @property
@@ -89,7 +89,7 @@ class ModelConfig:
 
     @classmethod
     def of_size(cls, size: str, **changes: Any) -> Self:
-        """Give the shape of a named size, with any field changed.
+        """Return the shape of a named size, with any field changed.
 
         Raises: ConfigError for a name that is not on the dial.
         """
@@ -157,7 +157,7 @@ class ModelConfig:
             raise CheckpointError(f"{origin}: {error}") from error
 
     def to_hf_dict(self, dtype: str = "float32") -> dict[str, Any]:
-        """Give the contents of `config.json`, readable by transformers 4 and 5, vLLM, llama.cpp."""
+        """Return the contents of `config.json`, read by transformers 4 and 5, vLLM, llama.cpp."""
         values = dataclasses.asdict(self)
         scaling = dict(self.rope_scaling) if self.rope_scaling else None
         values.update(

@@ -19,7 +19,7 @@ GPU_CHUNK = 4096
 
 @torch.compiler.disable
 def head_loss(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
-    """Give the mean cross-entropy of `hidden @ weight.T` against the targets.
+    """Return the mean cross-entropy of `hidden @ weight.T` against the targets.
 
     Shape: (N, C), (V, C) and (N,) to a float32 scalar; targets of -100 do not count.
     """
@@ -31,7 +31,7 @@ def head_loss(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor
 
 
 def head_token_losses(hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
-    """Give each token's cross-entropy, without gradients.
+    """Return each token's cross-entropy, without gradients.
 
     Shape: (N, C), (V, C) and (N,) to float32 (N,); 0 where the target is -100.
     """
@@ -56,6 +56,7 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, hidden_NC: Tensor, weight_VC: Tensor, targets_N: Tensor) -> Tensor:
+        """Shape: (N, C), (V, C), (N,) to a float32 scalar."""
         weight = weight_VC.detach().to(hidden_NC.dtype)
         tiny = torch.finfo(torch.float32).tiny
         counted_N = targets_N != IGNORED
@@ -77,6 +78,7 @@ class _HeadLoss(torch.autograd.Function):
                 torch.softmax(probabilities, -1, out=probabilities)
                 chances = probabilities.gather(1, picked)
                 losses.append(chances.clamp(min=tiny).log())
+                # The gradient of -log softmax(x)[target] is softmax(x), less 1 at the target.
                 logits.copy_(probabilities.scatter_(1, picked, chances - 1))
             torch.mm(grad_logits[rows], weight, out=grad_hidden[rows])
         scale_N1 = (counted_N / counted_N.sum().clamp(min=1))[:, None]
@@ -86,6 +88,7 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_loss: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        """Shape: a scalar to the gradients (N, C) and (V, C), the latter only where wanted."""
         grad_hidden, grad_logits, hidden, scale_N1 = ctx.saved_tensors
         scale = (scale_N1 * grad_loss).to(hidden.dtype)
         grad_weight = None

@@ -58,7 +58,7 @@ class LoraConfig:
 
     @property
     def scale(self) -> float:
-        """Give the factor on the adapter's product."""
+        """Return the factor on the adapter's product."""
         return self.alpha / (self.rank**0.5 if self.rank_stabilised else self.rank)
 
 
@@ -81,7 +81,7 @@ class LoraLinear(Linear):
         return super().forward(x) + F.linear(narrow, self.lora_B.to(x.dtype)) * self.config.scale
 
     def effective_weight(self) -> Tensor:
-        """Give the weight with the adapter merged in.
+        """Return the weight with the adapter merged in.
 
         Shape: (out, in).
         """
@@ -110,7 +110,10 @@ def merge_lora(model: Transformer) -> None:
 
 
 def lora_tensors(model: Transformer) -> dict[str, Tensor]:
-    """Give the adapter's tensors under the names PEFT uses; empty where none is attached."""
+    """Return the adapter's tensors under the names PEFT uses; empty where none is attached.
+
+    Shape: `lora_A` (rank, in), `lora_B` (out, rank) of each map.
+    """
     tensors = {}
     for path, _, _, adapted in _adapted(model):
         tensors[f"{_PREFIX}{path}.lora_A.weight"] = adapted.lora_A.detach()

@@ -16,7 +16,7 @@ from triptych.lm.model.config import ModelConfig
 
 
 def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
-    """Give cosine and sine of every position's angles, in float32.
+    """Return cosine and sine of every position's angles, in float32.
 
     Shape: both (T, H/2).
     Source: Su et al. 2021 (RoFormer); Llama 3.1 and YaRN (Peng et al. 2023) for the stretchings.
@@ -44,16 +44,19 @@ class _Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Shape: (..., T, H), (T, H/2), (T, H/2) to (..., T, H)."""
         ctx.save_for_backward(cos, sin)
         return _rotate(x, cos, sin)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """Shape: (..., T, H) to (..., T, H); angles are constants."""
         cos, sin = ctx.saved_tensors
         return _rotate(grad, cos, -sin), None, None
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Shape: (..., T, H), (T, H/2), (T, H/2) to (..., T, H)."""
     first, second = x.chunk(2, dim=-1)
     rotated = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     half = first.shape[-1]
@@ -63,7 +66,10 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _frequencies(config: ModelConfig) -> tuple[Tensor, float]:
-    """Give the angle per position of each pair, and the factor on cosine and sine."""
+    """Return the angle per position of each pair, and the factor on cosine and sine.
+
+    Shape: (H/2,).
+    """
     scaling = config.rope_scaling or {}
     pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu")
     exponents = pairs / config.head_dim
@@ -79,7 +85,10 @@ def _frequencies(config: ModelConfig) -> tuple[Tensor, float]:
 
 
 def _llama3(base: Tensor, scaling: Mapping[str, Any]) -> Tensor:
-    """Slow long wavelengths down by `factor`, keep short ones, blend between."""
+    """Slow long wavelengths down by `factor`, keep short ones, blend between.
+
+    Shape: (H/2,) to (H/2,).
+    """
     factor, low, high = (
         float(scaling[key]) for key in ("factor", "low_freq_factor", "high_freq_factor")
     )
@@ -93,13 +102,18 @@ def _llama3(base: Tensor, scaling: Mapping[str, Any]) -> Tensor:
 
 
 def _yarn(base: Tensor, config: ModelConfig, scaling: Mapping[str, Any]) -> tuple[Tensor, float]:
-    """Interpolate slow pairs, keep fast ones, with a ramp between; sharpen the attention."""
+    """Interpolate slow pairs, keep fast ones, with a ramp between; sharpen the attention.
+
+    Shape: (H/2,) to (H/2,), and the factor on cosine and sine.
+    """
     context = float(
         scaling.get("original_max_position_embeddings") or config.max_position_embeddings
     )
     factor = float(scaling.get("factor") or config.max_position_embeddings / context)
     width = config.head_dim
 
+    # The (fractional) pair that turns this often over the original context:
+    # context * theta^(-2i/H) = 2 pi rotations, solved for i.
     def pair_with(rotations: float) -> float:
         return (
             width

@@ -1,4 +1,4 @@
-"""A safetensors file, written with the errors of the disk said as such."""
+"""A safetensors file, written with the errors of the disk as StorageError."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from triptych.durable import storage_errors
 def save_tensors(tensors: Mapping[str, Tensor], file: Path) -> None:
     """Write a safetensors file, as transformers marks it.
 
+    Shape: any, kept as it is; views are written whole.
     Raises: StorageError when the disk is full or the folder cannot be written.
     """
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}

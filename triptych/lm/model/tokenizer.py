@@ -26,6 +26,16 @@ from triptych.wire.lenient_json import well_formed
 if TYPE_CHECKING:
     import numpy as np
 
+# Text is cut here before BPE, so no token ever spans two of these pieces. In order of trial:
+#   (?i:'s|'t|...)                English contractions, one piece each;
+#   [^\r\n\p{L}\p{N}]?\p{L}+       a run of letters, with one space or sign before it (" word");
+#   \p{N}                         every digit alone, so that numbers are spelled digit by digit;
+#    ?[^\s\p{L}\p{N}]+[\r\n]*     punctuation, with one space before it and line ends after it;
+#   \s*[\r\n]+                    white space up to and with its last line end;
+#   \s+(?!\S)                     white space but its last character, which goes to the next word;
+#   \s+                           what is left of it.
+# One character changed here, and llama.cpp (`pre = "qwen2"`) reads other tokens than it was
+# trained on, without an error: that pattern is compiled into it and chosen by name.
 QWEN2_SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -282,7 +292,7 @@ class Tokenizer:
 
     @cached_property
     def _splits_at_lines(self) -> bool:
-        """Tell whether no token ever spans a newline and a following letter."""
+        """Return whether no token ever spans a newline and a following letter."""
         spelled = json.loads(self.core.to_str())
         steps = (spelled.get("pre_tokenizer") or {}).get("pretokenizers") or [{}]
         return spelled.get("normalizer") is None and steps[0].get("pattern") == {

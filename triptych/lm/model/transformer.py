@@ -29,7 +29,7 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), bias)
 
     def effective_weight(self) -> Tensor:
-        """Give the weight this map multiplies by, adapters included.
+        """Return the weight this map multiplies by, adapters included.
 
         Shape: (out, in).
         """
@@ -61,6 +61,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """Shape: (..., C), (C,) to (..., C)."""
         scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
         unit = (x.float() * scale).to(x.dtype)
         ctx.save_for_backward(unit, scale, weight)
@@ -68,6 +69,11 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Shape: (..., C) to the gradients (..., C) and (C,).
+
+        With u = x * scale and scale = 1 / rms(x), which itself depends on x:
+        dx = scale * (g - u * mean(g * u)), where g is the gradient of u.
+        """
         unit, scale, weight = ctx.saved_tensors
         by_unit = grad * unit
         grad_weight = by_unit.flatten(0, -2).sum(0, dtype=torch.float32)
@@ -104,7 +110,13 @@ class KVCache:
         self.length = 0
 
     def extend(self, layer: int, k_BKTH: Tensor, v_BKTH: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new positions of one layer and give all positions."""
+        """Write the new positions of one layer and return all positions.
+
+        `length` moves on only after the last layer (`Decoder.forward`): all layers of a step write
+        at the same place.
+
+        Shape: two (B, K, T, H) to two (B, K, S, H), S the positions read so far and these.
+        """
         end = self.length + k_BKTH.shape[2]
         self.keys[layer, :, :, self.length : end] = k_BKTH
         self.values[layer, :, :, self.length : end] = v_BKTH
@@ -153,8 +165,12 @@ class Attention(nn.Module):
 
 
 def _attend_with_past(q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor) -> Tensor:
-    """Let the last T of S positions see everything up to themselves."""
+    """Let the last T of S positions see everything up to themselves.
+
+    Shape: (B, N, T, H), (B, K, S, H), (B, K, S, H) to (B, N, T, H).
+    """
     length, total = q_BNTH.shape[2], k_BKSH.shape[2]
+    # Row t is position S - T + t; torch's own causal mask would take it for position t.
     seen = torch.ones((length, total), dtype=torch.bool, device=q_BNTH.device)
     return F.scaled_dot_product_attention(
         q_BNTH,
@@ -278,14 +294,14 @@ class Transformer(nn.Module):
         self.model.gradient_checkpointing = enabled
 
     def forward(self, ids_BT: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Give the logits of the next token at every position.
+        """Return the logits of the next token at every position.
 
         Shape: (B, T) to (B, T, V).
         """
         return self.lm_head(self.model(ids_BT, self.compute_dtype, cache))
 
     def loss(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Give the mean cross-entropy; a target of -100 does not count.
+        """Return the mean cross-entropy; a target of -100 does not count.
 
         `targets_BT[b, t]` is the token that follows `ids_BT[b, t]`: the caller shifts.
         Shape: (B, T) and (B, T) to a float32 scalar.
@@ -295,7 +311,7 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def token_losses(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-        """Give the cross-entropy of every position, 0 where the target is -100.
+        """Return the cross-entropy of every position, 0 where the target is -100.
 
         Shape: (B, T) and (B, T) to float32 (B, T).
         """

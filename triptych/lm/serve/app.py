@@ -1,4 +1,4 @@
-"""Build the model server: routes, errors, token, limits; and run it until told to stop."""
+"""Build the model server: routes, errors, token, limits; and run it until a signal stops it."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def _preload(service: ModelService, name: str) -> None:
     try:
         await _load(service, name)
     except TriptychError as error:
-        # Whoever asks is told again, and whoever watches /health sees why.
+        # The next request tries again and gets the error; until then /health shows it.
         service.failures[name] = error.message
         print(f"{name} does not load: {error}", file=sys.stderr)
 
@@ -65,7 +65,7 @@ async def _preload(service: ModelService, name: str) -> None:
 async def _load(service: ModelService, name: str) -> None:
     with await service.lease(service.models[name]) as engine:
         if engine.info.has_chat_template:
-            # The first template costs its library's import; nobody should wait for that.
+            # The first template costs its library's import; no client should wait for that.
             await asyncio.to_thread(engine.encode, [{"role": "user", "content": "a"}])
 
 

@@ -90,9 +90,9 @@ def render(
     """Build the prompt for one input: chat messages where the model has a template, else text.
 
     Raises: GenerationError with code `context_length` where the input and the facts alone do not
-        leave room for one token of answer.
+        leave one token for the answer.
     """
-    room = engine.info.context_length
+    limit = engine.info.context_length
     facts = "\n\n".join(
         block for block in (quote(COMPANY, company), quote(ABSTRACTION, abstraction)) if block
     )
@@ -101,10 +101,10 @@ def render(
         prompt = _assemble(engine, facts, turns[dropped:], text)
         used = len(engine.encode(prompt))
         last = dropped == len(turns)
-        if used + min(new_tokens, room // 2) <= room or (last and used < room):
+        if used + min(new_tokens, limit // 2) <= limit or (last and used < limit):
             return Rendered(prompt, dropped)
     raise GenerationError(
-        f"the input and its context have {used} tokens, the model reads {room - 1}",
+        f"the input and its context have {used} tokens, the model reads {limit - 1}",
         hint="shorten the input or the context",
         code="context_length",
     )

@@ -220,7 +220,7 @@ async def respond(service: ModelService, job: Job, request: Request) -> Response
     try:
         await asyncio.wait((collecting, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not collecting.done():
-            # Nobody is left to read this; the status only shows in our own records.
+            # No client is left to read this; the status only shows in our own records.
             return Response(status_code=499)
         return JSON(collecting.result(), headers=headers)
     finally:

@@ -1,6 +1,6 @@
 """What stands between HTTP and the engines: models by name, admission, answers as they come.
 
-Engines call back from their own threads; an `Answer` hands what they say to the event loop, many
+Engines call back from their own threads; an `Answer` hands their chunks to the event loop, many
 chunks at a time when they come faster than a connection takes them. Left out: HTTP itself.
 """
 
@@ -24,7 +24,7 @@ from triptych.lm.serve.metrics import Metrics
 #: Longer prompts are turned into tokens on a thread, so that the event loop keeps answering.
 LONG_PROMPT_CHARACTERS = 4096
 
-#: Tokens that come faster than this are sent together, save the first and the last: nobody reads
+#: Tokens that come faster than this are sent together, save the first and the last: no one reads
 #: that fast, and each wake-up takes its time from the cores that decode.
 PACE_S = 0.02
 
@@ -49,13 +49,13 @@ class Chosen:
 
 
 class UnknownModel(GenerationError):
-    """Say that no model of that name is served, and which names are near."""
+    """No model of that name is served; the hint has the nearest names."""
 
     default_code = "model_not_found"
 
 
 class TooBusy(GenerationError):
-    """Say that the queue is full, and when to come back."""
+    """The queue is full; `retry_after_s` is when to try again."""
 
     default_code = "queue_full"
     default_retryable = True
@@ -117,7 +117,7 @@ class Answer:
         while self._unfinished:
             await self._arrived.wait()
             self._arrived.clear()
-            self._loop.call_later(PACE_S, self._look_again)
+            self._loop.call_later(PACE_S, self._check_again)
             batch: list[tuple[int, Chunk]] = []
             while chunks:
                 index, chunk = chunks.popleft()
@@ -133,7 +133,7 @@ class Answer:
                 self._service.metrics.ttft(self.model, time.perf_counter() - self.started)
             yield batch
 
-    def _look_again(self) -> None:
+    def _check_again(self) -> None:
         # In this order, a chunk that comes meanwhile is either seen here or wakes the loop itself.
         self._signalled = False
         if self._chunks:
@@ -226,7 +226,7 @@ class ModelService:
         return answer
 
     async def lease(self, model: ServedModel) -> Lease:
-        """Give a loaded model, loading it on a thread where it is not loaded yet."""
+        """Return a loaded model, loading it on a thread where it is not loaded yet."""
         lease = self._cache.lease_loaded(model.name)
         if lease is None:
             lease = await asyncio.to_thread(self._cache.lease, model.name)
@@ -234,7 +234,7 @@ class ModelService:
         return lease
 
     def engine_of(self, name: str) -> Engine | None:
-        """Give a loaded model's engine for a look at it; None while it is not loaded."""
+        """Return a loaded model's engine, to read its `info`; None while it is not loaded."""
         lease = self._cache.lease_loaded(name)
         if lease is None:
             return None
@@ -242,7 +242,7 @@ class ModelService:
             return engine
 
     def leave(self, name: str, choices: int, took_s: float | None) -> None:
-        """Give places in the queue back; remember how long an answer takes."""
+        """Free places in the queue; remember how long an answer takes."""
         self._active[name] -= choices
         self.metrics.active(name, self._active[name])
         if took_s is not None:

@@ -25,40 +25,11 @@ def routes(service: ModelService) -> APIRouter:
 
     @router.get("/health")
     async def health() -> Response:
-        first = next(iter(service.models.values()))
-        loaded = service.engine_of(first.name) is not None
-        failure = service.failures.get(first.name)
-        return JSON(
-            {
-                "status": "ok" if loaded else "failed" if failure else "loading",
-                **({"error": failure} if failure and not loaded else {}),
-                "model": first.name,
-                "revision": first.revision,
-                "models": {model.name: model.revision for model in service.models.values()},
-                "uptime_s": round(time.time() - service.started_at, 3),
-            },
-            200 if loaded else 503,
-        )
+        return _health(service)
 
     @router.get("/info")
     async def info() -> Response:
-        models = []
-        for model in service.models.values():
-            engine = service.engine_of(model.name)
-            models.append(
-                {
-                    "model": model.name,
-                    "revision": model.revision,
-                    "adapters": list(model.adapters),
-                    "loaded": engine is not None,
-                    **({} if engine is None else dataclasses.asdict(engine.info)),
-                }
-            )
-        defaults = {
-            field.name: getattr(service.defaults, field.name)
-            for field in dataclasses.fields(service.defaults)
-        }
-        return JSON({"version": __version__, "models": models, "defaults": defaults})
+        return _info(service)
 
     @router.post("/tokenize")
     async def tokenize(body: TokenizeRequest) -> Response:
@@ -85,3 +56,40 @@ def routes(service: ModelService) -> APIRouter:
         return Response(service.metrics.render(), media_type="text/plain; version=0.0.4")
 
     return router
+
+
+def _health(service: ModelService) -> Response:
+    first = next(iter(service.models.values()))
+    loaded = service.engine_of(first.name) is not None
+    failure = service.failures.get(first.name)
+    return JSON(
+        {
+            "status": "ok" if loaded else "failed" if failure else "loading",
+            **({"error": failure} if failure and not loaded else {}),
+            "model": first.name,
+            "revision": first.revision,
+            "models": {model.name: model.revision for model in service.models.values()},
+            "uptime_s": round(time.time() - service.started_at, 3),
+        },
+        200 if loaded else 503,
+    )
+
+
+def _info(service: ModelService) -> Response:
+    models = []
+    for model in service.models.values():
+        engine = service.engine_of(model.name)
+        models.append(
+            {
+                "model": model.name,
+                "revision": model.revision,
+                "adapters": list(model.adapters),
+                "loaded": engine is not None,
+                **({} if engine is None else dataclasses.asdict(engine.info)),
+            }
+        )
+    defaults = {
+        field.name: getattr(service.defaults, field.name)
+        for field in dataclasses.fields(service.defaults)
+    }
+    return JSON({"version": __version__, "models": models, "defaults": defaults})

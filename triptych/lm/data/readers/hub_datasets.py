@@ -32,7 +32,7 @@ class DatasetReference(NamedTuple):
 
 
 def parse_reference(text: str) -> DatasetReference | None:
-    """Read a dataset reference, or return None when the text is none."""
+    """Read a dataset reference, or return None for any other text."""
     match = _REFERENCE.fullmatch(text)
     if match is None:
         return None

@@ -51,7 +51,7 @@ def read_source(source: str, config: DataConfig, reading: Reading) -> Iterator[D
 
 
 def display_name(source: str) -> str:
-    """Name a source in a manifest: a path by its last part, so that no home is told."""
+    """Name a source in a manifest: a path by its last part, so that no home folder is named."""
     path = Path(source).expanduser()
     if path.exists():
         return path.resolve().name
