@@ -7,6 +7,7 @@ anything of the form `owner/name`, or `owner/name@revision`, is a repository on 
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from triptych.config import environment
@@ -63,5 +64,11 @@ def _best(run_dir: Path) -> Path:
         if (places / pointer).is_file():
             folder = places / (places / pointer).read_text(encoding="utf-8").strip()
             if folder.is_dir():
+                if pointer == "latest":
+                    print(
+                        f"{run_dir.name} has no best checkpoint yet; taking the latest, "
+                        f"{folder.name}",
+                        file=sys.stderr,
+                    )
                 return folder
     raise CheckpointError(f"the run {run_dir} has no checkpoint yet", hint="wait for its first one")

@@ -18,7 +18,7 @@ from typing import Any
 
 from triptych.durable import sha256_file
 from triptych.errors import PublishRefused
-from triptych.wire.run_events import read_events
+from triptych.wire.run_events import read_events, whole_split
 
 FORMAT_VERSION = 1
 # The files that loading a checkpoint takes; optimizer and trainer state are never published.
@@ -109,12 +109,10 @@ class Record:
         found = [e for e in self.events if e["type"] == "eval" and e["step"] == self.step]
         if not found:
             return None
-        last = found[-1]
+        whole = whole_split(found[-1])
+        scores = whole or found[-1]
         return Evaluation(
-            last["val/loss"],
-            last["val/bpb"],
-            last.get("val/tokens"),
-            bool(last.get("whole_split", False)),
+            scores["val/loss"], scores["val/bpb"], scores.get("val/tokens"), whole is not None
         )
 
     @property

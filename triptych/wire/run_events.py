@@ -48,6 +48,18 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
             yield event
 
 
+def whole_split(event: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return loss, bits per byte and tokens of the whole validation split, named `val/...`.
+
+    Returns: None for an evaluation that read a part of it.
+    """
+    if "val_whole/loss" in event:
+        return {f"val/{name}": event[f"val_whole/{name}"] for name in ("loss", "bpb", "tokens")}
+    if event.get("whole_split"):
+        return {name: event.get(name) for name in ("val/loss", "val/bpb", "val/tokens")}
+    return None
+
+
 def read_from(path: Path, position: int) -> tuple[list[dict[str, Any]], int]:
     """Return the whole lines after a byte position of a log, repeats included.
 

@@ -62,7 +62,7 @@ def window_starts(length: int, context_length: int, max_tokens: int | None) -> l
     """
     starts = list(range(0, length - 1, context_length))
     wanted = len(starts)
-    if max_tokens is not None:
+    if max_tokens is not None and max_tokens < length - 1:
         wanted = min(wanted, max(1, max_tokens // context_length))
     return [starts[i * len(starts) // wanted] for i in range(wanted)]
 

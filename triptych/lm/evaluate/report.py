@@ -19,6 +19,7 @@ from triptych.lm.evaluate.run_history import RunHistory, read_run_history
 from triptych.lm.evaluate.yardsticks import Yardsticks, measure_yardsticks
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.tokenizer import Tokenizer
+from triptych.wire.run_events import whole_split
 
 FORMAT_VERSION = 1
 
@@ -47,6 +48,7 @@ def write_report(run_dir: Path) -> dict[str, Any]:
 
 def _facts(history: RunHistory, yardsticks: Yardsticks, manifest: dict[str, Any]) -> dict[str, Any]:
     first, last = history.evals[0], history.evals[-1]
+    scores = whole_split(last) or last
     best = min(history.evals, key=lambda event: event["val/loss"])
     steps = history.steps
     seconds = [e["train/tok_per_s"] for e in steps if e["train/tok_per_s"] > 0]
@@ -75,10 +77,10 @@ def _facts(history: RunHistory, yardsticks: Yardsticks, manifest: dict[str, Any]
         "training_s": round(steps[-1]["tokens_seen"] / speed, 1) if speed else None,
         "train/tok_per_s": speed,
         "train/mfu": mfu,
-        "val/loss": last["val/loss"],
-        "val/bpb": last["val/bpb"],
-        "val/perplexity": math.exp(min(700.0, last["val/loss"])),
-        "val/tokens": last["val/tokens"],
+        "val/loss": scores["val/loss"],
+        "val/bpb": scores["val/bpb"],
+        "val/perplexity": math.exp(min(700.0, scores["val/loss"])),
+        "val/tokens": scores["val/tokens"],
         "best": {name: best[name] for name in ("step", "val/loss", "val/bpb", "val/tokens")},
         "yardsticks": {**asdict(yardsticks), "before_training_bpb": first["val/bpb"]},
         "samples": [

@@ -35,6 +35,11 @@ class Console:
                     f"step {event.step:>6,}  val/loss {event.loss:.4f}  val/bpb {event.bpb:.4f}"
                     f"  ({scope})"
                 )
+                if event.whole_loss is not None:
+                    self._keep(
+                        f"{'':>11}  val_whole/loss {event.whole_loss:.4f}  val_whole/bpb "
+                        f"{event.whole_bpb:.4f}  ({event.whole_tokens:,} tokens, the whole split)"
+                    )
             case events.Sample():
                 self._keep(f"  {event.prompt!r} -> {event.text!r}")
             case events.State():

@@ -95,11 +95,21 @@ class Step(Event):
 class Eval(Event):
     """The model was evaluated on the validation split.
 
-    Units: `loss` in nats per token, `bpb` in bits per byte.
+    `loss`, `bpb` and `tokens` are of the same part of the split in every evaluation of a run. The
+    last evaluation also has those of the whole split, where that part is not all of it already.
+
+    Units: losses in nats per token, `bpb` in bits per byte.
     """
 
     type: ClassVar[str] = "eval"
-    names: ClassVar[dict[str, str]] = {"loss": "val/loss", "bpb": "val/bpb", "tokens": "val/tokens"}
+    names: ClassVar[dict[str, str]] = {
+        "loss": "val/loss",
+        "bpb": "val/bpb",
+        "tokens": "val/tokens",
+        "whole_loss": "val_whole/loss",
+        "whole_bpb": "val_whole/bpb",
+        "whole_tokens": "val_whole/tokens",
+    }
 
     step: int
     tokens_seen: int
@@ -107,6 +117,9 @@ class Eval(Event):
     bpb: float
     tokens: int
     whole_split: bool
+    whole_loss: float | None = None
+    whole_bpb: float | None = None
+    whole_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -160,9 +160,12 @@ def derive(
     choice: HardwareChoice,
     *,
     train_tokens: int,
+    val_tokens: int | None = None,
     processes: int = 1,
 ) -> Recipe:
     """Resolve every number that was not set by hand.
+
+    `val_tokens` is the size of the validation split; None stands for one larger than any sample.
 
     Raises: ConfigError when the corpus is smaller than one batch, or the batch does not divide.
     """
@@ -176,7 +179,7 @@ def derive(
     width = math.sqrt(_REFERENCE_WIDTH / model.hidden_size)
     rates = _rates(train, noise, width)
     step_s = batch_tokens / choice.tok_per_s
-    eval_tokens = _eval_tokens(train, steps * batch_tokens)
+    eval_tokens = _eval_tokens(train, steps * batch_tokens, val_tokens)
     watch_every = _watch_every(steps, batch_tokens, step_s, eval_tokens)
     return Recipe(
         steps=steps,
@@ -208,9 +211,11 @@ def derive(
     )
 
 
-def _eval_tokens(train: TrainConfig, tokens: float) -> int:
+def _eval_tokens(train: TrainConfig, tokens: float, val_tokens: int | None) -> int:
     """Return few enough tokens that a short run, too, can be evaluated ten times."""
-    return min(train.eval_tokens, max(_EVAL_TOKENS, int(tokens / 10 * _EVAL_SHARE * 3)))
+    wanted = min(train.eval_tokens, max(_EVAL_TOKENS, int(tokens / 10 * _EVAL_SHARE * 3)))
+    # The cost of an evaluation, and so how often one is made, follows from what there is to read.
+    return wanted if val_tokens is None else max(1, min(wanted, val_tokens))
 
 
 def _watch_every(steps: int, batch_tokens: int, step_s: float, eval_tokens: int) -> int:

@@ -193,9 +193,9 @@ def _recipe(
     train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine, world: World
 ) -> Recipe:
     """Measure how fast this model trains on this machine, and derive the rest from it."""
-    tokens = len(corpus.train)
+    sizes = {"train_tokens": len(corpus.train), "val_tokens": len(corpus.val)}
     choice = _choose(train, model, corpus, machine)
-    recipe = derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
+    recipe = derive(train, model.config, choice, **sizes, processes=world.size)
     if train.budget_s is None:
         return recipe
     alone = replace(recipe, batch_size=max(1, recipe.batch_size // world.size))
@@ -206,7 +206,7 @@ def _recipe(
         # The steps were chosen; the seconds only bound them, before the schedule is drawn.
         train = replace(train, steps=min(train.steps, max(1, int(train.budget_s / step_s))))
     choice = replace(choice, tok_per_s=recipe.batch_tokens / step_s)
-    return derive(train, model.config, choice, train_tokens=tokens, processes=world.size)
+    return derive(train, model.config, choice, **sizes, processes=world.size)
 
 
 def _choose(

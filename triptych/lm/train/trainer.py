@@ -177,8 +177,6 @@ class Trainer:
             if scheduled:
                 self._save(step, scheduled)
             yield from self._after_step(step, scheduled)
-            if self._patience_spent() and not scheduled:
-                self._save(step, scheduled)
             self._speed.skip()
         message = "early stopping: no better evaluation" if self._patience_spent() else ""
         yield self._state("finished", step, message)
@@ -233,17 +231,20 @@ class Trainer:
 
     def _evaluate(self, step: int) -> Eval:
         recipe = self.setup.recipe
-        last = step == recipe.steps
-        # The best checkpoint is chosen on the same tokens every time; the last evaluation reads
-        # the whole split.
+        # The curve and the best checkpoint compare the same tokens every time; what the whole split
+        # scores at the end has names of its own.
         result = self._score(recipe.eval_tokens)
-        if result.loss < self._best:
+        is_best = result.loss < self._best and (step > 0 or bool(self.setup.config.train.init_from))
+        is_last = step == recipe.steps or (not is_best and self._patience_spent(1))
+        if is_best or is_last:
+            self._keep(step)
+        if is_best:
+            self._point_best(step)
             self._best, self._evals_since_best = result.loss, 0
-            self._keep_best(step)
-        else:
+        elif step:
             self._evals_since_best += 1
-        if last and result.tokens < len(self.setup.corpus.val) - 1:
-            result = self._score(None)
+        reads_all = result.tokens >= len(self.setup.corpus.val) - 1
+        whole = self._score(None) if is_last and not reads_all else None
         return Eval(
             **self._next(),
             step=step,
@@ -251,16 +252,30 @@ class Trainer:
             loss=result.loss,
             bpb=result.bpb,
             tokens=result.tokens,
-            whole_split=last,
+            whole_split=reads_all,
+            whole_loss=whole and whole.loss,
+            whole_bpb=whole and whole.bpb,
+            whole_tokens=whole and whole.tokens,
         )
 
-    def _patience_spent(self) -> bool:
-        return 0 < self.setup.config.train.early_stopping <= self._evals_since_best
+    def _patience_spent(self, more: int = 0) -> bool:
+        patience = self.setup.config.train.early_stopping
+        return 0 < patience <= self._evals_since_best + more
 
-    def _keep_best(self, step: int) -> None:
-        places, name = self.folder.checkpoints, checkpoints.checkpoint_name(step)
-        if self.world.is_main and (places / name).is_dir():
-            checkpoints.write_pointer(places, "best", name)
+    def _keep(self, step: int) -> None:
+        """Save the step that was just evaluated, unless it is saved already.
+
+        It is saved as it was before its evaluation: a run resumed from it evaluates it again, with
+        the same result. So a kill at any moment loses no best checkpoint.
+        """
+        place = self.folder.checkpoints / checkpoints.checkpoint_name(step)
+        if not self.world.broadcast(place.is_dir()):
+            self._save(step, scheduled=False)
+
+    def _point_best(self, step: int) -> None:
+        if self.world.is_main:
+            name = checkpoints.checkpoint_name(step)
+            checkpoints.write_pointer(self.folder.checkpoints, "best", name)
             self._prune_checkpoints()
 
     def _prune_checkpoints(self) -> None:

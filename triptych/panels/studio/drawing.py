@@ -15,6 +15,7 @@ from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import is_stalled
 from triptych.panels.charts import Point, line_chart
+from triptych.wire.run_events import whole_split
 
 SAMPLES_SHOWN = 6
 POINTS = 240
@@ -89,8 +90,9 @@ def loss(history: LiveHistory) -> str:
 def bpb(history: LiveHistory) -> str:
     """Draw the measure that does not depend on the tokenizer."""
     title = "Validation, bits per byte"
-    if history.last_eval and history.last_eval.get("whole_split"):
-        title += "; the last point over all of the held-out text"
+    whole = whole_split(history.last_eval) if history.last_eval else None
+    if whole:
+        title += f"; over all of the held-out text {whole['val/bpb']:.3f}"
     return line_chart(title, _curves(history, "val/bpb"))
 
 
