@@ -197,7 +197,7 @@ def _gateway(home: Path, url: str) -> Iterator[tuple[str, str]]:
 
 
 async def _draw_all(address: str, key: str, rounds: int) -> dict[str, dict[str, float]]:
-    from triptych.panels.console.client import GatewayClient
+    from triptych.panels.gateway_client import GatewayClient
 
     client = GatewayClient(address, key)
     await client.me()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from fastapi import FastAPI, Request
 from starlette.testclient import TestClient
 
-from triptych.panels.identity import SESSION, Session, SignIn, SignInRequired, _inside
 from triptych.panels.origin_check import OriginCheck
+from triptych.panels.sign_in.identity import SESSION, Session, SignIn, SignInRequired
+from triptych.panels.sign_in.routes import inside, routes
+from triptych.panels.web.site import Site
 
 
 @pytest.fixture
@@ -20,7 +23,7 @@ def sign_in(tmp_path: Path) -> SignIn:
 @pytest.fixture
 def visitor(sign_in: SignIn) -> TestClient:
     app = FastAPI()
-    app.include_router(sign_in.routes())
+    app.router.routes.extend(routes(Site(sign_in, sign_in.key), sign_in))
 
     @app.post("/change")
     async def change(request: Request) -> str:
@@ -86,12 +89,15 @@ def test_another_sites_page_changes_nothing_with_a_visitors_cookie(
     "then", ["https://elsewhere.example", "//elsewhere.example", "/\\elsewhere.example", "console"]
 )
 def test_signing_in_leads_nowhere_else(then: str) -> None:
-    assert _inside(then) == "/"
-    assert _inside("/console/") == "/console/"
+    assert inside(then) == "/"
+    assert inside("/console/") == "/console/"
 
 
 def test_a_refused_key_keeps_one_at_the_door(visitor: TestClient) -> None:
-    refused = visitor.post("/sign-in", data={"key": "tri_wrong", "then": "/console/"})
+    token = re.search(r'name="csrf" value="(\w+)"', visitor.get("/sign-in").text)
+    assert token is not None
+    typed = {"key": "tri_wrong", "then": "/console/", "csrf": token.group(1)}
+    refused = visitor.post("/sign-in", data=typed)
     assert refused.status_code == 401
     assert "does not answer" in refused.text
     assert SESSION not in refused.cookies

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from html import escape
 
 from triptych.formatting import format_count
-from triptych.panels.theme import DASHES, PALETTE
+from triptych.panels.web.palette import CURVES_LIGHT as PALETTE
+from triptych.panels.web.palette import DASHES
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 560, 240

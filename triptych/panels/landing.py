@@ -10,12 +10,6 @@ PANELS = {
     "Console": ("/console", "Serve", "Steer the service that applications talk to."),
 }
 
-# Three panels of one picture.
-ICON = (
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16" fill="#b4532a">'
-    '<path d="M1 3h3v10H1zM6 1h4v14H6zM12 3h3v10h-3z"/></svg>'
-)
-
 # How the three panels hang together: text becomes a model, a model becomes a service, and what
 # people say about its answers becomes text again.
 _PICTURE = """
@@ -102,12 +96,3 @@ def page(title: str, body: str) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<style>{_STYLE}</style></head><body>{body}</body></html>"
     )
-
-
-def navigation(here: str) -> str:
-    """Draw the common navigation, with the page one is on marked."""
-    links = "".join(
-        f'<a href="{path}/"' + (' aria-current="page"' if name == here else "") + f">{name}</a>"
-        for name, (path, _, _) in PANELS.items()
-    )
-    return f'<nav class="pages" aria-label="Panels"><a href="/">Triptych</a>{links}</nav>'

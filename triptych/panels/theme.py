@@ -7,13 +7,10 @@ from typing import Any
 import gradio as gr
 
 from triptych.panels.idle_queue import use_idle_queue
+from triptych.panels.web.palette import DARK, LIGHT, tokens_css
 
 FONTS = ["system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
-
-# Curves differ by hue and by dash, so that they can be read without colour.
-PALETTE = ("#b4532a", "#2a6f97", "#5b8c3a", "#8a4fa3", "#a88b1f", "#3d8f86", "#a33f5c", "#5c5c6e")
-DASHES = ("", "6 3", "2 3", "8 3 2 3", "", "6 3", "2 3", "8 3 2 3")
 
 TERRACOTTA = gr.themes.Color(
     c50="#fbf3ee",
@@ -30,13 +27,16 @@ TERRACOTTA = gr.themes.Color(
     name="terracotta",
 )
 
-CSS = """
+CSS = (
+    tokens_css()
+    + """
 .gradio-container { width: 100% !important; max-width: 1180px !important;
                     margin: 0 auto !important; }
 nav.pages { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; padding: .3rem 0; }
-nav.pages a { color: var(--body-text-color); text-decoration: none; }
+nav.pages a { color: var(--body-text-color); text-decoration: none; padding: .4rem 0; }
+nav.pages a.home { font-weight: 700; color: var(--mark); }
 nav.pages a:hover, nav.pages a:focus { text-decoration: underline; }
-nav.pages a[aria-current] { font-weight: 600; border-bottom: 2px solid #b4532a; }
+nav.pages a[aria-current] { font-weight: 600; border-bottom: 2px solid var(--mark); }
 .quiet { color: var(--body-text-color-subdued); }
 .figures { display: flex; flex-wrap: wrap; gap: .5rem 1.6rem; margin: .3rem 0; }
 .figures div { display: flex; flex-direction: column; }
@@ -81,6 +81,7 @@ ul.advice { margin: .4rem 0; padding: .4rem .8rem .4rem 1.6rem; border-left: 3px
   .chart text { font-size: 19px; }
 }
 """
+)
 
 
 def theme() -> gr.Theme:
@@ -101,7 +102,10 @@ def theme() -> gr.Theme:
 def _lines() -> dict[str, str]:
     """Draw a line around whatever takes a hand, so that it can be found on white paper."""
     return {
-        "body_background_fill": "*neutral_50",
+        "body_background_fill": LIGHT["paper"],
+        "body_background_fill_dark": DARK["paper"],
+        "body_text_color": LIGHT["ink"],
+        "body_text_color_dark": DARK["ink"],
         "body_text_color_subdued": "*neutral_600",
         "body_text_color_subdued_dark": "*neutral_300",
         "input_border_width": "1px",

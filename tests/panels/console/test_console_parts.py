@@ -11,8 +11,8 @@ import pytest
 
 from triptych.errors import TierError
 from triptych.panels.console import audit, drawing, people, steering
-from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.effects import effects, named
+from triptych.panels.gateway_client import GatewayClient
 
 pytestmark = pytest.mark.timeout(400)
 

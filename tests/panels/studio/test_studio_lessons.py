@@ -17,7 +17,7 @@ from triptych.config import load_config
 from triptych.lm.runs.lessons import LESSONS, check, lesson
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import runs_of, sweeps
-from triptych.panels.web import build_app
+from triptych.panels.composition import build_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(1500)]
 

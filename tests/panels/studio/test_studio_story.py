@@ -28,7 +28,7 @@ from triptych.hub.repository import Repo
 from triptych.lm.runs import control
 from triptych.lm.runs.states import ENDED, RESUMABLE
 from triptych.lm.runs.store import RunStore
-from triptych.panels.web import build_app
+from triptych.panels.composition import build_app
 from triptych.processes import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]

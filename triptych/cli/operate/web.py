@@ -20,8 +20,8 @@ def run(args: argparse.Namespace) -> int:
     """Serve the panels until interrupted."""
     from triptych.cli.resolve import resolve
     from triptych.config import load_config
+    from triptych.panels.composition import build_app
     from triptych.panels.serving import serve
-    from triptych.panels.web import build_app
 
     given = {"panels.host": args.host, "panels.port": args.port}
     config = load_config(None, [f"{k}={v}" for k, v in given.items() if v is not None])

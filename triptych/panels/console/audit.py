@@ -8,8 +8,8 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.tab import QUIET, ConsoleTab, act_on, complaint, signed_in
+from triptych.panels.gateway_client import GatewayClient
 
 PAGE = 50
 

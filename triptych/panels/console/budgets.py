@@ -10,7 +10,6 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.formatting import format_count
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import (
     QUIET,
     act_on,
@@ -20,6 +19,7 @@ from triptych.panels.console.tab import (
     picking_table,
     signed_in,
 )
+from triptych.panels.gateway_client import GatewayClient, segment
 
 KINDS = ["company", "user", "key"]
 PERIODS = ["day", "month", "total"]

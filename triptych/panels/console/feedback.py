@@ -10,8 +10,8 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import QUIET, ConsoleTab, complaint, picked, picking_table, told
+from triptych.panels.gateway_client import GatewayClient, segment
 
 KINDS = ["", "rating", "thumb", "correction", "comment", "preference", "automatic"]
 PAGE = 50

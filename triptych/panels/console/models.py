@@ -15,7 +15,6 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.lm.runs.store import RunStore
 from triptych.panels.console import drawing, published, publishing
-from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.tab import (
     QUIET,
     ConsoleTab,
@@ -26,6 +25,7 @@ from triptych.panels.console.tab import (
     picking_table,
     signed_in,
 )
+from triptych.panels.gateway_client import GatewayClient
 from triptych.wire.tiers import TIERS
 
 COLUMNS = {

@@ -21,9 +21,9 @@ from triptych.panels.console import (
     spaces,
     steering,
 )
-from triptych.panels.console.client import GatewayClient
 from triptych.panels.console.tab import QUIET, ConsoleTab, complaint
-from triptych.panels.identity import SignIn
+from triptych.panels.gateway_client import GatewayClient
+from triptych.panels.sign_in.identity import SignIn
 
 REFRESH_S = 5.0
 ADMINS = ("Providers and tiers", "Spaces", "Audit")

@@ -10,7 +10,6 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import budgets, drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import (
     QUIET,
     ConsoleTab,
@@ -22,6 +21,7 @@ from triptych.panels.console.tab import (
     picking_table,
     signed_in,
 )
+from triptych.panels.gateway_client import GatewayClient, segment
 
 ROLES = ["user", "company_admin", "admin"]
 KEYS = {

@@ -13,7 +13,6 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import (
     QUIET,
     ConsoleTab,
@@ -26,6 +25,7 @@ from triptych.panels.console.tab import (
     signed_in,
     told,
 )
+from triptych.panels.gateway_client import GatewayClient, segment
 
 PURPOSES = {
     "serve": "answer its requests",

@@ -9,7 +9,7 @@ from triptych.errors import EntryNotFound, TierError
 from triptych.hub.cards import RECORD_FILE
 from triptych.hub.client import Hub
 from triptych.hub.repository import Repo, split_revision
-from triptych.panels.console.client import GatewayClient
+from triptych.panels.gateway_client import GatewayClient
 
 
 def published(address: str | None, reference: str) -> dict[str, Any]:

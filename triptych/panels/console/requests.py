@@ -9,8 +9,8 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import QUIET, ConsoleTab, acts, complaint, picked, picking_table
+from triptych.panels.gateway_client import GatewayClient, segment
 from triptych.wire.tiers import TIERS
 
 PAGE = 50

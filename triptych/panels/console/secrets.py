@@ -9,7 +9,6 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import (
     QUIET,
     acts,
@@ -19,6 +18,7 @@ from triptych.panels.console.tab import (
     picking_table,
     signed_in,
 )
+from triptych.panels.gateway_client import GatewayClient, segment
 
 COLUMNS = {
     "name": "name",

@@ -18,7 +18,6 @@ from triptych.hub.deployments import MODEL, VERSION, Deployer
 from triptych.hub.ledger import Deployment, Ledger
 from triptych.hub.repository import Repo, split_revision
 from triptych.panels.console import drawing, secrets
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.tab import (
     QUIET,
     ConsoleTab,
@@ -30,6 +29,7 @@ from triptych.panels.console.tab import (
     picking_table,
     signed_in,
 )
+from triptych.panels.gateway_client import GatewayClient, segment
 
 UPSTREAMS = {
     "name": "name",

@@ -14,7 +14,6 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.panels.console import drawing
-from triptych.panels.console.client import GatewayClient, segment
 from triptych.panels.console.effects import effects, named
 from triptych.panels.console.tab import (
     QUIET,
@@ -25,6 +24,7 @@ from triptych.panels.console.tab import (
     complaint,
     signed_in,
 )
+from triptych.panels.gateway_client import GatewayClient, segment
 
 PROVIDERS = ["auto", "hf_spaces", "local", "openai"]
 ORDERS = ["configured", *(">".join(names) for names in permutations(PROVIDERS[1:]))]

@@ -15,19 +15,22 @@ from triptych.lm.runs.store import RunStore
 from triptych.panels import theme
 from triptych.panels.console import drawing as console_drawing
 from triptych.panels.console.page import build_page as console_page
-from triptych.panels.identity import SignIn, SignInRequired
-from triptych.panels.landing import ICON, landing, navigation
+from triptych.panels.landing import landing
 from triptych.panels.origin_check import OriginCheck
 from triptych.panels.playground.context import Context
 from triptych.panels.playground.models.model_list import Resolve
 from triptych.panels.playground.models.models_api import attach_models_api
 from triptych.panels.playground.page import build_page as playground_page
 from triptych.panels.playground.style import CSS as PLAYGROUND_CSS
+from triptych.panels.sign_in.identity import SignIn, SignInRequired
+from triptych.panels.sign_in.routes import routes as sign_in_routes
 from triptych.panels.studio import follow, learn
 from triptych.panels.studio.app import supervise
 from triptych.panels.studio.page import build_page as studio_page
 from triptych.panels.studio.uploads import UploadGate
 from triptych.panels.visitor import identify
+from triptych.panels.web.navigation import ICON, navigation
+from triptych.panels.web.site import Site
 
 
 def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastAPI:
@@ -51,7 +54,8 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     sign_in = SignIn(
         gateway, hub, config.panels.sign_in_client, environment.home() / "panels" / "cookie.key"
     )
-    app.include_router(sign_in.routes())
+    site = Site(sign_in, sign_in.key)
+    app.router.routes.extend([*site.routes(), *sign_in_routes(site, sign_in)])
     if config.panels.sign_in == "all":
         app.add_middleware(SignInRequired, sign_in=sign_in)
     app.add_middleware(OriginCheck)
