@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -81,6 +82,7 @@ class FakeUpstream:
     def __init__(self, text: str = "fine") -> None:
         self.text = text
         self.requests: list[tuple[str, dict[str, Any]]] = []
+        self.raw: list[bytes] = []
         self.headers: list[dict[str, str]] = []
         self.behaviour: Behaviour | None = None
         self.open = 0
@@ -110,7 +112,8 @@ class FakeUpstream:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         raw = await request.read()
-        body = orjson.loads(raw) if raw else {}
+        self.raw.append(raw)
+        body = json.loads(raw) if raw else {}
         self.requests.append((f"{request.method} {request.path}".removeprefix("POST "), body))
         self.headers.append({k.lower(): v for k, v in request.headers.items()})
         self.open += 1
@@ -295,3 +298,16 @@ async def people(workshop) -> People:
     )
     await gateway.set(provider__scripted=True, real_ai_only=False, tier__company=True)
     return await People(gateway).settle()
+
+
+@pytest.fixture
+async def place(workshop):
+    """Hand out a function that starts a gateway before one upstream of our own."""
+
+    async def start(provider: str = "local", **settings: Any) -> Any:
+        upstream = await workshop.upstream("fine")
+        more = {n: settings.pop(n) for n in list(settings) if n in UpstreamConfig.__annotations__}
+        config = UpstreamConfig(provider, f"{upstream.url}/v1", {"base": "m", "m": "m"}, **more)
+        return upstream, await workshop.gateway({"up": config}, **settings)
+
+    return start

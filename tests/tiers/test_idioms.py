@@ -5,55 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import aiohttp
 import openai
-import orjson
 import pytest
 from aiohttp import web
-
-from triptych.config.gateway import UpstreamConfig
-
-ASK = [{"role": "user", "content": "hi"}]
-
-
-@pytest.fixture
-async def place(workshop):
-    """Hand out a function that starts a gateway before one upstream of our own."""
-
-    async def start(provider: str = "local", **settings: Any) -> Any:
-        upstream = await workshop.upstream("fine")
-        more = {n: settings.pop(n) for n in list(settings) if n in UpstreamConfig.__annotations__}
-        config = UpstreamConfig(provider, f"{upstream.url}/v1", {"base": "m", "m": "m"}, **more)
-        return upstream, await workshop.gateway({"up": config}, **settings)
-
-    return start
-
-
-def delta(index: int = 0, finish: str | None = None, **fields: Any) -> bytes:
-    chunk = {
-        "id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m",
-        "choices": [{"index": index, "delta": fields, "finish_reason": finish}],
-    }  # fmt: skip
-    return b"data: " + orjson.dumps(chunk) + b"\n\n"
-
-
-DONE = b"data: [DONE]\n\n"
-
-
-def says(workshop: Any, *pieces: bytes, pause_s: float = 0) -> Any:
-    async def behave(request: web.Request, body: Any) -> Any:
-        return await workshop.sse(request, list(pieces), pause_s)
-
-    return behave
-
-
-def answers(**message: Any) -> Any:
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", **message}}
-
-    async def behave(request: web.Request, body: Any) -> Any:
-        return web.json_response({"id": "c", "model": "m", "created": 1, "choices": [choice]})
-
-    return behave
+from upstream_answers import ASK, DONE, answers, ask_raw, delta, says
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -173,13 +128,3 @@ async def test_b1_a_silent_stream_is_kept_alive_by_comments(workshop, place, fai
                 _ = [chunk async for chunk in stream]
     else:
         assert raw.endswith(DONE)
-
-
-async def ask_raw(gateway: Any, body: Any, path: str = "/v1/chat/completions") -> bytes:
-    sent = {"authorization": f"Bearer {gateway.key}", "content-type": "application/json"}
-    data = body if isinstance(body, bytes) else orjson.dumps(body)
-    async with (
-        aiohttp.ClientSession() as session,
-        session.post(gateway.url + path, data=data, headers=sent) as response,
-    ):
-        return await response.read()

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
-from triptych.errors import InvalidQuery, TierError
+from triptych.errors import InvalidQuery, NotFound, TierError
 from triptych.tiers.admin.routing import application
 from triptych.tiers.admin.table import TABLE
 from triptych.tiers.http import bodies
@@ -47,6 +47,8 @@ from triptych.wire.tiers import TIERS
 logger = logging.getLogger("triptych.gateway")
 
 T = TypeVar("T")
+#: One model; its name may hold slashes.
+_MODEL = "/v1/models/"
 Handler = Callable[[Request, Send], Awaitable[None]]
 
 
@@ -76,6 +78,8 @@ class Gateway:
             return
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         handler = self._hot.get((method, scope["path"]))
+        if handler is None and method == "GET" and scope["path"].startswith(_MODEL):
+            handler = self._model
         request = Request(scope, receive)
         try:
             if handler is None:
@@ -162,9 +166,18 @@ class Gateway:
 
     async def _models(self, request: Request, send: Send) -> None:
         await self._admit(request)
-        names = (*TIERS, "auto", *self.runtime.selector.catalogue.model_names())
-        cards = [shapes.model_card(name) for name in names]
+        cards = [shapes.model_card(name) for name in self._model_names()]
         await send_json(send, 200, shapes.model_list(cards))
+
+    async def _model(self, request: Request, send: Send) -> None:
+        await self._admit(request)
+        name = request.scope["path"].removeprefix(_MODEL)
+        if name not in self._model_names():
+            raise NotFound(f"no model is called {name[:128]!r}", code="model_not_found")
+        await send_json(send, 200, shapes.model_card(name))
+
+    def _model_names(self) -> tuple[str, ...]:
+        return (*TIERS, "auto", *self.runtime.selector.catalogue.model_names())
 
     async def _health(self, request: Request, send: Send) -> None:
         await send_json(send, 200, {"status": "ok"})
@@ -187,7 +200,7 @@ class Gateway:
     # -- what they share -------------------------------------------------------------------------
 
     async def _admit(self, request: Request) -> Principal:
-        principal = self.runtime.keys.authenticate(request.header(b"authorization"))
+        principal = self.runtime.keys.authenticate(request.authorization)
         principal.limited_to("generate")
         if principal.anonymous and not request.is_json:
             # A form of any web page can be sent here from its visitor's machine; JSON cannot.

@@ -241,6 +241,8 @@ def _part_text(part: object) -> str:
         return part
     kind: object = type(part).__name__
     if isinstance(part, Mapping):
+        if part.get("type") in ("thinking", "reasoning"):
+            return ""  # what a model thought is no part of what it said
         if isinstance(part.get("text"), str):
             return str(part["text"])
         kind = part.get("type")

@@ -151,12 +151,20 @@ def application(table: Iterable[Route], runtime: Runtime, service: LLMService) -
     )
 
 
+def _key(request: Request) -> str:
+    """Return the key as `Bearer ...`, also where Azure's or Anthropic's clients put it."""
+    if given := request.headers.get("authorization"):
+        return given
+    key = request.headers.get("x-api-key") or request.headers.get("api-key")
+    return f"Bearer {key}" if key else ""
+
+
 def _endpoint(route: Route, runtime: Runtime, service: LLMService) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
             principal = ANONYMOUS
             if route.need != "anyone":
-                principal = runtime.keys.authenticate(request.headers.get("authorization", ""))
+                principal = runtime.keys.authenticate(_key(request))
                 principal.require(route.need)
                 principal.limited_to(route.scope)
                 if route.method != "GET" or principal.role == "user":

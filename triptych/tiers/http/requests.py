@@ -46,6 +46,14 @@ class Request:
         return self.headers.get(name, b"").decode("latin-1")
 
     @property
+    def authorization(self) -> str:
+        """Return the key as `Bearer ...`, also where Azure's or Anthropic's clients put it."""
+        if given := self.headers.get(b"authorization"):
+            return given.decode("latin-1")
+        key = self.headers.get(b"x-api-key") or self.headers.get(b"api-key")
+        return f"Bearer {key.decode('latin-1')}" if key else ""
+
+    @property
     def is_json(self) -> bool:
         """Whether there is no body, or one that says it is JSON."""
         kind = self.headers.get(b"content-type", b"")

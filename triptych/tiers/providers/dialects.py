@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from triptych.errors import UpstreamFailed, UpstreamMalformed
+from triptych.errors import UpstreamFailed, UpstreamMalformed, UpstreamUnfit
 from triptych.tiers.providers.base import UpstreamCall
 from triptych.wire.openai import content_text, error_message
 
@@ -52,24 +52,35 @@ def _params(call: UpstreamCall, length: str) -> dict[str, Any]:
 
 
 def last_text(call: UpstreamCall) -> str:
-    """Return the input: the last message."""
-    return content_text(call.messages[-1].get("content"))
+    """Return the input: the last message.
+
+    Raises: UpstreamUnfit.
+    """
+    return _text(call.messages[-1], call)
+
+
+def _text(message: Mapping[str, Any], call: UpstreamCall) -> str:
+    content = message.get("content")
+    try:
+        if call.kind == "text" and not isinstance(content, str):
+            raise ValueError("it takes one prompt, as a text")
+        return content_text(content)
+    except ValueError as error:
+        raise UpstreamUnfit(f"the Space for {call.tier} takes text only: {error}") from error
 
 
 def flat_prompt(call: UpstreamCall) -> str:
     """Write history and input as one text, for Spaces that know no messages."""
     if len(call.messages) == 1:
         return last_text(call)
-    lines = [f"{m['role']}: {content_text(m.get('content'))}" for m in call.messages]
+    lines = [f"{m['role']}: {_text(m, call)}" for m in call.messages]
     return "\n".join([*lines, "assistant:"])
 
 
 def history(call: UpstreamCall, *, bare: bool = False) -> list[dict[str, str]]:
     """Return everything before the input as role and content; `bare` without the contexts."""
     messages = (call.bare_messages if bare else None) or call.messages
-    return [
-        {"role": str(m["role"]), "content": content_text(m.get("content"))} for m in messages[:-1]
-    ]
+    return [{"role": str(m["role"]), "content": _text(m, call)} for m in messages[:-1]]
 
 
 def _encode_guide(call: UpstreamCall) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _words(script: dict[str, Any], call: UpstreamCall) -> list[str]:
         text = " ".join(f"word{n}" for n in range(int(amount)))
     else:
         content = call.messages[-1].get("content") if call.messages else ""
-        text = shapes.content_text(content) or "nothing"
+        text = shapes.plain_text(content) or "nothing"
     first, *rest = text.split(" ")
     return [first, *(f" {word}" for word in rest)]
 

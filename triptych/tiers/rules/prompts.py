@@ -13,10 +13,12 @@ from typing import Any
 
 from triptych.errors import InvalidQuery, TooLarge
 from triptych.tiers.rules.query import Contexts, Message, Query
-from triptych.wire.openai import content_text
 
 _CHARACTERS_PER_TOKEN = 4
 _FENCE = "context"
+#: Parts whose bytes are no text, and what one of them costs about: a picture of 1 megapixel.
+_BINARY = frozenset(("image_url", "input_audio", "file", "image", "source", "audio", "video_url"))
+_BINARY_TOKENS = 1_000
 _FROM_EVIDENCE = (
     "Answer the question in one or two short sentences, from the numbered passages only. "
     "Copy numbers, dates and names exactly. End each sentence with the number of its passage, "
@@ -103,8 +105,13 @@ def _with_system(messages: list[Message], system: str) -> list[Message]:
     """Put ours first; what the client says as system follows it in the same message."""
     first = messages[0]
     if first.get("role") in ("system", "developer"):
-        text = f"{system}\n\n{content_text(first.get('content'))}"
-        return [{**first, "content": text}, *messages[1:]]
+        said = first.get("content")
+        both = (
+            [{"type": "text", "text": system}, *said]
+            if isinstance(said, list)
+            else f"{system}\n\n{said or ''}"
+        )
+        return [{**first, "content": both}, *messages[1:]]
     return [{"role": "system", "content": system}, *messages]
 
 
@@ -126,10 +133,28 @@ def _fit(
 
 
 def estimate_tokens(message: Mapping[str, Any]) -> int:
-    """Estimate a message's tokens: a quarter of its characters, rounded up, and four around it."""
+    """Estimate a message's tokens: a quarter of its characters, rounded up, and four around it.
+
+    An image, a sound or a file counts as what models make of one, not as its base64.
+    """
     content = message.get("content")
-    length = len(content) if isinstance(content, str) else len(str(content or ""))
-    return -(-length // _CHARACTERS_PER_TOKEN) + 4
+    if isinstance(content, str) and "tool_calls" not in message:
+        return -(-len(content) // _CHARACTERS_PER_TOKEN) + 4
+    parts = content if isinstance(content, list) else [content]
+    calls = message.get("tool_calls")
+    return 4 + sum(map(_part_tokens, [*parts, *(calls if isinstance(calls, list) else ())]))
+
+
+def _part_tokens(part: Any) -> int:
+    if isinstance(part, int):
+        return 1  # a token id
+    if isinstance(part, list):
+        return sum(map(_part_tokens, part))
+    if isinstance(part, dict):
+        if not _BINARY.isdisjoint(part):
+            return _BINARY_TOKENS
+        part = part.get("text") or str(part)
+    return -(-len(str(part or "")) // _CHARACTERS_PER_TOKEN)
 
 
 def conversation(
