@@ -13,12 +13,13 @@ import pytest
 from triptych.cli.main import main
 from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
+from triptych.lm.evaluate import yardsticks
 from triptych.lm.evaluate.comparison import read_text
 from triptych.lm.evaluate.report import write_report
 from triptych.lm.evaluate.run_history import read_run_history
 from triptych.lm.evaluate.yardsticks import measure_yardsticks, text_bytes
 from triptych.lm.model.tokenizer import Tokenizer
-from triptych.wire.run_events import read_events
+from triptych.wire.run_events import read_events, whole_split
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -26,7 +27,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 def test_a_finished_run_has_a_report_of_its_own_figures(run: Path) -> None:
     report = json.loads((run / "report.json").read_text())
     history = read_run_history(run)
-    assert report["val/bpb"] == history.evals[-1]["val/bpb"]
+    assert report["val/bpb"] == (whole_split(history.evals[-1]) or {})["val/bpb"]
     assert report["tokens_seen"] == history.steps[-1]["tokens_seen"]
     text = (run / "report.md").read_text()
     assert f"{report['val/bpb']:.3f}" in text
@@ -50,12 +51,42 @@ def test_yardsticks_are_what_they_say(corpus: Path) -> None:
     train, val = TokenShards(corpus, "train"), TokenShards(corpus, "val")
     tokenizer = Tokenizer.load(corpus / "tokenizer")
     measured = measure_yardsticks(train, val, tokenizer)
-    text = text_bytes(val, tokenizer, len(val))
+    text = tokenizer.decode(val.read(0, len(val)).tolist()).encode()
     assert measured.xz_bpb == 8 * len(lzma.compress(text, preset=9)) / len(text)
     assert measured.xz_primed_bpb < measured.xz_bpb
     counts = np.bincount(train.read(0, len(train)), minlength=train.vocab_size) + 1
     bits = sum(-math.log2(counts[token] / counts.sum()) for token in val.read(0, len(val)))
     assert measured.unigram_bpb == pytest.approx(bits / len(text))
+
+
+class CountedShards(TokenShards):
+    """Shards that remember how much was read of them."""
+
+    def read(self, start: int, count: int) -> np.ndarray:
+        reads: list[int] = self.__dict__.setdefault("reads", [])
+        reads.append(count)
+        return super().read(start, count)
+
+
+def test_s3_3_the_end_of_a_text_is_read_without_the_rest(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yardsticks, "_DECODED_TOKENS", 64)
+    train, tokenizer = CountedShards(corpus, "train"), Tokenizer.load(corpus / "tokenizer")
+    lengths = tokenizer.token_byte_lengths()
+    whole = tokenizer.decode(train.read(0, len(train)).tolist()).encode()
+    train.__dict__["reads"].clear()
+    assert text_bytes(train, tokenizer, lengths, 2_000) == whole[-2_000:]
+    assert sum(train.__dict__["reads"]) < len(train) / 2
+    assert max(train.__dict__["reads"]) <= 64 + 3
+    assert text_bytes(train, tokenizer, lengths, 10**9) == whole, "no character is cut"
+
+
+def test_s3_3_measuring_says_how_far_it_is(corpus: Path) -> None:
+    train, val = TokenShards(corpus, "train"), TokenShards(corpus, "val")
+    said: list[str] = []
+    measure_yardsticks(train, val, Tokenizer.load(corpus / "tokenizer"), said.append)
+    assert "yardsticks: xz reads both, 0%" in said
 
 
 def test_a_history_with_repeated_steps_reads_as_one(tmp_path: Path) -> None:

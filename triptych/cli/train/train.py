@@ -36,8 +36,8 @@ def run(args: argparse.Namespace) -> int:
     from triptych.lm.train.loop import run_to_end
 
     trainer = _resumed(args) if args.resume else _begun(args)
-    readers = [] if args.quiet else [Console()]
-    ended = run_to_end(trainer, readers)
+    console = Console()
+    ended = run_to_end(trainer) if args.quiet else run_to_end(trainer, [console], console.progress)
     if trainer.world.is_main:
         print(trainer.folder.path)
         _print_next_command(ended, trainer.folder.path)

@@ -16,7 +16,7 @@ from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
 from triptych.lm.evaluate.charts import draw_run
 from triptych.lm.evaluate.run_history import RunHistory, read_run_history
-from triptych.lm.evaluate.yardsticks import Yardsticks, measure_yardsticks
+from triptych.lm.evaluate.yardsticks import OnProgress, Yardsticks, measure_yardsticks
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.wire.run_events import whole_split
@@ -24,7 +24,7 @@ from triptych.wire.run_events import whole_split
 FORMAT_VERSION = 1
 
 
-def write_report(run_dir: Path) -> dict[str, Any]:
+def write_report(run_dir: Path, on_progress: OnProgress = lambda text: None) -> dict[str, Any]:
     """Write report.md, report.json and loss.png into a run folder.
 
     Returns: the contents of report.json.
@@ -39,7 +39,8 @@ def write_report(run_dir: Path) -> dict[str, Any]:
     data = Path(history.config["config"]["train"]["data"])
     tokenizer = Tokenizer.load(data / "tokenizer")
     train, val = (TokenShards(data, split, verify=False) for split in ("train", "val"))
-    report = _facts(history, measure_yardsticks(train, val, tokenizer), train.manifest)
+    yardsticks = measure_yardsticks(train, val, tokenizer, on_progress)
+    report = _facts(history, yardsticks, train.manifest)
     write_atomic(run_dir / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     draw_run(history, _yardstick_names(report), run_dir / "loss.png")
     write_atomic(run_dir / "report.md", render(report))

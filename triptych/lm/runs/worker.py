@@ -69,7 +69,8 @@ def _train(folder: RunFolder, resolve: Callable[[str], Path], readers: Readers) 
             resolve=resolve,
             parent=request.get("parent"),
         )
-    return run_to_end(trainer, [Console(), *readers(trainer)])
+    console = Console()
+    return run_to_end(trainer, [console, *readers(trainer)], console.progress)
 
 
 def _request(folder: RunFolder) -> dict[str, Any]:

@@ -50,16 +50,29 @@ class Console:
                 level = "" if event.level == "info" else f"{event.level}: "
                 self._keep(f"{level}{event.message}")
 
-    def _step(self, event: events.Step) -> None:
+    def progress(self, text: str) -> None:
+        """Show a line that the next one replaces."""
+        if self._is_time():
+            self._show(text)
+
+    def _is_time(self) -> bool:
         now_s = time.monotonic()
         if now_s - self._shown_s < (0.1 if self._live else 10.0):
-            return
+            return False
         self._shown_s = now_s
+        return True
+
+    def _step(self, event: events.Step) -> None:
+        if not self._is_time():
+            return
         text = (
             f"step {event.step:,}/{self._steps:,}  loss {event.loss:.3f}{self._bpb}"
             f"  {event.tok_per_s:,.0f} tok/s  MFU {event.mfu:.0%}"
             f"  {event.memory_bytes / 1e9:.1f} GB  ETA {_clock(event.eta_s)}"
         )
+        self._show(text)
+
+    def _show(self, text: str) -> None:
         if self._live:
             print(f"\r{text:<{self._width}}", end="", file=self._out, flush=True)
             self._width = len(text)

@@ -18,8 +18,14 @@ from triptych.lm.train.trainer import Trainer
 Reader = Callable[[Event], None]
 
 
-def run_to_end(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
+def run_to_end(
+    trainer: Trainer,
+    readers: Iterable[Reader] = (),
+    on_progress: Callable[[str], None] = lambda text: None,
+) -> str:
     """Run to the end; return the state in which the run ended.
+
+    `on_progress` is called with a line of text while the report is written.
 
     Raises: what `Trainer.events` raises; a state event with the message is logged before.
     """
@@ -39,7 +45,7 @@ def run_to_end(trainer: Trainer, readers: Iterable[Reader] = ()) -> str:
         if log:
             log.close()
     if state == "finished" and trainer.world.is_main:
-        write_report(trainer.folder.path)
+        write_report(trainer.folder.path, on_progress)
     return state
 
 
