@@ -33,6 +33,9 @@ COMMANDS: dict[str, Command] = {
     "serve": Command("serve", "serve.serve", "answer the OpenAI API with your models"),
     "gateway": Command("serve", "serve.gateway", "the tiered gateway: base, company, abstraction"),
     "tiers": Command("serve", "serve.tiers", "set up the three tier Spaces"),
+    "abstraction": Command(
+        "learn", "learn.abstraction", "what similar companies do, from those that agreed"
+    ),
     "hub": Command("hub", "hub.hub", "run the embedded hub on this machine"),
     "publish": Command("hub", "hub.publish", "publish a checkpoint with its model card"),
     "publish-data": Command("hub", "hub.publish_data", "publish a corpus as a dataset"),
@@ -53,6 +56,7 @@ GROUPS = {
     "start": "Start here",
     "train": "Train and evaluate",
     "serve": "Serve",
+    "learn": "Learn from companies",
     "hub": "Publish and deploy",
     "panels": "In the browser",
     "operate": "Operate",

@@ -1,0 +1,1 @@
+"""Commands that learn from what companies know and say."""

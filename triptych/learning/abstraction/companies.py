@@ -1,0 +1,132 @@
+"""What stays with each company: its votes with the passages as evidence, and its text's profile.
+
+One owner-only folder a company, removed as a whole when the company withdraws. `current` is what
+its documents say now, `admitted` what the releases count. Left out: who agreed (`register`).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from array import array
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from triptych.documents import Document
+from triptych.durable import write_atomic
+from triptych.errors import LearningError
+from triptych.learning.abstraction.extraction import Finding, Vote, findings, texts, votes
+from triptych.learning.abstraction.gates import TextProfile, profile
+from triptych.learning.abstraction.vocabulary import Vocabulary
+
+FORMAT = 1
+Version = Literal["current", "admitted"]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a company's documents say: its votes, their evidence, and the profile of its text."""
+
+    vocabulary: str
+    documents: int
+    passages: int
+    votes: dict[str, Vote]
+    sentences: dict[str, str]
+    profile: TextProfile
+
+
+def read(
+    company: str, documents: Iterable[Document], vocabulary: Vocabulary, names: Iterable[str] = ()
+) -> Reading:
+    """Return the reading of a company's documents; the same document twice counts once."""
+    seen: set[str] = set()
+    found: list[Finding] = []
+    written: list[str] = []
+    passages = 0
+    for document in documents:
+        if document.sha256 in seen or not document.is_read:
+            continue
+        seen.add(document.sha256)
+        written.append(document.text)
+        for passage in texts([document]):
+            passages += 1
+            found += findings(vocabulary, passage)
+    sentences = {f"{one.practice}/{one.passage}": one.sentence for one in found}
+    return Reading(
+        vocabulary.sha256, len(seen), passages, votes(vocabulary, found), sentences,
+        profile(company, written, names),
+    )  # fmt: skip
+
+
+class Companies:
+    """The readings of all companies below a folder, by opaque id."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+
+    def save(self, company: str, reading: Reading) -> None:
+        """Keep a reading as the company's current one."""
+        folder = self._folder(company, "current")
+        values = {
+            "format": FORMAT,
+            "vocabulary": reading.vocabulary,
+            "documents": reading.documents,
+            "passages": reading.passages,
+            "votes": {name: asdict(vote) for name, vote in sorted(reading.votes.items())},
+            "sentences": {
+                f"{name}/{passage}": reading.sentences[f"{name}/{passage}"]
+                for name, vote in sorted(reading.votes.items())
+                for passage in vote.passages
+            },
+            "words": sorted(reading.profile.words),
+            "names": sorted(reading.profile.names),
+        }
+        grams = array("Q", reading.profile.grams)
+        write_atomic(folder / "grams.bin", grams.tobytes(), private=True)
+        write_atomic(folder / "reading.json", json.dumps(values), private=True)
+
+    def load(self, company: str, version: Version = "current") -> Reading | None:
+        """Return a reading; None where there is none.
+
+        Raises: LearningError where the file is of another format.
+        """
+        folder = self._folder(company, version)
+        if not (folder / "reading.json").is_file():
+            return None
+        values = json.loads((folder / "reading.json").read_text("utf-8"))
+        if values.get("format") != FORMAT:
+            raise LearningError(
+                f"{folder / 'reading.json'} is of format {values.get('format')}",
+                hint="read the documents again: triptych abstraction build --documents FOLDER",
+            )
+        grams = array("Q")
+        grams.frombytes((folder / "grams.bin").read_bytes())
+        return Reading(
+            values["vocabulary"], values["documents"], values["passages"],
+            {name: Vote(one["value"], tuple(one["passages"]))
+             for name, one in values["votes"].items()},
+            values["sentences"],
+            TextProfile(company, frozenset(values["words"]), grams, frozenset(values["names"])),
+        )  # fmt: skip
+
+    def admit(self, company: str) -> None:
+        """Let the releases count the current reading from now on."""
+        for name in ("grams.bin", "reading.json"):
+            data = (self._folder(company, "current") / name).read_bytes()
+            write_atomic(self._folder(company, "admitted") / name, data, private=True)
+
+    def votes(self, company: str, version: Version) -> dict[str, Any]:
+        """Return the values a version counts, without evidence; empty where there is none."""
+        reading = self.load(company, version)
+        return {} if reading is None else {name: one.value for name, one in reading.votes.items()}
+
+    def remove(self, company: str) -> None:
+        """Remove everything of a company."""
+        shutil.rmtree(self.folder / company, ignore_errors=True)
+
+    def _folder(self, company: str, version: Version) -> Path:
+        folder = self.folder / company / version
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
