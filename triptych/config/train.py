@@ -60,8 +60,9 @@ class TrainConfig:
     micro_batch: Count | None = None
     """Sequences in one forward pass of one process; the rest of a batch is accumulated."""
 
-    optimizer: Literal["muon", "adamw", "adam", "sgd"] = "muon"
-    """`muon` orthogonalises the updates of matrices and leaves everything else to AdamW."""
+    optimizer: Literal["auto", "muon", "adamw", "adam", "sgd"] = "auto"
+    """`auto` is `adamw` where `init_from` is a pretrained model from elsewhere, else `muon`, which
+    orthogonalises the updates of matrices and leaves everything else to AdamW."""
 
     learning_rate: Rate | None = None
     """Peak rate of the matrices (`muon`) or of every parameter (the other optimizers)."""

@@ -18,28 +18,53 @@ def warnings(config: Config) -> list[str]:
     return [text for rule in _RULES if (text := rule(config.train))]
 
 
+def _optimizer(train: TrainConfig) -> str:
+    """Return the optimizer that `auto` will most likely be: where a model is continued, AdamW."""
+    if train.optimizer != "auto":
+        return train.optimizer
+    return "adamw" if train.init_from else "muon"
+
+
 def _rate_too_high(train: TrainConfig) -> str:
-    limit = {"adamw": 0.02, "adam": 0.02, "sgd": 2.0, "muon": 0.2}[train.optimizer]
+    limit = {"adamw": 0.02, "adam": 0.02, "sgd": 2.0, "muon": 0.2}[_optimizer(train)]
     if train.learning_rate is None or train.learning_rate <= limit:
         return ""
     return (
         f"A learning rate of {train.learning_rate:g} is likely to diverge with "
-        f"{train.optimizer}: the loss jumps up and does not come back. Stay below {limit:g}."
+        f"{_optimizer(train)}: the loss jumps up and does not come back. Stay below {limit:g}."
     )
 
 
 def _rate_too_low(train: TrainConfig) -> str:
-    limit = {"adamw": 1e-5, "adam": 1e-5, "sgd": 1e-3, "muon": 1e-4}[train.optimizer]
+    limit = {"adamw": 1e-5, "adam": 1e-5, "sgd": 1e-3, "muon": 1e-4}[_optimizer(train)]
+    if train.init_from:
+        # A model that has learned much already is changed by a hundredth of these rates.
+        limit /= 100
     if train.learning_rate is None or train.learning_rate >= limit:
         return ""
     return (
-        f"A learning rate of {train.learning_rate:g} is so low for {train.optimizer} that the "
+        f"A learning rate of {train.learning_rate:g} is so low for {_optimizer(train)} that the "
         f"loss will hardly fall. Try {100 * limit:g}."
     )
 
 
+def _rate_undoes_learning(train: TrainConfig) -> str:
+    limit = {"adamw": 3e-4, "adam": 3e-4, "sgd": 0.1, "muon": 0.01}[_optimizer(train)]
+    if not train.init_from or train.learning_rate is None or train.learning_rate <= limit:
+        return ""
+    return (
+        f"A learning rate of {train.learning_rate:g} with {_optimizer(train)} undoes much of what "
+        f"a pretrained model has learned. Stay below {limit:g}, or leave the rate automatic."
+    )
+
+
 def _adam_for_muon(train: TrainConfig) -> str:
-    if train.optimizer != "muon" or train.learning_rate is None or train.learning_rate > 0.002:
+    if (
+        _optimizer(train) != "muon"
+        or train.init_from
+        or train.learning_rate is None
+        or train.learning_rate > 0.002
+    ):
         return ""
     return (
         f"{train.learning_rate:g} is a learning rate for AdamW; Muon needs about 0.03. "
@@ -104,6 +129,7 @@ def _much_dropout(train: TrainConfig) -> str:
 _RULES: tuple[Rule, ...] = (
     _rate_too_high,
     _rate_too_low,
+    _rate_undoes_learning,
     _adam_for_muon,
     _warmup_fills_the_run,
     _no_warmup,

@@ -216,7 +216,7 @@ def build_optimizers(
             heads.append(parameter)
         else:
             matrices.append(parameter)
-    if train.optimizer == "muon":
+    if train.optimizer in ("auto", "muon"):
         muon = Muon(
             matrices,
             lr=recipe.learning_rate,

@@ -29,7 +29,15 @@ from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import probe
 from triptych.lm.train.distribution import World
 from triptych.lm.train.folder import RunFolder
-from triptych.lm.train.recipe import HardwareChoice, Recipe, context_for, derive, horizon_tokens
+from triptych.lm.train.recipe import (
+    HardwareChoice,
+    Recipe,
+    context_for,
+    derive,
+    horizon_tokens,
+    with_optimizer,
+)
+from triptych.lm.train.start import is_pretrained
 from triptych.lm.train.train_step import TrainStep
 
 Resolve = Callable[[str], Path]
@@ -91,8 +99,11 @@ def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
     device = probe.choose_device(train.device)
     machine = probe.probe_machine(device, train.threads)
     corpus = Corpus.open(train.data)
-    model = _model(config, corpus, resolve)
-    recipe = _recipe(train, model, corpus, machine, world)
+    start = resolve(train.init_from) if train.init_from else None
+    pretrained = start is not None and is_pretrained(start)
+    train = with_optimizer(train, pretrained)
+    model = _model(config, corpus, start)
+    recipe = _recipe(train, model, corpus, machine, world, pretrained)
     return Setup(
         config=replace(config, train=replace(train, data=corpus.folder)),
         corpus=corpus,
@@ -143,17 +154,16 @@ def saved_config(setup: Setup) -> dict[str, Any]:
     }
 
 
-def _model(config: Config, corpus: Corpus, resolve: Resolve) -> Transformer:
+def _model(config: Config, corpus: Corpus, folder: Path | None) -> Transformer:
     torch.manual_seed(config.train.seed)
-    if not config.train.init_from:
+    if folder is None:
         return Transformer(shape_of(config.model, corpus))
-    folder = resolve(config.train.init_from)
     model = load_model(folder, dtype=torch.float32).requires_grad_(True)
     theirs = load_tokenizer(folder)
     if theirs.core.get_vocab() != corpus.tokenizer.core.get_vocab():
         raise CheckpointError(
             f"the tokenizer of {config.train.init_from} is not the one of {corpus.folder}",
-            hint="build the corpus again with `triptych data build ... data.tokenizer="
+            hint="build the corpus again with `triptych data build SOURCE --out DIR --tokenizer "
             f"{config.train.init_from}`",
         )
     return model
@@ -190,12 +200,22 @@ def shape_of(section: ModelSection, corpus: Corpus) -> ModelConfig:
 
 
 def _recipe(
-    train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine, world: World
+    train: TrainConfig,
+    model: Transformer,
+    corpus: Corpus,
+    machine: probe.Machine,
+    world: World,
+    pretrained: bool,
 ) -> Recipe:
     """Measure how fast this model trains on this machine, and derive the rest from it."""
-    sizes = {"train_tokens": len(corpus.train), "val_tokens": len(corpus.val)}
+    facts: dict[str, Any] = {
+        "train_tokens": len(corpus.train),
+        "val_tokens": len(corpus.val),
+        "processes": world.size,
+        "pretrained": pretrained,
+    }
     choice = _choose(train, model, corpus, machine)
-    recipe = derive(train, model.config, choice, **sizes, processes=world.size)
+    recipe = derive(train, model.config, choice, **facts)
     if train.budget_s is None:
         return recipe
     alone = replace(recipe, batch_size=max(1, recipe.batch_size // world.size))
@@ -206,7 +226,7 @@ def _recipe(
         # The steps were chosen; the seconds only bound them, before the schedule is drawn.
         train = replace(train, steps=min(train.steps, max(1, int(train.budget_s / step_s))))
     choice = replace(choice, tok_per_s=recipe.batch_tokens / step_s)
-    return derive(train, model.config, choice, **sizes, processes=world.size)
+    return derive(train, model.config, choice, **facts)
 
 
 def _choose(

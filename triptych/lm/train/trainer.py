@@ -26,6 +26,7 @@ from triptych.lm.train.folder import RunFolder, timestamp
 from triptych.lm.train.samples import document_prompts, generate_samples
 from triptych.lm.train.setup import Resolve, Setup, prepare, restore, saved_config
 from triptych.lm.train.speed import Speed
+from triptych.lm.train.start import StartLoss
 from triptych.lm.train.train_step import TrainStep
 
 
@@ -48,6 +49,7 @@ class Trainer:
         self._seq = 0
         self._best = math.inf
         self._evals_since_best = 0
+        self._start = StartLoss()
 
     @classmethod
     def resume(cls, run_dir: Path) -> Trainer:
@@ -193,7 +195,11 @@ class Trainer:
             name = checkpoints.checkpoint_name(step)
             yield Checkpoint(**self._next(), step=step, name=name)
         if step == 0 or _due(step, recipe.eval_every, recipe.steps):
-            yield self._evaluate(step)
+            yield (result := self._evaluate(step))
+            if self.setup.config.train.init_from and (
+                worse := self._start.compare(step, result.loss, recipe.warmup_steps)
+            ):
+                yield Log(**self._stamp(), level="warning", message=worse)
         if step and _due(step, recipe.sample_every, recipe.steps):
             yield from self._samples(step)
 
@@ -314,6 +320,7 @@ class Trainer:
                 "tokens_seen": self.train_step.tokens_seen(step),
                 "best_loss": self._best if math.isfinite(self._best) else None,
                 "evals_since_best": self._evals_since_best,
+                "start_loss": self._start.loss,
             }
             checkpoints.save(
                 places / name,
@@ -344,6 +351,7 @@ class Trainer:
         self._seq = state["seq"]
         self._best = math.inf if state["best_loss"] is None else state["best_loss"]
         self._evals_since_best = state["evals_since_best"]
+        self._start.loss = state.get("start_loss")
         return state["step"], skipped, state["scheduled"]
 
     def _refuse_lost_start(self) -> None:

@@ -30,7 +30,10 @@ NINE: Mapping[str, tuple[tuple[str, ...], str]] = {
     "batch": (("4", "8", "16", "32"), "sequences read at once"),
     "steps": (("1000", "2000", "5000", "10000"), "how often the weights are changed"),
     "accumulation": (("1", "2", "4", "8"), "batches read before one step"),
-    "optimizer": (("muon", "adamw", "adam", "sgd"), "how a step is found from the gradient"),
+    "optimizer": (
+        ("auto", "muon", "adamw", "adam", "sgd"),
+        "how a step is found from the gradient",
+    ),
     "schedule": (("wsd", "cosine", "linear", "constant"), "how the rate falls towards the end"),
     "weight_decay": (("0.0", "0.01", "0.1"), "how strongly weights are pulled towards zero"),
     "grad_clip": (("0.5", "1.0", "2.0"), "limit on gradient size"),
