@@ -1,4 +1,4 @@
-"""Keep several models loaded within a memory budget, each loaded once however many ask at once.
+"""Keep several models loaded within a memory budget, each loaded once for any number of callers.
 
 The least recently used model leaves first, and never while an answer is being written. Left out:
 how a model is opened (`select_engine`) and where its folder comes from (the caller's `resolve`).

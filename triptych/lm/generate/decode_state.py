@@ -97,7 +97,7 @@ class DecodeState:
 def failure_of(error: BaseException) -> GenerationError:
     """Translate what a model's computation raised, memory that ran out apart from all else."""
     memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    # On a CPU torch raises a plain RuntimeError; only its words tell.
+    # On a CPU torch raises a plain RuntimeError; only its message tells them apart.
     if memory or "can't allocate memory" in str(error):
         return GenerationError(
             "there is not enough memory for this answer",

@@ -197,9 +197,10 @@ class Engine(Protocol):
         `emit` is called from the engine's own thread, in order, and must not block; the last
         call has a `finish_reason`, also after `cancel` and after an error.
 
-        Raises: GenerationError where the request cannot be answered: prompt empty or over the
-            context length (code `context_length`), something this engine cannot do
-            (code `unsupported`), engine closed (code `closed`). Nothing is emitted then.
+        Raises: GenerationError where the request cannot be answered: prompt empty or with ids
+            that are not in the vocabulary (code `token_ids`), prompt too long (code
+            `context_length`), something this engine cannot do (code `unsupported`), engine
+            closed (code `closed`). Nothing is emitted then.
         """
 
     @abstractmethod
@@ -219,7 +220,7 @@ class Engine(Protocol):
 
     @abstractmethod
     def close(self) -> None:
-        """Cancel what runs, free the memory; further calls raise."""
+        """Cancel what runs, free the memory; `start` and `score` raise from then on."""
 
     def stream(self, request: GenerateRequest) -> Iterator[Chunk]:
         """Yield the answer piece by piece; leaving the loop early cancels it.

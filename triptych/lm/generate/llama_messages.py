@@ -1,4 +1,4 @@
-"""What is said to llama.cpp, and what its answers mean.
+"""The messages sent to llama.cpp, and what its answers mean.
 
 The engine (`llama_cpp`) decides when a request runs; this file builds the message for it and
 turns the messages that come back into chunks. No state lives here beyond one answer.

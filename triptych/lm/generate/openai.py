@@ -353,8 +353,8 @@ def _refusal(host: str, response: http.client.HTTPResponse) -> GenerationError:
         body = {}
     words = shapes.error_message(body) or f"HTTP {response.status}"
     inner = body.get("error") if isinstance(body, dict) else None
-    told = inner.get("code") if isinstance(inner, dict) else None
-    code = "context_length" if told == "context_length_exceeded" else f"http_{response.status}"
+    reported = inner.get("code") if isinstance(inner, dict) else None
+    code = "context_length" if reported == "context_length_exceeded" else f"http_{response.status}"
     return GenerationError(
         f"{host} refused: {words}", code=code, retryable=response.status in (429, 502, 503, 504)
     )

@@ -1,4 +1,4 @@
-"""What stands between HTTP and the engines: models by name, admission, answers as they come.
+"""Between HTTP and the engines: models by name, admission, answers as they come.
 
 Engines call back from their own threads; an `Answer` hands their chunks to the event loop, many
 chunks at a time when they come faster than a connection takes them. Left out: HTTP itself.
