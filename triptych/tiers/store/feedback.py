@@ -282,6 +282,9 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
             "feedback_id": row["feedback_id"],
             "feedback_version": row["version"],
             "company_id": row["company_id"],
+            "conversation_id": row["conversation_id"],
+            # Enough to count one person's share, and no name.
+            "author": hashlib.sha256(str(row["author"]).encode()).hexdigest()[:16],
             "model": row["model"],
             "revision": row["revision"],
             "consent": row["consent"],
