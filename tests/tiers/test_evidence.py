@@ -13,7 +13,7 @@ from people import People
 
 from triptych.learning.company.checking import check
 from triptych.tiers.pipeline import knowledge
-from triptych.wire.evidence import Checked, Citation, Evidence, Passage
+from triptych.wire.evidence import Checked, Citation, Evidence, Passage, SourceText
 
 PASSAGE = Passage(
     "7-10-52", "leave.md", "3", "Time off", ("Paid leave",), None, 10, 52,
@@ -47,6 +47,16 @@ class Handbook:
 
     def check(self, text: str, evidence: Evidence) -> Checked:
         return check(text, evidence)
+
+    async def document(
+        self, document_id: str, company_id: str | None, user_id: str | None
+    ) -> SourceText | None:
+        if (document_id, company_id) != ("7", "acme"):
+            return None
+        return SourceText("7", "leave.md", "3", "Time off", "# Leave\n\n" + PASSAGE.text)
+
+    async def close(self) -> None:
+        self.asked.clear()
 
 
 @pytest.fixture
@@ -213,3 +223,17 @@ async def test_instructions_in_a_document_change_no_role_and_no_tool(company) ->
     assert "n" not in sent
     assert [message["role"] for message in sent["messages"]] == ["system", "user"]
     assert len(answer["choices"]) == 1
+
+
+async def test_a_citation_opens_the_document_at_its_words_for_members_only(company) -> None:  # type: ignore[no-untyped-def]
+    people, _, _ = company
+    path = "/api/knowledge/documents/7?company_id=acme&start=9&end=53"
+    status, answer = await people.call("user", "GET", path)
+    assert (status, answer["quote"]) == (200, PASSAGE.text)
+    for who, other in (
+        ("foreign", path), ("user", path.replace("/7", "/8")), ("user", path.replace("acme", "x")),
+    ):  # fmt: skip
+        status, answer = await people.call(who, "GET", other)
+        assert (status, answer["error"]["code"]) == (404, "document_not_found")
+    assert (await people.call("none", "GET", path))[0] == 401
+    assert (await people.call("user", "GET", path.replace("end=53", "end=999")))[0] == 422

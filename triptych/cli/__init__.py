@@ -33,6 +33,9 @@ COMMANDS: dict[str, Command] = {
     "serve": Command("serve", "serve.serve", "answer the OpenAI API with your models"),
     "gateway": Command("serve", "serve.gateway", "the tiered gateway: base, company, abstraction"),
     "tiers": Command("serve", "serve.tiers", "set up the three tier Spaces"),
+    "company": Command(
+        "learn", "learn.company", "answer a company's questions from its own documents"
+    ),
     "abstraction": Command(
         "learn", "learn.abstraction", "what similar companies do, from those that agreed"
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 RefusalReason = Literal["nothing_indexed", "nothing_allowed", "nothing_found"]
 
@@ -86,6 +86,17 @@ class Checked:
     problems: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class SourceText:
+    """One version of a document as text; the offsets of passages count in it."""
+
+    id: str
+    document: str
+    version: str
+    title: str
+    text: str
+
+
 class KnowledgeSource(Protocol):
     """Find evidence for a question, and check an answer against it."""
 
@@ -104,4 +115,19 @@ class KnowledgeSource(Protocol):
 
         Otherwise the extracted answer of the evidence is returned, with the problems.
         """
+        ...
+
+    async def close(self) -> None:
+        """Let go of files and connections."""
+        ...
+
+
+@runtime_checkable
+class DocumentSource(Protocol):
+    """Hold the documents that citations point into."""
+
+    async def document(
+        self, document_id: str, company_id: str | None, user_id: str | None
+    ) -> SourceText | None:
+        """Return a document's text; None where there is none that this user may read."""
         ...

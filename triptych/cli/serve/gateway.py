@@ -78,10 +78,11 @@ def run(args: argparse.Namespace) -> int:
 
     config = load_config(Path(args.config) if args.config else None, args.set).gateway
     if args.verb == "serve":
+        from triptych.cli.serve.knowledge import NAME
         from triptych.tiers.server import serve
 
         _pass_hub_token()
-        return serve(config)
+        return serve(config, NAME)
     verb = getattr(commands, args.verb)
     result = commands.run(verb(config, args))
     commands.show(result, as_json=args.json, out=sys.stdout)

@@ -90,6 +90,9 @@ class PatternSource:
             return Checked(evidence.answer, evidence.citations, False, tuple(problems))
         return Checked(text, evidence.citations, True)
 
+    async def close(self) -> None:
+        """Do nothing: a release is read whole and held by no file."""
+
 
 def _evidence(question: str, said: Answer, release: Release | None) -> Evidence:
     name = release.name if release is not None else ""

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
-from triptych.learning.company.store import Found, Store, quoted
+from triptych.learning.company.store import Store, quoted
+from triptych.learning.company.tables import Found
 from triptych.learning.company.words import query_words, stem, terms
 from triptych.wire.evidence import Passage
 

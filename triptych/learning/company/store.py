@@ -13,7 +13,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,52 +20,8 @@ from triptych.documents import Document
 from triptych.durable import Closing
 from triptych.errors import LearningError
 from triptych.learning.company.passages import Piece, divide
-from triptych.wire.evidence import Passage
-
-FORMAT = 1
-FILE = "knowledge.db"
-# Matches in a title or a heading count more than in the text; fitted in benchmarks/company.py.
-_WEIGHTS = (2.0, 3.0, 1.0)
-_TABLES = """
-create table if not exists state (name text primary key, value text not null) without rowid;
-create table if not exists sources (
-  name text primary key, location text not null, groups text not null) without rowid;
-create table if not exists documents (
-  id integer primary key autoincrement,
-  source text not null, name text not null, title text not null, kind text not null,
-  sha256 text not null, text text not null, unread text not null, version integer not null,
-  groups text, replaced integer);
-create index if not exists documents_current on documents (source, name) where replaced is null;
-create table if not exists passages (
-  id integer primary key autoincrement,
-  document integer not null references documents (id),
-  headings text not null, page integer, first integer not null, last integer not null);
-create index if not exists passages_document on passages (document);
-create virtual table if not exists words using fts5(
-  title, headings, body, tokenize = 'porter unicode61 remove_diacritics 2');
-"""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A current document as the store holds it, without its text."""
-
-    id: int
-    source: str
-    name: str
-    title: str
-    sha256: str
-    unread: tuple[dict[str, str], ...]
-    version: int
-    groups: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
-class Found:
-    """A passage with its rank score of FTS5 (higher is better)."""
-
-    passage: Passage
-    bm25: float
+from triptych.learning.company.tables import FILE, FORMAT, TABLES, WEIGHTS, Found, Stored
+from triptych.wire.evidence import Passage, SourceText
 
 
 class Store(Closing):
@@ -114,7 +69,7 @@ class Store(Closing):
             connection.execute("pragma secure_delete = on")
             connection.execute("pragma foreign_keys = on")
             connection.execute("pragma synchronous = full")
-            connection.executescript(_TABLES)
+            connection.executescript(TABLES)
             self._local.connection = connection
             with self._lock:
                 self._open.append(connection)
@@ -202,6 +157,36 @@ class Store(Closing):
                 "and replaced is null",
                 (value, source, name),
             )
+
+    def set_reader(self, user: str, groups: Sequence[str]) -> None:
+        """Set which groups a member belongs to besides `everyone`."""
+        with self.transaction() as database:
+            database.execute("delete from readers where name = ?", (user,))
+            if groups:
+                values = (user, json.dumps(sorted(groups)))
+                database.execute("insert into readers values (?, ?)", values)
+
+    def groups_of(self, user: str | None) -> frozenset[str]:
+        """Return the groups of a member of the company: `everyone`, and those that were set."""
+        row = self.connection().execute("select groups from readers where name = ?", (user,))
+        found = row.fetchone()
+        return frozenset(("everyone", *(json.loads(found[0]) if found else ())))
+
+    def readable(self, document: int, groups: frozenset[str] | None) -> SourceText | None:
+        """Return a current document's text if these groups may read it."""
+        row = (
+            self.connection()
+            .execute(
+                "select d.name, d.version, d.title, d.text from documents d "
+                "join sources s on s.name = d.source where d.id = ? and d.replaced is null and "
+                "(? or exists (select 1 "
+                "from json_each(coalesce(d.groups, s.groups)) where value in (select value from "
+                "json_each(?))))",
+                (document, groups is None, json.dumps(sorted(groups or ()))),
+            )
+            .fetchone()
+        )
+        return row and SourceText(str(document), row[0], str(row[1]), row[2], row[3])
 
     def apply(self, source: str, changed: Iterable[Document], gone: Iterable[str]) -> int:
         """Replace documents by new versions and take gone ones out, all at once.
@@ -294,14 +279,46 @@ class Store(Closing):
                 database.execute(
                     "update state set value = ? where name = 'version'", (str(version),)
                 )
+                self._owe_purge(database)
+        self.purge()
+        return len(ids)
+
+    def remove_source(self, source: str) -> int:
+        """Remove a source and every document of it, as `forget` does.
+
+        Returns: how many versions of documents there were.
+        """
+        with self.transaction() as database:
+            rows = database.execute("select id from documents where source = ?", (source,))
+            ids = [row[0] for row in rows]
+            for document in ids:
+                self._unindex(database, document)
+            database.execute("delete from documents where source = ?", (source,))
+            database.execute("delete from sources where name = ?", (source,))
+            database.execute(
+                "update state set value = ? where name = 'version'", (str(self.version + 1),)
+            )
+            self._owe_purge(database)
         self.purge()
         return len(ids)
 
     def drop_old_versions(self, before: int) -> None:
         """Remove documents that were replaced before a version; they can not be restored."""
         with self.transaction() as database:
-            database.execute("delete from documents where replaced < ?", (before,))
-        self.purge()
+            done = database.execute("delete from documents where replaced < ?", (before,))
+            if done.rowcount:
+                self._owe_purge(database)
+        self.finish_purge()
+
+    @staticmethod
+    def _owe_purge(database: sqlite3.Connection) -> None:
+        database.execute("insert or replace into state values ('purge', 'owed')")
+
+    def finish_purge(self) -> None:
+        """Do the purge of a removal whose process ended before it was done."""
+        row = self.connection().execute("select 1 from state where name = 'purge'").fetchone()
+        if row is not None:
+            self.purge()
 
     def purge(self) -> None:
         """Overwrite what was deleted: index segments, free pages and the write-ahead log."""
@@ -310,6 +327,7 @@ class Store(Closing):
             # Until segments are merged, FTS5 keeps deleted words in them.
             database.execute("insert into words (words) values ('optimize')")
         connection.execute("vacuum")
+        connection.execute("delete from state where name = 'purge'")
         connection.execute("pragma wal_checkpoint(truncate)").fetchall()
 
     # -- search ----------------------------------------------------------------------------------
@@ -330,7 +348,7 @@ class Store(Closing):
             "where words match ? and (? or exists (select 1 "
             "from json_each(coalesce(d.groups, s.groups)) where value in (select value from "
             "json_each(?)))) order by score desc, p.id limit ?",
-            (*_WEIGHTS, match, groups is None, json.dumps(sorted(groups or ())), limit),
+            (*WEIGHTS, match, groups is None, json.dumps(sorted(groups or ())), limit),
         )
         return [Found(self._passage(row, url), float(row[10])) for row in rows]
 

@@ -152,6 +152,26 @@ async def companies(config: GatewayConfig, args: argparse.Namespace) -> list[dic
     return found
 
 
+async def serve_company(config: GatewayConfig, company: str, name: str) -> bool:
+    """Create a company unless it is there, and turn the company tier on for it.
+
+    Returns: whether it was created.
+    """
+
+    async def work(database: Database) -> bool:
+        rows = await accounts.list_companies(database, across("the operator lists companies"))
+        missing = company not in {row["company_id"] for row in rows}
+        if missing:
+            await accounts.create_company(database, company, name, actor=ACTOR)
+        await flag_store.set_override(
+            database, "tier.company", "company", company, True, actor=ACTOR
+        )
+        return missing
+
+    made: bool = await _with_database(config, work)
+    return made
+
+
 async def users(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
     """Create a user with its memberships."""
 

@@ -251,6 +251,8 @@ class Runtime:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self.background.close()
+        for source in self.sources.values():
+            await source.close()
         await self.dispatcher.close()
         await self.recorder.close()
         await self.database.close()
