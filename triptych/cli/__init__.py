@@ -51,6 +51,7 @@ COMMANDS: dict[str, Command] = {
     "up": Command("operate", "operate.up", "bring everything up at one address"),
     "web": Command("operate", "operate.web", "the three panels at one address"),
     "down": Command("operate", "operate.down", "stop everything that `up` started"),
+    "sign-in": Command("operate", "operate.sign_in", "a link that signs you in to the pages, once"),
     "status": Command("operate", "operate.status", "what runs, where, and how it is"),
     "doctor": Command("operate", "operate.doctor", "check this machine; each finding has a remedy"),
     "config": Command("operate", "operate.config", "every setting, its default and meaning"),

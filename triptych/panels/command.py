@@ -9,7 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Thread
 
 from triptych.config import environment
@@ -22,9 +22,15 @@ Heard = Callable[[str], None]
 
 
 def run_triptych(
-    arguments: Sequence[str], visitor: Visitor, timeout_s: float, heard: Heard | None = None
+    arguments: Sequence[str],
+    visitor: Visitor,
+    timeout_s: float,
+    heard: Heard | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> str:
-    """Run a command of this program in the visitor's name, and give what it printed.
+    """Run a command of this program in the visitor's name, and return what it printed.
+
+    `more` is added to the command's environment.
 
     Raises: UsageError with the command's own words when it fails.
     """
@@ -33,6 +39,7 @@ def run_triptych(
         variables = without_tokens()
         if visitor.token:
             variables["HF_TOKEN"] = visitor.token.reveal()
+    variables.update(more or {})
     said: list[str] = []
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
         process = subprocess.Popen(

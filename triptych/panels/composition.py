@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import gradio as gr
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import Response
 
 from triptych.config import Config, environment
 from triptych.lm.runs.api import add_error_answers, router
@@ -15,7 +15,7 @@ from triptych.lm.runs.store import RunStore
 from triptych.panels import theme
 from triptych.panels.console import drawing as console_drawing
 from triptych.panels.console.page import build_page as console_page
-from triptych.panels.landing import landing
+from triptych.panels.landing.routes import routes as landing_routes
 from triptych.panels.origin_check import OriginCheck
 from triptych.panels.playground.context import Context
 from triptych.panels.playground.models.model_list import Resolve
@@ -56,15 +56,11 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     )
     site = Site(sign_in, sign_in.key)
     app.router.routes.extend([*site.routes(), *sign_in_routes(site, sign_in)])
+    app.router.routes.extend(landing_routes(site, hub, store))
     if config.panels.sign_in == "all":
         app.add_middleware(SignInRequired, sign_in=sign_in)
     app.add_middleware(OriginCheck)
     add_error_answers(app)
-    first = landing(f"{gateway}/v1", {"Hub": hub, "Run API": "/api/runs"})
-
-    @app.get("/", response_class=HTMLResponse)
-    async def home() -> str:
-        return first
 
     @app.get("/favicon.ico", include_in_schema=False)
     async def icon() -> Response:

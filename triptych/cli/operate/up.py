@@ -122,14 +122,17 @@ def _welcome(started: list[Part], home: Path, *, first: bool) -> None:
     for part in started[:-1]:
         print(f"  {part.name:<8} {part.address}")
     print(f"  logs     {home / 'logs'}")
+    if (home / "gateway" / "admin-key").exists():
+        from triptych.panels.sign_in.one_time import issue
+
+        print(f"\nThis link opens the Console signed in, once, within an hour:\n\n  {issue(web)}\n")
+        print("`triptych sign-in` prints another one.")
     if first and (home / "hub" / "admin_token").exists():
-        print("\nThis is the first start. These let you in; only you can read them:")
+        print("This is the first start. Programs sign in with these; only you can read them:")
         print(f"  hub token      {home / 'hub' / 'admin_token'}")
         print(f"  gateway key    {home / 'gateway' / 'admin-key'}")
     if not (home / "gateway.toml").exists():
-        print(
-            "\nNo tiers yet: publish a model, then `triptych tiers setup --org admin --model ...`"
-        )
+        print(f"\nNo tiers yet: publish a model, then create them at {web}/tiers")
     print(flush=True)
 
 

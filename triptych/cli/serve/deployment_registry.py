@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -48,6 +49,29 @@ def record(hub: Hub, tier: str, deployment: Deployment) -> None:
         asyncio.run(_with_database(work))
     except StorageError as error:
         print(f"not in the gateway's registry: {error.message}", file=sys.stderr)
+
+
+def enter_tiers(names: Mapping[str, str], hardware: Mapping[str, str], *, private: bool) -> None:
+    """Enter the tiers' Spaces at the gateway and switch them on; a running one serves at once.
+
+    A switch that an admin has set before stays as it is.
+    """
+    from triptych.tiers.store import flags, upstreams
+
+    async def work(database: Database) -> None:
+        for tier, space_id in names.items():
+            values = {
+                "provider": "hf_spaces", "address": space_id, "models": {tier: ""},
+                "company_id": None, "key_name": "HF_TOKEN" if private else "", "external": None,
+                "revision": "", "hardware": hardware.get(tier, ""), "is_active": True,
+            }  # fmt: skip
+            await upstreams.save_upstream(database, f"space-{tier}", values, actor=ACTOR)
+        wanted = {"provider.hf_spaces", *(f"tier.{tier}" for tier in names)}
+        for row in await flags.listed(database):
+            if row["key"] in wanted and row["version"] == 0:
+                await flags.set_flag(database, row["key"], True, actor=ACTOR)
+
+    asyncio.run(_with_database(work))
 
 
 async def _with_database(work: Any) -> None:

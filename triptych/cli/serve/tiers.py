@@ -7,7 +7,8 @@
 Works on the embedded hub and, unchanged, on huggingface.co. The Spaces are private unless
 --public is given; setting up again changes only what differs. The gateway's configuration is
 written to TRIPTYCH_HOME/gateway.toml and holds no secret: the hub token stays in HF_TOKEN. What
-was deployed enters the gateway's registry once the Space itself answers with it.
+was deployed enters the gateway's registry once the Space itself answers with it. Then the three
+Spaces are entered at the gateway and switched on: a running one answers with them within a second.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
     from functools import partial
 
-    from triptych.cli.serve.deployment_registry import record
+    from triptych.cli.serve.deployment_registry import enter_tiers, record
     from triptych.config import environment
     from triptych.durable import write_atomic
     from triptych.hub.deployments import Deployer, app_files
@@ -86,10 +87,12 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
         hardware[tier] = hub.space(space).hardware or ""
     path = environment.home() / "gateway.toml"
     write_atomic(path, gateway_config(names, hardware, private=not args.public))
+    enter_tiers(names, hardware, private=not args.public)
     if args.json:
         print(json.dumps({"config": str(path), "tiers": done}))
     else:
-        print(f"all three live; next: triptych gateway serve --config {path}")
+        print("all three live and switched on: a running gateway answers with them now;")
+        print("`triptych up` starts one, with the pages")
     return 0
 
 

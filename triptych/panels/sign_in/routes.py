@@ -138,7 +138,8 @@ class _Entry:
 
     async def _session(self, key: str) -> Session:
         who = await GatewayClient(self.sign_in.gateway, key).me()
-        return Session(str(who["user_id"] or who["key_id"]), str(who["role"]), key)
+        role = str(who["role"])
+        return Session(str(who["user_id"] or role.replace("_", " ")), role, key)
 
 
 def inside(then: str) -> str:

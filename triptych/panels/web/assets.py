@@ -45,6 +45,8 @@ def assets() -> dict[str, Asset]:
         if path.suffix in _TYPES
     }
     files["style.css"] = palette.tokens_css().encode() + files["style.css"]
+    # One file: htmx starts by a timer, which may fire before a second script registers itself.
+    files["htmx.js"] = b"\n".join(files.pop(f"vendor/{name}.min.js") for name in ("htmx", "hx-sse"))
     files["icon.svg"] = ICON.encode()
     return {name: _asset(name, content) for name, content in files.items()}
 

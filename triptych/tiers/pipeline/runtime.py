@@ -204,6 +204,8 @@ class Runtime:
         version = self._versions.get("upstreams", 0)
         found = {upstream.name: upstream for upstream in self.declared}
         for row in rows:
+            if row["name"] in found:
+                continue  # the operator's file wins over what was entered under the same name
             try:
                 upstream = entered(row, private_allowed=self.config.allow_private_addresses)
                 self.factory.check(upstream)

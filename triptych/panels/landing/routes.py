@@ -1,0 +1,141 @@
+"""The routes of the first page, of creating the tiers, and of the guides."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from markdown_it import MarkdownIt
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+from starlette.routing import Route
+
+from triptych.config import environment
+from triptych.errors import NotFound, TriptychError
+from triptych.hub.client import Hub
+from triptych.lm.runs.rights import LOCAL
+from triptych.lm.runs.store import RunStore
+from triptych.panels.command import run_triptych
+from triptych.panels.landing.state import read_state
+from triptych.panels.visitor import Visitor
+from triptych.panels.web import forms
+from triptych.panels.web.site import Pages, Site, Visit
+
+SETUP_S = 1800.0
+GUIDES = Path(__file__).resolve().parents[3] / "docs" / "guides"
+
+
+class CreateTiers(BaseModel):
+    """From which model the three tiers are created."""
+
+    model: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+
+
+CREATE = forms.FormSpec(
+    CreateTiers,
+    (forms.Field("model", "Model", "pick", hint="All three tiers begin with this model."),),
+)
+
+
+@dataclass
+class Setup:
+    """The one creation of tiers that may be on its way, with its steps."""
+
+    steps: list[str] = field(default_factory=list)
+    task: asyncio.Task[None] | None = None
+    error: TriptychError | None = None
+
+    @property
+    def running(self) -> bool:
+        """Return whether it is on its way."""
+        return self.task is not None and not self.task.done()
+
+    @property
+    def done(self) -> bool:
+        """Return whether it has ended well."""
+        return self.task is not None and self.task.done() and self.error is None
+
+    def start(self, model: str) -> None:
+        """Begin; steps are added as they come."""
+        self.steps, self.error = [], None
+        self.task = asyncio.create_task(self._work(model))
+
+    async def _work(self, model: str) -> None:
+        words = ["tiers", "setup", "--org", model.partition("/")[0], "--model", model]
+        try:
+            await asyncio.to_thread(
+                run_triptych, words, Visitor(LOCAL), SETUP_S, self.steps.append, hub_token()
+            )
+        except TriptychError as error:
+            self.error = error
+
+
+def hub_token() -> Mapping[str, str]:
+    """Return the variable with the embedded hub's token, where the environment names no other."""
+    file = environment.home() / "hub" / "admin_token"
+    if environment.get("HF_TOKEN") or not file.exists():
+        return {}
+    return {"HF_TOKEN": file.read_text("utf-8").strip()}
+
+
+def routes(site: Site, hub: str, runs: RunStore) -> list[Route]:
+    """Return the routes of the first page."""
+    pages, setup = Pages(site), Setup()
+
+    @pages.get("/")
+    async def home(visit: Visit) -> Response:
+        state = await read_state(visit, hub, runs)
+        return visit.page(
+            "landing/page.html", fragment="state", state=state, hub=hub, guides=_guides(),
+            api=f"{site.sessions.gateway}/v1",
+        )  # fmt: skip
+
+    @pages.post("/switch", role="admin")
+    async def switch(visit: Visit) -> Response:
+        await visit.gateway.set_flag(str(visit.form.get("key", "")), True, None)
+        return await home(visit) if visit.by_htmx else visit.go("/")
+
+    @pages.get("/tiers", role="admin")
+    async def tiers(visit: Visit) -> Response:
+        return await _tiers_page(visit, setup, hub)
+
+    @pages.post("/tiers", role="admin")
+    async def create(visit: Visit) -> Response:
+        form = CREATE.read(visit.form)
+        if form.value is not None and not setup.running:
+            setup.start(form.value.model)
+        return await _tiers_page(visit, setup, hub, form)
+
+    @pages.get("/guides/{name}")
+    async def guide(visit: Visit) -> Response:
+        file = GUIDES / f"{visit.path['name']}.md"
+        if visit.path["name"] not in _guides():
+            raise NotFound("there is no such guide")
+        text = MarkdownIt("commonmark", {"html": False}).enable("table").render(file.read_text())
+        text = re.sub(r'href="(\w[\w-]*)\.md', r'href="/guides/\1', text)
+        return visit.page("landing/guide.html", text=text, name=visit.path["name"])
+
+    return pages.routes
+
+
+async def _tiers_page(
+    visit: Visit, setup: Setup, hub: str, form: forms.Form[CreateTiers] | None = None
+) -> Response:
+    form = form or CREATE.empty()
+    models: list[str] = []
+    try:
+        models = await asyncio.to_thread(lambda: Hub(hub, hub_token().get("HF_TOKEN")).models())
+    except TriptychError as error:
+        form = form.refused(error)
+    form = form.with_choices(model=[(name, name) for name in models])
+    return visit.page(
+        "landing/tiers.html", fragment="create", status=form.http_status, form=form,
+        models=models, setup=setup,
+    )  # fmt: skip
+
+
+def _guides() -> list[str]:
+    return sorted(path.stem for path in GUIDES.glob("*.md"))
