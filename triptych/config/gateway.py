@@ -140,6 +140,19 @@ class GatewayConfig:
     wake_timeout_s: float = Field(default=60.0, ge=0)
     """Seconds a request waits for a sleeping Space before falling back."""
 
+    max_connections: int = Field(default=0, ge=0)
+    """Open connections of one worker; 0: as many as its descriptors allow, less a reserve."""
+
+    max_connections_per_address: int = Field(default=0, ge=0)
+    """Open connections of one address at one worker; 0: half of all. Behind a proxy set it to
+    `max_connections`: all callers have its address then."""
+
+    header_timeout_s: float = Field(default=20.0, gt=0)
+    """Seconds until a connection has sent the head of its request."""
+
+    body_timeout_s: float = Field(default=120.0, gt=0)
+    """Seconds until a request's body has arrived."""
+
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """Largest request body."""
 

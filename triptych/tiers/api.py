@@ -46,6 +46,9 @@ from triptych.wire.tiers import TIERS
 
 logger = logging.getLogger("triptych.gateway")
 
+#: A record that waits longer than this has not only the next batch before it.
+_LATE_S = 60.0
+
 T = TypeVar("T")
 #: One model; its name may hold slashes.
 _MODEL = "/v1/models/"
@@ -184,12 +187,18 @@ class Gateway:
 
     async def _ready(self, request: Request, send: Send) -> None:
         ready = self.runtime.ready
+        recorder = self.runtime.recorder
+        failing = {task.name: task.failing for task in self.runtime.tasks if task.failing}
+        late = recorder.oldest_s > _LATE_S
         state = {
-            "status": "ready" if ready else "starting",
+            "status": ("degraded" if failing or late else "ready") if ready else "starting",
             "settings": "stale" if self.runtime.flags.stale else "fresh",
             "flags_version": self.runtime.flags.version,
-            "spool_bytes": self.runtime.recorder.spool.backlog_bytes,
-            "records_lost": self.runtime.recorder.spool.lost,
+            "spool_bytes": recorder.spool.backlog_bytes,
+            "records_lost": recorder.spool.lost,
+            "oldest_unwritten_s": round(recorder.oldest_s, 1),
+            # the exception's text stays in the log: this route needs no key
+            "failing_tasks": sorted(failing),
         }
         await send_json(send, 200 if ready else 503, state)
 

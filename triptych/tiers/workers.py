@@ -32,6 +32,8 @@ from triptych.wire.evidence import KnowledgeSource
 if TYPE_CHECKING:
     import uvicorn
 
+    from triptych.tiers.api import Gateway
+
 logger = logging.getLogger("triptych.gateway")
 
 GRACE_S = 30
@@ -40,11 +42,11 @@ _STOP_S = GRACE_S + 30.0
 _BACKOFF = Backoff(first_s=0.1, ceiling_s=10.0, attempts=20, healthy_s=10.0)
 
 
-def options(app: Any, **changes: Any) -> uvicorn.Config:
+def options(app: Gateway, **changes: Any) -> uvicorn.Config:
     """Return uvicorn's settings for a worker."""
     import uvicorn
 
-    from triptych.tiers.http.protocol import HttpProtocol
+    from triptych.tiers.http.protocol import limited
 
     chosen: dict[str, Any] = {
         "log_level": "warning",
@@ -54,7 +56,7 @@ def options(app: Any, **changes: Any) -> uvicorn.Config:
         # behind a proxy its address counts: a header must not make another caller
         "proxy_headers": False,
         "lifespan": "on",
-        "http": HttpProtocol,
+        "http": limited(app.runtime.connections),
         "loop": "uvloop",
         "timeout_graceful_shutdown": GRACE_S,
         "timeout_keep_alive": 75,

@@ -17,6 +17,7 @@ from sqlalchemy.exc import IntegrityError
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import StorageError, TriptychError
+from triptych.processes import BackgroundTask
 from triptych.tiers.rules.consent import PURPOSES
 from triptych.tiers.store import audit, refused
 from triptych.tiers.store import tables as t
@@ -40,7 +41,7 @@ class BackgroundTasks:
         self._recorder = recorder
         self._config = config
         self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self.task = BackgroundTask("background-tasks", self._run, logger=logger)
 
     def wake(self) -> None:
         """Run the tasks now."""
@@ -48,7 +49,7 @@ class BackgroundTasks:
 
     def start(self) -> None:
         """Start the loop: it runs when woken, and at an interval."""
-        self._task = asyncio.create_task(self._run(), name="background-tasks")
+        self.task.start()
 
     async def _run(self) -> None:
         while True:
@@ -62,14 +63,13 @@ class BackgroundTasks:
                 while await self.work_once():
                     pass
                 await self.tidy()
+                self.task.succeeded()
             except (StorageError, OSError) as error:
                 logger.warning("background tasks wait for the database: %s", error)
 
     async def close(self) -> None:
         """Stop; what is half done is taken up again later."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self.task.stop()
 
     async def work_once(self) -> bool:
         """Work on one request.

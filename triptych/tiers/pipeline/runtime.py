@@ -17,6 +17,7 @@ from typing import Any
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.errors import StorageError, TriptychError
+from triptych.processes import BackgroundTask
 from triptych.secrets import Vault
 from triptych.tiers.pipeline.background import BackgroundTasks
 from triptych.tiers.pipeline.cache import AnswerCache
@@ -31,6 +32,7 @@ from triptych.tiers.rules.accounts import Company, KeyRing
 from triptych.tiers.rules.budgets import BudgetLedger, Budgets
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.classifier import NgramClassifier
+from triptych.tiers.rules.connections import ConnectionLimits
 from triptych.tiers.rules.consent import Consents
 from triptych.tiers.rules.filters import OutputFilter, PatternFilter
 from triptych.tiers.rules.flags import Flags
@@ -75,6 +77,7 @@ class Runtime:
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
+        self.connections = ConnectionLimits(config)
         self.cache = AnswerCache(config.cache_bytes, config.cache_ttl_s)
         self.output_filter: OutputFilter | None = (
             PatternFilter(config.blocked_patterns) if config.blocked_patterns else None
@@ -103,7 +106,7 @@ class Runtime:
         self._migrated = False
         self.declared = catalogues.from_config(config)
         self._installed: dict[str, Upstream | None] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask("settings", self._poll, logger=logger)
         self._refreshing = asyncio.Lock()
         self.polled_at = 0.0
 
@@ -119,7 +122,7 @@ class Runtime:
             else:
                 await self._load_upstreams([])
             self.flags.stale = True
-        self._task = asyncio.create_task(self._poll(), name="settings")
+        self._task.start()
         self.background.start()
         if self.config.otlp_endpoint:
             self.observers.tracing = Tracing.sending(
@@ -138,6 +141,7 @@ class Runtime:
             await asyncio.sleep(self.config.poll_interval_s)
             try:
                 await (self.refresh() if self._migrated else self._begin())
+                self._task.succeeded()
             except (TriptychError, OSError) as error:
                 if not self.flags.stale:
                     logger.warning("settings are stale: %s", error)
@@ -152,14 +156,33 @@ class Runtime:
         async with self._refreshing:
             versions = await settings.versions(self.database)
             changed = [t for t, v in versions.items() if self._versions.get(t) != v]
+            rows = dict(self._rows)
             for topic in changed:
-                self._rows |= await settings.read(self.database, topic)
-            self._versions = versions
-            await self._apply(changed)
+                rows |= await settings.read(self.database, topic)
+            await self._take(versions, rows, changed)
             if changed:
-                settings.save(self._last_good, versions, self._rows)
+                self._save()
             self.flags.stale = False
             self.polled_at = time.time()
+
+    async def _take(
+        self, versions: dict[str, int], rows: settings.Rows, changed: Iterable[str]
+    ) -> None:
+        """Let new rows take effect; what cannot be applied is read again with the next poll."""
+        before = self._versions, self._rows
+        self._versions, self._rows = versions, rows
+        try:
+            await self._apply(changed)
+        except BaseException:
+            self._versions, self._rows = before
+            raise
+
+    def _save(self) -> None:
+        """Keep the last good state; a full disk does not undo a change that took effect."""
+        try:
+            settings.save(self._last_good, self._versions, self._rows)
+        except (StorageError, OSError) as error:
+            logger.warning("the last good settings are not kept: %s", error)
 
     async def _apply(self, topics: Iterable[str]) -> None:
         """Let the rows of some topics take effect, from the next request on."""
@@ -236,12 +259,24 @@ class Runtime:
         """The versions of everything that shapes an answer besides the question."""
         return tuple(self._versions.values())
 
+    @property
+    def tasks(self) -> tuple[BackgroundTask, ...]:
+        """The worker's background tasks."""
+        return self.recorder.task, self._task, self.background.task
+
     def measure(self) -> bytes:
         """Write every metric, with the states of this moment."""
         metrics, spool = self.metrics, self.recorder.spool
         metrics.spool_bytes.set(spool.backlog_bytes)
         metrics.lost.set(spool.lost)
         metrics.stale.set(self.flags.stale)
+        metrics.oldest_record.set(self.recorder.oldest_s)
+        metrics.connections.labels("open").set(self.connections.open)
+        metrics.connections.labels("refused").set(self.connections.refused)
+        metrics.connections.labels("timed_out").set(self.connections.timed_out)
+        for task in self.tasks:
+            metrics.failing_tasks.labels(task.name).set(bool(task.failing))
+            metrics.task_failures.labels(task.name).set(task.failures)
         for name, breaker in self.dispatcher.breakers.items():
             metrics.breakers.labels(name).set(breaker.state != "closed")
         return metrics.render()
@@ -249,9 +284,7 @@ class Runtime:
     async def close(self) -> None:
         """Take everything down; the record is drained last."""
         self.ready = False
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self._task.stop()
         await self.background.close()
         for source in self.sources.values():
             await source.close()

@@ -98,6 +98,22 @@ class Metrics:
         self.lost = Gauge(
             "triptych_records_lost", "Records that were not stored.", registry=registry
         )
+        self.connections = Gauge(
+            "triptych_connections", "Connections open now, and refused or timed out so far.",
+            ("state",), registry=registry,
+        )  # fmt: skip
+        self.oldest_record = Gauge(
+            "triptych_oldest_unwritten_record_seconds",
+            "Age of the oldest record that the database does not have yet.", registry=registry,
+        )  # fmt: skip
+        self.failing_tasks = Gauge(
+            "triptych_background_task_failing", "1 while a background task has not recovered.",
+            ("task",), registry=registry,
+        )  # fmt: skip
+        self.task_failures = Gauge(
+            "triptych_background_task_failures", "Exceptions that a background task survived.",
+            ("task",), registry=registry,
+        )  # fmt: skip
         self.stale = Gauge(
             "triptych_settings_stale", "1 while flags and keys are the last good ones.",
             registry=registry,

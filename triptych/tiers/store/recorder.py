@@ -21,6 +21,7 @@ from sqlalchemy import JSON, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from triptych.errors import StorageError
+from triptych.processes import BackgroundTask
 from triptych.tiers.rules.budgets import subjects
 from triptych.tiers.store import refused, spool, tables, usage
 from triptych.tiers.store.budgets import usage_of
@@ -61,7 +62,7 @@ class Recorder:
         self.interval_s = interval_s
         self.stored = 0
         self.failing_since: float | None = None
-        self._task: asyncio.Task[None] | None = None
+        self.task = BackgroundTask("recorder", self._run, logger=logger)
         self._closing = False
         self._one_at_a_time = asyncio.Lock()
         self._unsure = False
@@ -70,7 +71,7 @@ class Recorder:
     async def open(self) -> None:
         """Bring in what dead workers left, then start writing batches."""
         await self.replay()
-        self._task = asyncio.create_task(self._run(), name="recorder")
+        self.task.start()
 
     async def _run(self) -> None:
         while not self._closing:
@@ -78,6 +79,7 @@ class Recorder:
             try:
                 while await self.flush() >= _BATCH:
                     pass
+                self.task.succeeded()
             except StorageError as error:
                 await self._wait_out(error)
 
@@ -131,6 +133,12 @@ class Recorder:
                 self.spool.lost += 1
                 logger.error("a record is set aside in %s", refused.set_aside(self.root, record))
 
+    @property
+    def oldest_s(self) -> float:
+        """Seconds that the oldest record which the database does not have has waited; 0: none."""
+        since = self.spool.waiting_since_s
+        return 0.0 if since is None else time.monotonic() - since
+
     async def replay(self) -> tuple[int, int]:
         """Bring in what dead workers left in their spools.
 
@@ -156,9 +164,7 @@ class Recorder:
     async def close(self) -> None:
         """Drain, then let go; what the database does not take stays for the next start."""
         self._closing = True
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await self.task.stop()
         drained = False
         try:
             while await self.flush():

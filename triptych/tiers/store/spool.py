@@ -11,13 +11,17 @@ records mean and how they reach the database (`recorder`).
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
 import os
 import secrets
+import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import orjson
 
@@ -25,7 +29,11 @@ from triptych.durable import FolderLock
 from triptych.errors import StorageError
 from triptych.wire.lenient_json import clean_dumps
 
+logger = logging.getLogger("triptych.gateway.record")
+
 FORMAT_VERSION = 1
+#: One descriptor to write the next segment and one to read it.
+_SPARES = 2
 SEGMENT_BYTES = 8 * 1024 * 1024
 _HELD_LINES = 10_000
 _ENDED = b'{"k":"e"'
@@ -52,11 +60,17 @@ class Spool:
         """End records that could be stored neither on disk nor in memory."""
         self._written = 0
         self._sealed_bytes = 0
+        self.waiting_since_s: float | None = None
+        """Monotonic seconds at which the oldest record that was not taken came; None: all were."""
+        self._read_s = 0.0
         self._number = 0
         self._handle = -1
+        self._spares: list[int] = []
+        self._segment = _Segment(self._open)
         self._read_number = 1
         self._read_offset = 0
         self._next_segment()
+        self._hold_back()
 
     def start(self, record: dict[str, Any]) -> None:
         """Note that a request started, so that a crash leaves a trace of it."""
@@ -67,6 +81,8 @@ class Spool:
     def end(self, record: dict[str, Any]) -> None:
         """Note how it ended; after this returns the answer may be handed out."""
         self._open_starts.pop(record["request_id"], None)
+        if self.waiting_since_s is None:
+            self.waiting_since_s = time.monotonic()
         self._append(clean_dumps({"k": "e", **record}) + b"\n")
 
     def _append(self, line: bytes) -> None:
@@ -109,14 +125,9 @@ class Spool:
         previous = self._handle
         number = self._number + 1
         try:
-            handle = os.open(
-                self.folder / f"{number:08d}.log",
-                os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC,
-                0o600,
-            )
             header = orjson.dumps({"k": "h", "format_version": FORMAT_VERSION}) + b"\n"
             carried = b"".join([header, *self._open_starts.values()])
-            os.write(handle, carried)
+            handle = self._begun(self.folder / f"{number:08d}.log", carried)
         except OSError as error:
             if previous >= 0:
                 return  # another segment cannot be made: the old one goes on
@@ -129,6 +140,41 @@ class Spool:
         self._sealed_bytes += self._written
         self._number, self._handle, self._written = number, handle, len(carried)
 
+    def _begun(self, path: Path, carried: bytes) -> int:
+        """Make a segment with its first lines, or leave nothing of it.
+
+        Raises: OSError.
+        """
+        handle = self._open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        try:
+            done = os.write(handle, carried)
+            if done < len(carried):
+                raise OSError(errno.ENOSPC, "the disk took a part of the first lines")
+        except OSError:
+            os.close(handle)
+            path.unlink(missing_ok=True)
+            raise
+        return handle
+
+    def _open(self, path: Path, flags: int) -> int:
+        """Open a file, with a descriptor held back for it where the process has no other left.
+
+        Raises: OSError.
+        """
+        try:
+            return os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE) or not self._spares:
+                raise
+        os.close(self._spares.pop())
+        return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+    def _hold_back(self) -> None:
+        """Hold descriptors back for the next segment: one to write it, one to read it."""
+        with contextlib.suppress(OSError):
+            while len(self._spares) < _SPARES:
+                self._spares.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+
     def roll(self) -> None:
         """Begin a new segment, so that the present one is deleted once it has been read."""
         self._next_segment()
@@ -140,13 +186,16 @@ class Spool:
 
         Returns: the records and the cursor to hand to `advance` once they are safe.
         """
+        self._read_s = time.monotonic()
+        self._hold_back()
         if self._held:
             self._release_held()
         number, offset = self._read_number, self._read_offset
         records: list[dict[str, Any]] = []
         while len(records) < limit:
-            lines, offset = _lines(self.folder / f"{number:08d}.log", offset, limit)
-            records += [orjson.loads(line) for line in lines if line.startswith(_ENDED)]
+            path = self.folder / f"{number:08d}.log"
+            lines, offset = self._segment.lines(path, offset, limit)
+            records += self._parsed(lines)
             if lines:
                 continue
             if number >= self._number:
@@ -155,9 +204,22 @@ class Spool:
         held = 0
         if not records and self._held:
             lines = list(islice(self._held, limit))
-            records = [orjson.loads(line) for line in lines if line.startswith(_ENDED)]
+            records = self._parsed(lines)
             held = self._held_before + len(lines)
         return records, (number, offset, held)
+
+    def _parsed(self, lines: list[bytes]) -> list[dict[str, Any]]:
+        """Read the records of lines; a damaged line is counted and holds up no other."""
+        found = []
+        for line in lines:
+            if not line.startswith(_ENDED):
+                continue
+            try:
+                found.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                self.lost += 1
+                logger.error("a damaged line of the spool %s is left out", self.folder)
+        return found
 
     def advance(self, cursor: Cursor) -> None:
         """Forget everything before the cursor."""
@@ -171,6 +233,8 @@ class Spool:
         self._read_offset = offset
         while self._held_before < held and self._held:
             self._let_go()
+        done = number >= self._number and offset >= self._written and not self._held
+        self.waiting_since_s = None if done else self.waiting_since_s and self._read_s
 
     @property
     def backlog_bytes(self) -> int:
@@ -189,26 +253,46 @@ class Spool:
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
+        self._segment.close()
+        while self._spares:
+            os.close(self._spares.pop())
         if drained and not self._held:
             _remove(self.folder)
         self._lock.release()
 
 
-def _lines(path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
-    lines: list[bytes] = []
-    try:
-        with path.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                lines.append(line)
-                offset += len(line)
-                if len(lines) >= limit:
-                    break
-    except FileNotFoundError:
-        return [], offset
-    return lines, offset
+class _Segment:
+    """Read lines of one segment after the other, through a descriptor that stays open."""
+
+    def __init__(self, open_file: Callable[[Path, int], int]) -> None:
+        self._open = open_file
+        self._path: Path | None = None
+        self._file: BinaryIO | None = None
+
+    def lines(self, path: Path, offset: int, limit: int) -> tuple[list[bytes], int]:
+        """Return whole lines from an offset on, and the offset after them."""
+        if self._file is None or self._path != path:
+            self.close()
+            try:
+                self._file, self._path = os.fdopen(self._open(path, os.O_RDONLY), "rb"), path
+            except FileNotFoundError:
+                return [], offset
+        lines: list[bytes] = []
+        self._file.seek(offset)
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            lines.append(line)
+            offset += len(line)
+            if len(lines) >= limit:
+                break
+        return lines, offset
+
+    def close(self) -> None:
+        """Close the segment."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._path = None
 
 
 def orphans(root: Path) -> Iterator[tuple[Path, FolderLock]]:
