@@ -87,6 +87,12 @@ class Metrics:
             "triptych_refused", "Requests turned away before they had a record.",
             ("code",), registry=registry,
         )  # fmt: skip
+        self._declare_states(registry)
+        self._children: dict[tuple[object, ...], Any] = {}
+        self._upstreams: set[str] = set()
+
+    def _declare_states(self, registry: CollectorRegistry) -> None:
+        """Declare what is read at the moment it is measured."""
         self.breakers = Gauge(
             "triptych_breaker_open", "1 while an upstream is left alone.",
             ("upstream",), registry=registry,
@@ -118,8 +124,6 @@ class Metrics:
             "triptych_settings_stale", "1 while flags and keys are the last good ones.",
             registry=registry,
         )  # fmt: skip
-        self._children: dict[tuple[object, ...], Any] = {}
-        self._upstreams: set[str] = set()
 
     def observe(self, exchange: Exchange, outcome: str) -> None:
         """Take one finished request."""
