@@ -77,3 +77,25 @@ def test_a_file_that_is_another_model_is_refused(
 def test_a_model_that_is_not_there_is_said_so(tmp_path: Path, capsys: Any) -> None:
     assert main(["export", str(tmp_path / "nothing")]) == 1
     assert "hint" in capsys.readouterr().err
+
+
+def test_f10_a_template_no_modelfile_can_hold_costs_the_modelfile_alone(
+    checkpoint: Path, tmp_path: Path, capsys: Any
+) -> None:
+    import shutil
+
+    folder = shutil.copytree(checkpoint, tmp_path / "free")
+    (folder / "manifest.json").unlink()
+    file = folder / "tokenizer_config.json"
+    settings = json.loads(file.read_text())
+    settings["chat_template"] = "<|im_start|>system\nBe kind.<|im_end|>\n" + str(
+        settings.get("chat_template") or (folder / "chat_template.jinja").read_text()
+    )
+    file.write_text(json.dumps(settings))
+    out = tmp_path / "free.gguf"
+    arguments = ["export", str(folder), "--dtype", "f32", "--out", str(out), "--json"]
+    assert main(arguments) == 0
+    shown = capsys.readouterr()
+    report = json.loads(shown.out)
+    assert report["modelfile"] == "" and "loss_bits_per_byte" in report
+    assert "no Modelfile" in shown.err and not (tmp_path / "Modelfile").exists()

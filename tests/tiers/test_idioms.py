@@ -128,3 +128,19 @@ async def test_b1_a_silent_stream_is_kept_alive_by_comments(workshop, place, fai
                 _ = [chunk async for chunk in stream]
     else:
         assert raw.endswith(DONE)
+
+
+async def test_c9_a_probe_asks_a_model_server_a_real_question(place) -> None:
+    upstream, gateway = await place()
+    provider = gateway.runtime.dispatcher.providers["up"]
+    found = await provider.probe()
+    assert (found.ok, found.revision) == (True, "sha-fake")
+
+    async def behave(request: web.Request, body: Any) -> Any:
+        if request.path == "/health":
+            return web.json_response({"status": "ok", "revision": "r"})
+        return web.json_response({"error": {"message": "no such model"}}, status=404)
+
+    upstream.behaviour = behave
+    found = await provider.probe()
+    assert (found.ok, found.error_code, found.revision) == (False, "upstream_missing", "r")

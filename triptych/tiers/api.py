@@ -17,10 +17,13 @@ import orjson
 from triptych.errors import InvalidQuery, NotFound, TierError
 from triptych.tiers.admin.routing import application
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.http import bodies
+from triptych.tiers.http import anthropic, bodies, response_items, responses
 from triptych.tiers.http.replies import (
     JSON,
     EventReply,
+    OpenAIWriter,
+    StreamWriter,
+    error_body,
     send_body,
     send_error,
     send_json,
@@ -41,6 +44,8 @@ from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.service import LLMService, body_bytes, new_request_id
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.query import Query
+from triptych.tiers.rules.tokens import estimated
+from triptych.wire import lenient_json
 from triptych.wire import openai as shapes
 from triptych.wire.tiers import TIERS
 
@@ -65,6 +70,9 @@ class Gateway:
         self._hot: dict[tuple[str, str], Handler] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._completions,
+            ("POST", "/v1/messages"): self._messages,
+            ("POST", "/v1/messages/count_tokens"): self._count_tokens,
+            ("POST", "/v1/responses"): self._responses,
             ("POST", "/api/query"): self._query,
             ("GET", "/v1/models"): self._models,
             ("GET", "/health"): self._health,
@@ -92,7 +100,8 @@ class Gateway:
         except TierError as error:
             if request.exchange is None:
                 self.runtime.metrics.refuse(error.code)
-            await send_error(send, error, request.exchange)
+            shape = request.error_shape or error_body
+            await send_error(send, error, request.exchange, shape)
         except Disconnected:
             logger.debug("a client went away")
         except Exception:  # boundary: the request handler
@@ -130,6 +139,35 @@ class Gateway:
         body = bodies.load(await request.body(self.runtime.config.max_body_bytes))
         query = bodies.text(body, new_request_id())
         await self._answer(request, send, query, principal)
+
+    async def _messages(self, request: Request, send: Send) -> None:
+        request.error_shape = anthropic.error_shape
+        principal = await self._admit(request)
+        config = self.runtime.config
+        body = anthropic.chat_body(bodies.load(await request.body(config.max_body_bytes)))
+        query = bodies.chat(body, new_request_id(), system_allowed=config.allow_client_system)
+        writer = anthropic.MessageWriter()
+        await self._answer(request, send, query, principal, writer, anthropic.message)
+
+    async def _count_tokens(self, request: Request, send: Send) -> None:
+        request.error_shape = anthropic.error_shape
+        await self._admit(request)
+        raw = await request.body(self.runtime.config.max_body_bytes)
+        body = bodies.chat(anthropic.chat_body(bodies.load(raw)), "", system_allowed=True)
+        await send_json(send, 200, {"input_tokens": estimated(body, 0).input_tokens})
+
+    async def _responses(self, request: Request, send: Send) -> None:
+        principal = await self._admit(request)
+        config, request_id = self.runtime.config, new_request_id()
+        given = responses.read(bodies.load(await request.body(config.max_body_bytes)))
+        body = responses.chat_body(given)
+        query = bodies.chat(body, request_id, system_allowed=config.allow_client_system)
+        writer = response_items.ResponseWriter(given, request_id)
+
+        def whole(completion: dict[str, Any]) -> dict[str, Any]:
+            return response_items.response(completion, given, request_id)
+
+        await self._answer(request, send, query, principal, writer, whole)
 
     async def _query(self, request: Request, send: Send) -> None:
         principal = await self._admit(request)
@@ -218,19 +256,28 @@ class Gateway:
         return principal
 
     async def _answer(
-        self, request: Request, send: Send, query: Query, principal: Principal
+        self,
+        request: Request,
+        send: Send,
+        query: Query,
+        principal: Principal,
+        writer: StreamWriter | None = None,
+        translate: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
     ) -> None:
-        """Answer in OpenAI's shape, whole or streamed."""
+        """Answer whole or streamed, in OpenAI's chat shape or translated from it."""
         query = with_headers(query, request)
         exchange = request.exchange = self.service.begin(query, principal)
         if query.stream:
-            await self._watched(request, self._stream(send, exchange))
+            await self._watched(request, self._stream(send, exchange, writer or OpenAIWriter()))
             return
         completion = await self._watched(request, self.service.whole(exchange))
-        await send_body(send, 200, [JSON, *trace_headers(exchange)], body_bytes(completion))
+        raw = body_bytes(completion)
+        if translate is not None:
+            raw = lenient_json.dumps(translate(completion.body))
+        await send_body(send, 200, [JSON, *trace_headers(exchange)], raw)
 
-    async def _stream(self, send: Send, exchange: Exchange) -> None:
-        reply = EventReply(send, exchange, self.runtime.config.keepalive_s)
+    async def _stream(self, send: Send, exchange: Exchange, writer: StreamWriter) -> None:
+        reply = EventReply(send, exchange, self.runtime.config.keepalive_s, writer)
         try:
             opened = await self.service.open_stream(exchange)
             frames = self.service.frames(exchange, opened)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, Protocol
 
 from triptych.errors import TierError
 from triptych.tiers.http.requests import Send
@@ -23,15 +23,52 @@ _BODY = "http.response.body"
 _PRINTABLE = bytes.maketrans(bytes((*range(32), 127)), b" " * 33)
 
 
+class StreamWriter(Protocol):
+    """Write a stream of chunks in the words of one API."""
+
+    def take(self, frame: Frame) -> bytes:
+        """Return the events for one chunk; empty where there is nothing to tell."""
+        ...
+
+    def end(self) -> bytes:
+        """Return the events after the last chunk."""
+        ...
+
+    def fail(self, error: TierError) -> bytes:
+        """Return the events of an error."""
+        ...
+
+
+class OpenAIWriter:
+    """Write chunks as they are."""
+
+    def take(self, frame: Frame) -> bytes:
+        """Return the chunk."""
+        return frame.wire
+
+    def end(self) -> bytes:
+        """Return OpenAI's end."""
+        return sse.DONE
+
+    def fail(self, error: TierError) -> bytes:
+        """Return the error as a chunk, which OpenAI's SDK raises."""
+        return sse.encode(lenient_json.dumps(error_body(error)))
+
+
 class EventReply:
     """A stream of events to one client, kept alive by comments while an upstream is silent.
 
     The first comment begins the reply: an error after it is an event, no longer a status.
     """
 
-    __slots__ = ("_beat", "_comment", "_exchange", "_interval_s", "_quiet", "_send", "started")
+    __slots__ = (
+        "_beat", "_comment", "_exchange", "_interval_s", "_quiet", "_send", "_writer", "started",
+    )  # fmt: skip
 
-    def __init__(self, send: Send, exchange: Exchange, interval_s: float) -> None:
+    def __init__(
+        self, send: Send, exchange: Exchange, interval_s: float, writer: StreamWriter
+    ) -> None:
+        self._writer = writer
         self._send = send
         self._exchange = exchange
         self._interval_s = interval_s
@@ -64,19 +101,20 @@ class EventReply:
 
     async def fail(self, error: TierError) -> None:
         """End with an error as an event."""
-        await self.write(sse.encode(lenient_json.dumps(error_body(error))), more=False)
+        await self.write(self._writer.fail(error), more=False)
 
     async def forward(self, frames: AsyncGenerator[Frame]) -> None:
         """Send frames as they come, and the end."""
         try:
             async for frame in frames:
-                await self.write(frame.wire)
+                if data := self._writer.take(frame):
+                    await self.write(data)
         except TierError as error:
             await self.fail(error)
             return
         finally:
             await frames.aclose()
-        await self.write(sse.DONE, more=False)
+        await self.write(self._writer.end(), more=False)
 
     def close(self) -> None:
         """Send no more comments."""
@@ -121,14 +159,19 @@ def error_body(error: TierError) -> dict[str, Any]:
     return shapes.error(message, status=error.status, code=error.code, param=error.param)
 
 
-async def send_error(send: Send, error: TierError, exchange: Exchange | None = None) -> None:
+async def send_error(
+    send: Send,
+    error: TierError,
+    exchange: Exchange | None = None,
+    shape: Callable[[TierError], dict[str, Any]] = error_body,
+) -> None:
     """Answer with an error; our retries are spent, so a header asks clients not to retry."""
     headers: Headers = [JSON, *(trace_headers(exchange) if exchange else ())]
     if error.status in (408, 409, 429) or error.status >= 500:
         headers.append((b"x-should-retry", b"false"))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    await send_body(send, error.status, headers, lenient_json.dumps(error_body(error)))
+    await send_body(send, error.status, headers, lenient_json.dumps(shape(error)))
 
 
 async def send_json(send: Send, status: int, body: Any) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from triptych.errors import TooLarge
+from triptych.errors import TierError, TooLarge
 from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.rules.query import Query
 
@@ -32,12 +32,14 @@ class Disconnected(Exception):
 class Request:
     """The few things a hot handler needs from an ASGI scope."""
 
-    __slots__ = ("_receive", "exchange", "headers", "scope")
+    __slots__ = ("_receive", "error_shape", "exchange", "headers", "scope")
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self.scope = scope
         self._receive = receive
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        self.error_shape: Callable[[TierError], dict[str, Any]] | None = None
+        """How the API of this request writes an error; None: as OpenAI does."""
         self.exchange: Exchange | None = None
         """Set once there is a record of the request."""
 

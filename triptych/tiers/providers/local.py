@@ -24,7 +24,7 @@ class LocalProvider(OpenAIProvider):
         return done
 
     async def probe(self) -> Probe:
-        """Ask `/health`."""
+        """Ask `/health` for the revision, then the first model for one answer."""
         start = time.monotonic()
         try:
             body, _ = await self.transport.json("GET", self.base.origin() / "health")
@@ -33,4 +33,7 @@ class LocalProvider(OpenAIProvider):
                 False, time.monotonic() - start, error_code=error.code, message=error.message
             )
         self._revision = str(body.get("revision") or "") if isinstance(body, dict) else ""
-        return Probe(True, time.monotonic() - start, dialect="v1", revision=self._revision)
+        answered = await super().probe()
+        answered.latency_s = time.monotonic() - start
+        answered.revision = self._revision or answered.revision
+        return answered
