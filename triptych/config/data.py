@@ -44,6 +44,9 @@ class DataConfig:
     text_column: str = "text"
     """Column or key that holds the text in jsonl, csv, parquet and hub datasets."""
 
+    follow_links: bool = False
+    """Read linked folders below a source, each once; otherwise they are counted and left out."""
+
     licence: str = "unknown"
     """Licence recorded for files that do not say their own."""
 

@@ -94,7 +94,8 @@ def _read(path: Path, name: str, kind: str, reader: str, builder: Builder) -> No
     except RecursionError:
         builder.miss(name, "nested", "it is nested too deeply")
     except Exception as error:  # boundary: a library that reads a file may raise anything
-        builder.miss(name, "damaged", f"it cannot be read: {clean_line(str(error))[:200]}")
+        reason = clean_line(str(error).replace(str(path), name))[:200]
+        builder.miss(name, "damaged", f"it cannot be read: {reason}")
 
 
 def _check_archive(path: Path, limits: Limits) -> None:

@@ -56,3 +56,8 @@ def test_no_text_makes_cleaning_slow(text: str) -> None:
     start = time.monotonic()
     reason_to_drop(clean(text), min_chars=32)
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x85", "\x1c", "\u2028"])
+def test_d12_separators_do_not_glue_words(mark: str) -> None:
+    assert clean(f"first{mark}second") == "first\nsecond"

@@ -173,6 +173,7 @@ def _print(folder: str, manifest: dict[str, Any], *, as_json: bool) -> None:
         print(
             f"  dropped {drop['documents']:,} {reason.replace('_', ' ')} "
             f"({drop['bytes'] / 1e6:.2f} MB), such as {drop['examples'][0]}"
+            + (f": {drop['advice']}" if "advice" in drop else "")
         )
 
 

@@ -13,7 +13,8 @@ from functools import lru_cache
 
 # Tab and newline stay; the other control characters, lone surrogates and byte-order marks go.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ud800-\udfff]")
-_LINE_ENDING = re.compile("\r\n?|\u2028|\u2029")
+# Slides break lines with a vertical tab, pages end with a form feed, mainframes write NEL.
+_LINE_ENDING = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 # The look-behinds keep the time linear: a run is tried once, at its start.
 _TRAILING_SPACE = re.compile(r"(?<![ \t])[ \t]++(?=\n|\Z)")
 # Begins with one bare class, which the engine searches for fast.
@@ -29,7 +30,7 @@ _MIN_LINES_TO_REPEAT = 20
 
 def clean(text: str) -> str:
     """Return the text in one plain form: NFC, `\\n` line endings, no control characters."""
-    if "\r" in text or not text.isascii():
+    if not text.isascii() or any(mark in text for mark in "\r\x0b\x0c\x1c\x1d\x1e"):
         text = _LINE_ENDING.sub("\n", text)
     text = _INVISIBLE.sub("", text)
     if not text.isascii():

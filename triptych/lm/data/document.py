@@ -37,6 +37,7 @@ class Reading:
     dropped: Counter[str] = field(default_factory=Counter)
     dropped_bytes: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
+    advice: dict[str, str] = field(default_factory=dict)
 
     def drop(self, reason: str, source: str, size_bytes: int = 0) -> None:
         """Count one dropped document, and remember the first few of each reason by name."""
@@ -46,6 +47,10 @@ class Reading:
         if len(examples) < 3 and source not in examples:
             examples.append(source)
 
+    def advise(self, reason: str, hint: str) -> None:
+        """Keep the first advice on documents that were dropped for a reason."""
+        self.advice.setdefault(reason, hint)
+
     def merge(self, other: Reading) -> None:
         """Add what another source dropped."""
         self.dropped.update(other.dropped)
@@ -53,6 +58,7 @@ class Reading:
         for reason, examples in other.examples.items():
             mine = self.examples.setdefault(reason, [])
             mine.extend(examples[: 3 - len(mine)])
+        self.advice = other.advice | self.advice
 
     def summary(self) -> str:
         """Return in a few words what was dropped."""
@@ -69,6 +75,7 @@ class Reading:
                 "documents": self.dropped[reason],
                 "bytes": self.dropped_bytes[reason],
                 "examples": self.examples[reason],
+                **({"advice": self.advice[reason]} if reason in self.advice else {}),
             }
             for reason in sorted(self.dropped)
         }

@@ -106,8 +106,7 @@ def _read(
         raise DataError(
             f"{source} holds no usable text"
             + (f"; dropped: {reading.summary()}" if reading.dropped else ""),
-            hint=f"a document is UTF-8 text of at least {config.min_chars} characters, new and "
-            "within data.max_bytes",
+            hint=_hint(reading, config),
         )
     name = display_name(source)
     ingested.sources.append({"source": name, "documents": count, "bytes": taken_bytes})
@@ -128,6 +127,23 @@ def _usable(
                 continue
             reason = "exact_duplicate"
         reading.drop(reason, part.source, len(text.encode()))
+
+
+def _hint(reading: Reading, config: DataConfig) -> str:
+    """Return what helps against the reason for which most was dropped."""
+    general = (
+        f"a document is UTF-8 text of at least {config.min_chars} characters, new and within "
+        "data.max_bytes"
+    )
+    if not reading.dropped:
+        return general
+    reason, _ = max(reading.dropped.items(), key=lambda item: item[1])
+    known = {
+        "invalid_json": "jsonl is one JSON object a line, or one array of objects",
+        "not_text": "data.text_column must name a column that holds text",
+        "invalid_utf8": "convert the files to UTF-8, for example with iconv",
+    }
+    return reading.advice.get(reason) or known.get(reason, general)
 
 
 def _position(reading: Reading, taken_bytes: int, limit_bytes: int) -> tuple[float, float | None]:

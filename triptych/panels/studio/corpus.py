@@ -15,6 +15,7 @@ from html import escape
 from pathlib import Path
 
 from triptych.config import Config
+from triptych.documents import READABLE_SUFFIXES
 from triptych.errors import UsageError
 from triptych.formatting import format_bytes, format_count
 from triptych.lm.data.documents import read_samples
@@ -33,7 +34,7 @@ SAMPLE_CHARS = 400
 DATASET_BYTES = 20_000_000
 PYTHON_DOCS = "python-docs"
 _PYTHON_DOCS_BYTES = 1_000_000
-FILE_TYPES = sorted((*TEXT_TYPES, *RECORD_READERS))
+FILE_TYPES = sorted({*TEXT_TYPES, *RECORD_READERS, *READABLE_SUFFIXES})
 
 
 def corpora(folder: Path) -> list[tuple[str, str]]:

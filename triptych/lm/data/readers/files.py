@@ -1,13 +1,14 @@
-"""Read documents from files and folders: txt, md, jsonl, csv, parquet; also gz and zst.
+"""Read documents from files and folders, whatever is in them.
 
-Every reader streams: no more than one part of a document, or one record, is in memory. A
-file that cannot be read at all stops the build with its name; a record or part that is
-broken is dropped and counted. Left out: what is inside a record (records.py).
+Plain text and records are streamed: no more than one part of a document, or one record, is in
+memory. Everything else (PDF, HTML, office files, notebooks, source code) is read by
+`triptych.documents`, each file in a process of its own. Below a folder nothing ends the reading: a
+file that cannot be read is dropped and counted by its reason. Left out: what is inside a record
+(records.py).
 """
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import io
 import zlib
@@ -19,49 +20,61 @@ from typing import cast
 import pyarrow as pa
 
 from triptych.config.data import DataConfig
+from triptych.documents import DocumentReader, kind_of
+from triptych.documents.isolation import printable
 from triptych.errors import DataError
-from triptych.lm.data.document import Document, Reading, cut_text, is_unicode
-from triptych.lm.data.readers.records import RECORD_READERS
+from triptych.lm.data.document import Document, Reading
+from triptych.lm.data.readers.decoding import BLOCK_BYTES, is_binary
+from triptych.lm.data.readers.folders import files_below, reason_for_folder
+from triptych.lm.data.readers.records import RECORD_READERS, is_json_of_records, read_jsonl
+from triptych.lm.data.readers.texts import read_text
 
 TEXT_TYPES = (".txt", ".text", ".md", ".markdown", ".rst")
 COMPRESSIONS = (".gz", ".zst")
-_BLOCK_BYTES = 1 << 20
 _SNIFF_BYTES = 8192
-_SEPARATORS = {"file": None, "line": "\n", "paragraph": "\n\n"}
 
 
 def read_files(path: Path, config: DataConfig, reading: Reading) -> Iterator[Document]:
-    """Yield the documents of a file, or of every readable file below a folder, in name order.
+    """Yield the documents of a file, or of every file below a folder, in name order.
 
-    A file named by itself is read as text whatever its name; below a folder, hidden files
-    and files of other types are skipped and counted.
+    Below a folder, hidden files, files that cannot be read, and corpora and runs of ours are
+    dropped and counted.
 
-    Raises: DataError when a file cannot be read, or its text column is missing.
+    Raises: DataError when a file named by itself cannot be read, or its text column is missing, or
+        when a folder named by itself is a corpus.
     """
-    with _source_errors(path.name):
-        names = {path: path.name} if path.is_file() else dict(_below(path, reading))
+    is_alone = path.is_file()
+    with _source_errors(printable(path.name)):
+        if is_alone:
+            names = {path: printable(path.name)}
+        else:
+            _refuse_own_output(path)
+            names = dict(files_below(path, reading, follow_links=config.follow_links))
         sizes_bytes = {file: file.stat().st_size for file in names}
     reading.total_bytes += sum(sizes_bytes.values())
-    for file, name in names.items():
-        before, size_bytes = reading.read_bytes, sizes_bytes[file]
-        with _source_errors(name), file.open("rb") as raw:
-            for document in _read_file(file, raw, name, config, reading):
-                reading.read_bytes = before + min(raw.tell(), size_bytes)
-                yield document
-        reading.read_bytes = before + size_bytes
+    with DocumentReader() as reader:
+        for file, name in names.items():
+            before, size_bytes = reading.read_bytes, sizes_bytes[file]
+            try:
+                with _source_errors(name), file.open("rb") as raw:
+                    for document in _read_file(file, raw, name, config, reading, reader, is_alone):
+                        reading.read_bytes = before + min(raw.tell(), size_bytes)
+                        yield document
+            except DataError as error:
+                if is_alone:
+                    raise
+                reading.drop(error.code, name, size_bytes)
+                reading.advise(error.code, error.hint)
+            reading.read_bytes = before + size_bytes
 
 
-def _below(folder: Path, reading: Reading) -> Iterator[tuple[Path, str]]:
-    root = folder.resolve().name
-    for file in sorted(folder.rglob("*")):
-        relative = file.relative_to(folder)
-        if not file.is_file() or any(part.startswith(".") for part in relative.parts):
-            continue
-        name = f"{root}/{relative.as_posix()}"
-        if _type(file) in TEXT_TYPES or _type(file) in RECORD_READERS:
-            yield file, name
-        else:
-            reading.drop("unknown_type", name, file.stat().st_size)
+def _refuse_own_output(folder: Path) -> None:
+    reason = reason_for_folder(folder)
+    if reason:
+        raise DataError(
+            f"{folder.name} is a {reason} that triptych wrote, not text",
+            hint=f"to read a corpus again, name its documents: {folder / 'documents'}",
+        )
 
 
 def _type(file: Path) -> str:
@@ -73,18 +86,59 @@ def _type(file: Path) -> str:
 
 
 def _read_file(
-    file: Path, raw: io.BufferedReader, name: str, config: DataConfig, reading: Reading
+    file: Path,
+    raw: io.BufferedReader,
+    name: str,
+    config: DataConfig,
+    reading: Reading,
+    reader: DocumentReader,
+    is_alone: bool,
 ) -> Iterator[Document]:
     stream = _decompressed(file, raw)
     start = stream.peek(_SNIFF_BYTES)[:_SNIFF_BYTES]
+    kind = _type(file)
+    is_plain = stream is raw
     if not start:
         reading.drop("empty", name)
-    elif reader := RECORD_READERS.get(_type(file)):
-        yield from reader(stream, name, config, reading)
-    elif b"\x00" in start and not start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    elif kind == ".json" and is_json_of_records(stream):
+        yield from read_jsonl(stream, name, config, reading)
+    elif records := RECORD_READERS.get(kind):
+        yield from records(stream, name, config, reading)
+    elif _is_more_than_text(file if is_plain else file.with_suffix(""), kind, start):
+        if is_plain:
+            yield from _read_document(file, name, config, reading, reader)
+        else:
+            reading.drop("compressed", name, file.stat().st_size)
+            reading.advise("compressed", "unpack it first")
+    elif is_binary(start):
         reading.drop("binary", name, file.stat().st_size)
+    elif kind in TEXT_TYPES or is_alone or kind_of(file, start) == "text":
+        yield from read_text(stream, name, config, reading)
     else:
-        yield from _read_text(stream, name, config, reading)
+        reading.drop("unknown_type", name, file.stat().st_size)
+
+
+def _is_more_than_text(file: Path, kind: str, start: bytes) -> bool:
+    """Return whether a file has markup, or text in a format of its own."""
+    found = kind_of(file, start)
+    if kind in TEXT_TYPES:
+        return found not in ("text", "markdown")
+    return found not in ("text", "unknown")
+
+
+def _read_document(
+    file: Path, name: str, config: DataConfig, reading: Reading, reader: DocumentReader
+) -> Iterator[Document]:
+    """Yield the text of a file, and count what of it was not read."""
+    document = reader.read(file, name)
+    for item in document.unread:
+        where = name if item.where in (name, file.name) else f"{name}: {item.where}"
+        # A file that is read in part is not dropped; its missing pages are counted apart.
+        code = f"part_{item.code}" if document.is_read else item.code
+        reading.drop(code, where, 0 if document.is_read else document.size_bytes)
+        reading.advise(code, item.reason)
+    if document.is_read:
+        yield Document(document.text, name, config.licence, name)
 
 
 def _decompressed(file: Path, raw: io.BufferedReader) -> io.BufferedReader:
@@ -98,55 +152,7 @@ def _decompressed(file: Path, raw: io.BufferedReader) -> io.BufferedReader:
         inner = pa.CompressedInputStream(raw, "zstd")
     else:
         return raw
-    return io.BufferedReader(cast(io.RawIOBase, inner), buffer_size=_BLOCK_BYTES)
-
-
-def _read_text(
-    stream: io.BufferedReader, name: str, config: DataConfig, reading: Reading
-) -> Iterator[Document]:
-    """Yield the documents of a text file; a part with broken UTF-8 is dropped."""
-    units = _units(_decoded(stream), _SEPARATORS[config.text_documents], config.max_document_chars)
-    for number, (document, is_whole, text) in enumerate(units):
-        if not text.strip():
-            continue
-        group = name if config.text_documents == "file" else f"{name}#{document}"
-        source = group if is_whole else f"{name}#part{number}"
-        if is_unicode(text):
-            yield Document(text, source, config.licence, group)
-        else:
-            reading.drop("invalid_utf8", source, len(text))
-
-
-def _units(
-    blocks: Iterator[str], separator: str | None, max_chars: int
-) -> Iterator[tuple[int, bool, str]]:
-    """Yield (document number, whether it is whole, text), cutting what is too long."""
-    number, is_whole, pending = 0, True, ""
-    for block in blocks:
-        pending += block
-        if separator is not None:
-            *complete, pending = pending.split(separator)
-            for text in complete:
-                yield number, is_whole, text
-                number, is_whole = number + 1, True
-        while len(pending) > max_chars:
-            cut = cut_text(pending, max_chars)
-            yield number, False, pending[:cut]
-            is_whole, pending = False, pending[cut:]
-    yield number, is_whole, pending
-
-
-def _decoded(stream: io.BufferedReader) -> Iterator[str]:
-    """Decode UTF-8 (or UTF-16 with its mark), keeping broken bytes as lone surrogates."""
-    start = stream.peek(3)
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        plain = codecs.getincrementaldecoder("utf-16")("strict")
-    else:
-        plain = codecs.getincrementaldecoder("utf-8-sig")("surrogateescape")
-    decoder = io.IncrementalNewlineDecoder(plain, translate=True)
-    while block := stream.read(_BLOCK_BYTES):
-        yield decoder.decode(block)
-    yield decoder.decode(b"", final=True)
+    return io.BufferedReader(cast(io.RawIOBase, inner), buffer_size=BLOCK_BYTES)
 
 
 @contextmanager
@@ -156,20 +162,25 @@ def _source_errors(name: str) -> Iterator[None]:
         yield
     except PermissionError as error:
         raise DataError(
-            f"no permission to read {name}", hint="change its permissions, or leave it out"
+            f"no permission to read {name}",
+            hint="change its permissions, or leave it out",
+            code="no_permission",
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile, pa.ArrowInvalid) as error:
         raise DataError(
-            f"{name} is damaged: {error}", hint="copy it again, or leave it out"
+            f"{name} is damaged: {error}", hint="copy it again, or leave it out", code="damaged"
         ) from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{name} is not valid {error.encoding}: {error.reason} at byte {error.start}",
             hint="convert it to UTF-8, for example with iconv",
+            code="invalid_encoding",
         ) from error
     except OSError as error:
         # Arrow tells of damage without an error number.
         what = "cannot be read" if error.errno else "is damaged"
         raise DataError(
-            f"{name} {what}: {error.strerror or error}", hint="copy it again, or leave it out"
+            f"{name} {what}: {error.strerror or error}",
+            hint="copy it again, or leave it out",
+            code="damaged",
         ) from error

@@ -1,29 +1,37 @@
-"""Read records: jsonl, csv and parquet files, one document a record.
+"""Read records: jsonl, json arrays, csv, tsv and parquet files, one document a record.
 
 The text is in one column, `data.text_column`; a column `licence` or `license` is honoured.
-A record that is broken is dropped and counted; a column that is missing altogether stops
-the build with the columns there are.
+A record that is broken is dropped and counted; a file without the column, or of conversations, is
+an error that says what to do. Left out: encodings (decoding.py) and advice (columns.py).
 """
 
 from __future__ import annotations
 
 import csv
-import difflib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from triptych.config.data import DataConfig
+from triptych.documents.isolation import printable
 from triptych.errors import DataError
 from triptych.lm.data.document import Document, Reading, is_unicode
+from triptych.lm.data.readers.columns import missing_column, records_error
+from triptych.lm.data.readers.decoding import decoded, encoding_of, lines
+from triptych.lm.data.readers.json_values import NotJson, is_array_or_printed, values
 
 # One record is held in memory; a longer one is damage, or no text.
 MAX_RECORD_BYTES = 32_000_000
 _BATCH_ROWS = 256
+# Records read before a file without the column is given up: the first may be about the others.
+_FIRST_RECORDS = 64
+_SNIFF_BYTES = 65_536
+_DELIMITERS = (",", ";", "\t", "|")
 _LICENCE_COLUMNS = ("licence", "license")
 
 Reader = Callable[[io.BufferedReader, str, DataConfig, Reading], Iterator[Document]]
@@ -34,13 +42,15 @@ def documents(
 ) -> Iterator[Document]:
     """Turn records into documents.
 
-    Raises: DataError when the first record has no text column.
+    Raises: DataError when none of the first records has the text column.
     """
     column = config.text_column
-    for number, record in enumerate(records):
+    records = iter(records)
+    first = list(islice(records, _FIRST_RECORDS))
+    if first and not any(column in record for record in first):
+        raise records_error(name, first, config)
+    for number, record in enumerate(chain(first, records)):
         source = f"{name}#{number}"
-        if number == 0 and column not in record:
-            raise missing_column(name, column, record)
         text = record.get(column)
         if text is None:
             reading.drop("missing_text", source)
@@ -50,64 +60,122 @@ def documents(
             reading.drop("invalid_utf8", source, len(text))
         else:
             licence = next((record[key] for key in _LICENCE_COLUMNS if record.get(key)), None)
-            yield Document(text, source, str(licence or config.licence), source)
-
-
-def missing_column(name: str, column: str, columns: Iterable[str]) -> DataError:
-    """Name the columns there are, and the nearest to the one that is missing."""
-    known = [str(known) for known in columns]
-    nearest = difflib.get_close_matches(column, known, n=1)
-    best = nearest[0] if nearest else (known[0] if known else "NAME")
-    return DataError(
-        f"{name} has no column {column!r}; its columns are {', '.join(known) or 'none'}",
-        hint=f"name the one that holds the text: --set data.text_column={best}",
-    )
+            yield Document(text, source, printable(str(licence or config.licence)), source)
 
 
 def read_jsonl(
     stream: io.BufferedReader, name: str, config: DataConfig, reading: Reading
 ) -> Iterator[Document]:
-    """Yield a document for each line of JSON."""
+    """Yield a document for each object: one a line, in one array, or printed over several lines."""
+    if is_array_or_printed(_start(stream)):
+        yield from documents(_values(stream, name, reading), name, config, reading)
+    else:
+        yield from documents(_objects_by_line(stream, name, reading), name, config, reading)
 
-    def records() -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(_bounded_lines(stream)):
-            if not line.strip():
-                continue
-            if len(line) > MAX_RECORD_BYTES:
-                reading.drop("too_long", f"{name}#{number}", len(line))
-                continue
-            try:
-                record = json.loads(line.decode("utf-8-sig", "surrogateescape"))
-            except ValueError:
-                record = None
-            if isinstance(record, dict):
-                yield record
+
+def is_json_of_records(stream: io.BufferedReader) -> bool:
+    """Return whether a json file is an array of objects."""
+    start = _start(stream).lstrip()
+    return start.startswith("[") and is_array_or_printed(start)
+
+
+def _start(stream: io.BufferedReader) -> str:
+    start = stream.peek(_SNIFF_BYTES)[:_SNIFF_BYTES]
+    return start.decode(encoding_of(start), "ignore")
+
+
+def _values(stream: io.BufferedReader, name: str, reading: Reading) -> Iterator[dict[str, Any]]:
+    try:
+        for number, value in enumerate(values(decoded(stream), MAX_RECORD_BYTES)):
+            if isinstance(value, dict):
+                yield value
             else:
-                reading.drop("invalid_json", f"{name}#{number}", len(line))
+                reading.drop("invalid_json", f"{name}#{number}")
+    except NotJson as error:
+        reading.drop("invalid_json", f"{name}#rest", error.size)
 
-    yield from documents(records(), name, config, reading)
+
+def _objects_by_line(
+    stream: io.BufferedReader, name: str, reading: Reading
+) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines(stream, MAX_RECORD_BYTES)):
+        if not line.strip():
+            continue
+        if len(line) > MAX_RECORD_BYTES:
+            reading.drop("too_long", f"{name}#{number}", len(line))
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict):
+            yield record
+        else:
+            reading.drop("invalid_json", f"{name}#{number}", len(line))
 
 
 def read_csv(
     stream: io.BufferedReader, name: str, config: DataConfig, reading: Reading
 ) -> Iterator[Document]:
-    """Yield a document for each row below a header line."""
-    delimiter = "\t" if ".tsv" in name.lower() else ","
+    """Yield a document for each row below a header line.
 
-    def lines() -> Iterator[str]:
-        for number, line in enumerate(_bounded_lines(stream)):
+    The delimiter is the one of the header; tabs have no quoting rule.
+    """
+    header, delimiter = _header(stream, config.text_column, is_tsv=".tsv" in name.lower())
+    by_tabs = delimiter == "\t"
+
+    def rows() -> Iterator[str]:
+        for number, line in enumerate(lines(stream, MAX_RECORD_BYTES)):
+            if number < header:
+                continue
             if len(line) > MAX_RECORD_BYTES:
-                raise DataError(
-                    f"line {number + 1} of {name} is longer than {MAX_RECORD_BYTES:,} bytes",
-                    hint="is it really csv? a text file should end in .txt",
-                )
-            yield line.decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape")
+                reading.drop("too_long", f"{name}#{number}", len(line))
+            else:
+                yield line + "\n"
 
     csv.field_size_limit(MAX_RECORD_BYTES)
-    try:
-        yield from documents(csv.DictReader(lines(), delimiter=delimiter), name, config, reading)
-    except csv.Error as error:
-        raise DataError(f"{name} is not valid csv: {error}", hint="repair or leave it") from error
+    quoting = csv.QUOTE_NONE if by_tabs else csv.QUOTE_MINIMAL
+    reader = csv.DictReader(rows(), delimiter=delimiter, quoting=quoting)
+    yield from documents(_table(reader, name, reading, by_tabs), name, config, reading)
+
+
+def _table(
+    reader: csv.DictReader[str], name: str, reading: Reading, by_tabs: bool
+) -> Iterator[dict[str, Any]]:
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error:
+            reading.drop("invalid_csv", f"{name}#{reader.line_num}")
+            continue
+        if row is None:
+            return
+        yield {key: _unquoted(value) for key, value in row.items()} if by_tabs else row
+
+
+def _unquoted(value: Any) -> Any:
+    """Return a cell as it was before a spreadsheet quoted it: only then are its quotes doubled."""
+    if isinstance(value, str) and len(value) > 3 and value[0] == value[-1] == '"':
+        inner = value[1:-1]
+        if '""' in inner and '"' not in inner.replace('""', ""):
+            return inner.replace('""', '"')
+    return value
+
+
+def _header(stream: io.BufferedReader, column: str, *, is_tsv: bool) -> tuple[int, str]:
+    """Return the number of the header's line and its delimiter.
+
+    A spreadsheet's first line `sep=;` names the delimiter.
+    """
+    first = [line.strip("\ufeff") for line in _start(stream).splitlines()[:2]]
+    if first and first[0].lower().startswith("sep=") and len(first[0]) == 5:
+        return 1, first[0][4]
+    header = first[0] if first else ""
+    for delimiter in _DELIMITERS:
+        if column in [cell.strip('" ') for cell in header.split(delimiter)] and delimiter in header:
+            return 0, delimiter
+    best = max(_DELIMITERS, key=header.count)
+    return 0, "\t" if is_tsv and best not in header else best
 
 
 def read_parquet(
@@ -125,6 +193,7 @@ def read_parquet(
             raise DataError(
                 f"column {config.text_column!r} of {name} holds {kind}, not text",
                 hint=f"its columns are {', '.join(schema.names)}",
+                code="not_text",
             )
         wanted = [config.text_column, *(c for c in _LICENCE_COLUMNS if c in schema.names)]
 
@@ -142,11 +211,3 @@ RECORD_READERS: dict[str, Reader] = {
     ".tsv": read_csv,
     ".parquet": read_parquet,
 }
-
-
-def _bounded_lines(stream: io.BufferedReader) -> Iterator[bytes]:
-    """Yield lines; of one that is too long only so much that its length shows it."""
-    while line := stream.readline(MAX_RECORD_BYTES + 1):
-        yield line
-        while len(line) > MAX_RECORD_BYTES and not line.endswith(b"\n"):
-            line = stream.readline(MAX_RECORD_BYTES + 1)
