@@ -66,7 +66,7 @@ async def test_a_statement_names_a_user_of_that_hub(issuer: str) -> None:
 async def test_one_that_is_old_or_meant_for_others_names_nobody(
     issuer: str, changed: dict[str, Any]
 ) -> None:
-    with pytest.raises(Unauthenticated, match="old, or meant for somebody else"):
+    with pytest.raises(Unauthenticated, match="old, or meant for another gateway"):
         await user_of(statement(issuer, **changed), issuer, "panels")
 
 

@@ -1,7 +1,7 @@
 """How a request of OpenAI's API is read, by the gateway and by the model server alike.
 
 Null is absent. A message may be the very one an SDK received: its empty fields are left out, and
-its unknown ones stay. A field nobody knows is no mistake, unless it is a known one misspelt: that
+its unknown ones stay. An unknown field is no mistake, unless it is a known one misspelt: that
 would change the answer in silence. Ranges and types of values are each server's own business.
 """
 

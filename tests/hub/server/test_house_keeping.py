@@ -126,8 +126,8 @@ def test_secrets_are_sealed_and_bound_to_their_place(root: Path) -> None:
     assert value.encode() not in stored
     # Copied to another Space's row, it does not open.
     hub.database.write(
-        "INSERT INTO repository_settings SELECT ?, kind, key, value, description, updated_at"
-        " FROM repository_settings WHERE repository_id = ? AND kind = 'secret'",
+        "INSERT INTO repository_settings SELECT ?, kind, key, value, description, updated_at,"
+        " by_admin FROM repository_settings WHERE repository_id = ? AND kind = 'secret'",
         two.id, one.id,
     )  # fmt: skip
     with pytest.raises(StorageError, match="does not open"):
@@ -196,7 +196,7 @@ def test_a_taken_port_is_told_with_a_remedy(root: Path, capsys: pytest.CaptureFi
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert main(["hub", "serve", "--root", str(root), "--port", port]) == 2
+        assert main(["hub", "serve", "--root", str(root), "--port", port]) == 1
     assert "--port" in capsys.readouterr().err
 
 

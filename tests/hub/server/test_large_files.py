@@ -18,8 +18,7 @@ from huggingface_hub import CommitOperationAdd
 
 from triptych.config.hub import HubConfig
 from triptych.errors import HubRefused
-from triptych.hub.server.http.bodies.connection import room
-from triptych.hub.server.storage.content.blocks import StraightWriter
+from triptych.hub.server.storage.content.blocks import StraightWriter, new_block
 from triptych.hub.server.storage.content.multipart import Part
 from triptych.hub.server.storage.hub import Hub
 
@@ -119,7 +118,7 @@ def test_a_disk_that_takes_a_part_of_a_block_gets_the_rest(tmp_path: Path) -> No
 
 
 def test_blocks_of_any_size_at_any_place_are_written_as_they_came(tmp_path: Path) -> None:
-    memory = room()
+    memory = new_block()
     memory[:] = os.urandom(len(memory))
     odd = memoryview(bytearray(memory))[1:]
     for start, sizes in ((0, (1, 2**20, 77)), (2**20, (2**20, 2**20)), (4096, (2**20, 3))):

@@ -168,7 +168,8 @@ def test_a_space_under_landlock_listens_on_its_own_port_only(isolated, spy):
         free.bind(("127.0.0.1", 0))
         other = free.getsockname()[1]
     assert spy.get(f"/bind?port={other}").text == "PermissionError"
-    assert spy.get("/bind?port=0").text == "PermissionError"
+    # Any free port is allowed: libraries listen there for themselves.
+    assert spy.get("/bind?port=0").text == "bound"
     own = spy.seen()["environment"]["PORT"]
     assert spy.get(f"/bind?port={own}").text in ("bound", "OSError")
 

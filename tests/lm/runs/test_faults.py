@@ -130,7 +130,7 @@ def test_a_disk_that_a_reader_of_the_run_finds_full_rests_it(store: RunStore, re
     assert work(run.path, Path) == 0 and store.get(run.run_id).state == "succeeded"
 
 
-def test_a_full_disk_rests_the_run_and_room_lets_it_go_on(
+def test_a_full_disk_rests_the_run_and_space_lets_it_go_on(
     request_for, calm: Callable[..., Run], tmp_path: Path
 ) -> None:
     # A disk of its own, in a namespace of its own: nobody needs to be root for it.

@@ -258,7 +258,7 @@ def test_a_revoked_key_is_refused(house: House, console: Opened) -> None:
     assert isinstance(house.chat(key), dict)
     page.locator("tr", has_text="<b>app</b>").locator("button.pick").click()
     expect(chosen(page, "choose a row above, or type it")).not_to_have_value("")
-    agree(page, "Revoke key", "<b>app</b> is refused within a second")
+    agree(page, "Revoke key", "<b>app</b> are refused within a second")
     said(page, "Revoked:")
     deadline = time.monotonic() + 60
     while house.chat(key) != 401:
@@ -517,17 +517,17 @@ def test_one_sign_in_with_an_account_of_the_hub_holds_everywhere(
     page.get_by_text("Signed in as admin@hub, admin.").wait_for()
     assert house.token not in page.content()
     cookies = {cookie["name"]: cookie for cookie in page.context.cookies(house.web)}
-    assert cookies["triptych_person"]["httpOnly"]
+    assert cookies["triptych_session"]["httpOnly"]
     leave(page, flying)
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("Admin key").wait_for()
-    assert "triptych_person" not in {c["name"] for c in page.context.cookies(house.web)}
+    assert "triptych_session" not in {c["name"] for c in page.context.cookies(house.web)}
     # A key is remembered in the same way.
     page.get_by_label("Admin key").fill(house.key)
     page.get_by_role("button", name="Sign in", exact=True).click()
     page.get_by_role("tab", name="Overview").wait_for()
     deadline = time.monotonic() + 60
-    while "triptych_person" not in {c["name"] for c in page.context.cookies(house.web)}:
+    while "triptych_session" not in {c["name"] for c in page.context.cookies(house.web)}:
         assert time.monotonic() < deadline
         page.wait_for_timeout(100)
     leave(page, flying)

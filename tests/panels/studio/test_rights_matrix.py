@@ -313,7 +313,7 @@ def test_every_event_has_a_rule_and_shows_and_does_nothing_to_others(world: Worl
     assert {canary for canary in BENS if canary in shown} >= {"bens-name", "bens-notes"}
 
 
-def test_an_upload_is_refused_unread_when_too_large_or_from_nobody(world: World) -> None:
+def test_an_upload_is_refused_unread_when_too_large_or_without_a_session(world: World) -> None:
     def pieces() -> Iterator[bytes]:
         nonlocal sent
         yield b'--b\r\ncontent-disposition: form-data; name="files"; filename="a.txt"\r\n\r\n'

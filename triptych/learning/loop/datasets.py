@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """One judged answer. `chosen` is the answer to learn, `rejected` one to avoid.
+    """An answer and its judgement. `chosen` is the answer to learn, `rejected` one to avoid.
 
     `label` is True or False for a thumb on `completion`, None for pairs and corrections.
     """

@@ -178,7 +178,7 @@ def _has_index(choice: dict[str, Any]) -> bool:
 
 
 def _is_content(content: Any) -> bool:
-    """Tell whether this is a text, or a list of parts as reasoning models write it."""
+    """Return whether this is a text, or a list of parts as reasoning models write it."""
     if isinstance(content, _PIECE):
         return True
     return isinstance(content, list) and all(isinstance(part, dict | str) for part in content)

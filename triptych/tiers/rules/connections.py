@@ -39,8 +39,8 @@ class ConnectionLimits:
 
     def __init__(self, config: GatewayConfig) -> None:
         descriptors = raise_descriptor_limit()
-        room = max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 3)
-        self.most = min(config.max_connections or room, room)
+        available = max(descriptors - _RESERVED_DESCRIPTORS, descriptors // 3)
+        self.most = min(config.max_connections or available, available)
         self.most_per_address = config.max_connections_per_address or max(1, self.most // 2)
         self.header_timeout_s = config.header_timeout_s
         self.body_timeout_s = config.body_timeout_s
