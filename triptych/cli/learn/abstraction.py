@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from triptych.learning.abstraction.build import Home, Outcome
+    from triptych.learning.abstraction.companies import Reading
 
 KEY = "TRIPTYCH_ADMIN_KEY"
 
@@ -132,6 +133,7 @@ def _add(home: Home, company: str, facts: dict[str, Any], consent: str = "") -> 
 def _build(args: argparse.Namespace, home: Home) -> int:
     from triptych.documents.folders import read_folder
     from triptych.errors import UsageError
+    from triptych.learning.abstraction.companies import digest_of
 
     if args.documents is not None:
         if not args.documents.is_dir():
@@ -148,11 +150,19 @@ def _build(args: argparse.Namespace, home: Home) -> int:
                 continue
             facts = profiles.get(folder.name, {})
             _add(home, folder.name, facts, granted.get(folder.name, ""))
-            reading = home.read_company(folder.name, list(read_folder(folder)))
-            print(f"{folder.name}: {reading.documents} documents, {reading.passages} passages, "
-                  f"{len(reading.votes)} practices", file=sys.stderr)  # fmt: skip
-        home.register.save()
+            reading = home.read_company(folder.name, read_folder(folder), digest_of(folder))
+            home.register.save()
+            print(f"{folder.name}: {_said(reading)}", file=sys.stderr, flush=True)
     return _publish(args, home)
+
+
+def _said(reading: Reading | None) -> str:
+    if reading is None:
+        return "unchanged"
+    return (
+        f"{reading.documents} documents, {reading.passages} passages, "
+        f"{len(reading.votes)} practices"
+    )
 
 
 def _granted(args: argparse.Namespace, companies: list[str]) -> dict[str, str]:

@@ -7,7 +7,7 @@ without a company is the build that never saw it. Left out: reading documents (`
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from triptych.learning.abstraction.cards import Card, render
 from triptych.learning.abstraction.companies import Companies, Reading, read
 from triptych.learning.abstraction.consents import Consents, RecordedConsents
 from triptych.learning.abstraction.counting import Contribution, Rules, count
-from triptych.learning.abstraction.gates import Gates, TextProfile, card_problems
+from triptych.learning.abstraction.gates import Gates, TextProfile, card_problems, own_names
 from triptych.learning.abstraction.register import Member, Register
 from triptych.learning.abstraction.releases import Release, Releases
 from triptych.learning.abstraction.vocabulary import Vocabulary
@@ -51,10 +51,21 @@ class Home:
         self.register = Register(self.folder)
         self.releases = Releases(self.folder)
 
-    def read_company(self, name: str, documents: Sequence[Document]) -> Reading:
-        """Read a member's documents and keep what they say with the company."""
+    def read_company(
+        self, name: str, documents: Iterable[Document], digest: str = ""
+    ) -> Reading | None:
+        """Read a member's documents and keep what they say with the company.
+
+        Returns: None where neither they (by their digest), the vocabulary nor the company's own
+        names changed since the last reading; then no document is taken.
+        """
         member = self.register[name]
-        reading = read(member.id, documents, self.vocabulary, member.names or (name,))
+        names = member.names or (name,)
+        known = self.companies.load(member.id) if digest else None
+        now = (digest, self.vocabulary.sha256, own_names(names))
+        if known and (known.digest, known.vocabulary, known.profile.names) == now:
+            return None
+        reading = read(member.id, documents, self.vocabulary, names, digest)
         self.companies.save(member.id, reading)
         return reading
 

@@ -6,6 +6,7 @@ its documents say now, `admitted` what the releases count. Left out: who agreed 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from array import array
@@ -15,7 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triptych.documents import Document
-from triptych.durable import write_atomic
+from triptych.documents.folders import FolderReading, files_below
+from triptych.durable import sha256_file, write_atomic
 from triptych.errors import LearningError
 from triptych.learning.abstraction.extraction import Finding, Vote, findings, texts, votes
 from triptych.learning.abstraction.gates import TextProfile, profile
@@ -35,12 +37,28 @@ class Reading:
     votes: dict[str, Vote]
     sentences: dict[str, str]
     profile: TextProfile
+    digest: str = ""
+
+
+def digest_of(folder: Path) -> str:
+    """Return a hash of the names and the bytes of every file that would be read in a folder."""
+    hashed = hashlib.sha256()
+    for path, name in files_below(folder, FolderReading()):
+        hashed.update(f"{name}\0{sha256_file(path)}\0".encode())
+    return hashed.hexdigest()
 
 
 def read(
-    company: str, documents: Iterable[Document], vocabulary: Vocabulary, names: Iterable[str] = ()
+    company: str,
+    documents: Iterable[Document],
+    vocabulary: Vocabulary,
+    names: Iterable[str] = (),
+    digest: str = "",
 ) -> Reading:
-    """Return the reading of a company's documents; the same document twice counts once."""
+    """Return the reading of a company's documents; the same document twice counts once.
+
+    `digest` tells a later build whether the documents changed.
+    """
     seen: set[str] = set()
     found: list[Finding] = []
     written: list[str] = []
@@ -56,7 +74,7 @@ def read(
     sentences = {f"{one.practice}/{one.passage}": one.sentence for one in found}
     return Reading(
         vocabulary.sha256, len(seen), passages, votes(vocabulary, found), sentences,
-        profile(company, written, names),
+        profile(company, written, names), digest,
     )  # fmt: skip
 
 
@@ -72,6 +90,7 @@ class Companies:
         values = {
             "format": FORMAT,
             "vocabulary": reading.vocabulary,
+            "digest": reading.digest,
             "documents": reading.documents,
             "passages": reading.passages,
             "votes": {name: asdict(vote) for name, vote in sorted(reading.votes.items())},
@@ -109,6 +128,7 @@ class Companies:
              for name, one in values["votes"].items()},
             values["sentences"],
             TextProfile(company, frozenset(values["words"]), grams, frozenset(values["names"])),
+            values["digest"],
         )  # fmt: skip
 
     def admit(self, company: str) -> None:

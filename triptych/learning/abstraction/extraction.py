@@ -25,7 +25,8 @@ _DENIED = re.compile(
 # What is only imagined, wanted or of another company says nothing about the company itself.
 _DOUBTFUL = re.compile(
     r"\b(?:to[d]o|tbd|for example, (?:a|some) compan|other companies|in the future|we plan to"
-    r"|we hope to|might want to|some (?:teams|companies)|no longer|deprecated)\b"
+    r"|we hope to|might want to|some (?:teams|companies)|no longer|deprecated"
+    r"|there is (?:currently )?no|do not (?:yet )?have)\b"
 )
 _NEGATIVE_START = re.compile(r"(?:no|not|never|don't|do not|avoid|without|cannot)\b")
 _LONGEST = 700
@@ -104,6 +105,8 @@ def votes(vocabulary: Vocabulary, found: Iterable[Finding]) -> dict[str, Vote]:
 
 
 def _may_hold(practice: Practice, text: str) -> bool:
+    if practice.anchors and not any(anchor in text for anchor in practice.anchors):
+        return False
     if practice.number is not None:
         return bool(practice.number.search(text))
     return any(pattern.search(text) for pattern in practice.phrases)

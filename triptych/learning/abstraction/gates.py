@@ -152,8 +152,12 @@ def profile(company: str, texts: Iterable[str], names: Iterable[str] = ()) -> Te
         grams.update(
             gram_hash(written[start : start + GRAM]) for start in range(len(written) - GRAM + 1)
         )
-    own = frozenset(" ".join(words(name)) for name in names)
-    return TextProfile(company, frozenset(found), array("Q", sorted(grams)), own - {""})
+    return TextProfile(company, frozenset(found), array("Q", sorted(grams)), own_names(names))
+
+
+def own_names(names: Iterable[str]) -> frozenset[str]:
+    """Return names as the gates compare them: lower-case words with one space between."""
+    return frozenset(" ".join(words(name)) for name in names) - {""}
 
 
 def gram_hash(gram: Sequence[str]) -> int:
