@@ -54,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["agree"].add_argument("--names", default="", help="its own names, never shown: a,b,c")
     build = made["build"]
     build.add_argument("--documents", type=Path, help="a folder with one folder for each company")
+    build.add_argument(
+        "--library", action="store_true", help="the companies of `triptych company` that agreed"
+    )
     build.add_argument("--all-agree", action="store_true", help="all of them agreed: yours to know")
     build.add_argument("--profiles", type=Path, help="JSON: company -> industry, size, names")
     for name in ("build", "withdraw"):
@@ -124,8 +127,11 @@ def _add(home: Home, company: str, facts: dict[str, Any], consent: str = "") -> 
             raise UsageError(
                 f"{field} of {company} is {facts[field]!r}", hint=f"one of: {', '.join(known)}"
             )
+    known = home.register.members.get(company)
     home.register.agree(
-        company, consent or "administrator", industry=facts.get("industry", ""),
+        company,
+        consent or (known.consent if known else "administrator"),
+        industry=facts.get("industry", ""),
         size=facts.get("size", ""), names=tuple(facts.get("names", ())),
     )  # fmt: skip
 
@@ -135,25 +141,44 @@ def _build(args: argparse.Namespace, home: Home) -> int:
     from triptych.errors import UsageError
     from triptych.learning.abstraction.companies import digest_of
 
+    if args.documents is not None and not args.documents.is_dir():
+        raise UsageError(f"{args.documents} is not a folder", hint="one folder for each company")
     if args.documents is not None:
-        if not args.documents.is_dir():
-            raise UsageError(
-                f"{args.documents} is not a folder", hint="one folder for each company"
-            )
-        profiles = json.loads(args.profiles.read_text("utf-8")) if args.profiles else {}
-        folders = sorted(one for one in args.documents.iterdir() if one.is_dir())
-        granted = _granted(args, [one.name for one in folders])
-        for folder in folders:
-            is_known = folder.name in home.register.members
-            if not is_known and not args.all_agree and folder.name not in granted:
-                print(f"{folder.name}: no consent, not read", file=sys.stderr)
-                continue
-            facts = profiles.get(folder.name, {})
-            _add(home, folder.name, facts, granted.get(folder.name, ""))
-            reading = home.read_company(folder.name, read_folder(folder), digest_of(folder))
-            home.register.save()
-            print(f"{folder.name}: {_said(reading)}", file=sys.stderr, flush=True)
+        folders = {one.name: one for one in sorted(args.documents.iterdir()) if one.is_dir()}
+        for name in _agreed(args, home, list(folders)):
+            folder = folders[name]
+            reading = home.read_company(name, read_folder(folder), digest_of(folder))
+            print(f"{name}: {_said(reading)}", file=sys.stderr, flush=True)
+    if args.library:
+        _read_library(args, home)
     return _publish(args, home)
+
+
+def _read_library(args: argparse.Namespace, home: Home) -> None:
+    from triptych.config import environment
+    from triptych.learning.company.library import Library
+
+    with Library(environment.home() / "companies") as library:
+        for name in _agreed(args, home, library.companies()):
+            with library.store(name) as store:
+                reading = home.read_store(name, store)
+            print(f"{name}: {_said(reading)}", file=sys.stderr, flush=True)
+
+
+def _agreed(args: argparse.Namespace, home: Home, companies: list[str]) -> list[str]:
+    """Return those that agreed, as members; the others are named and passed over."""
+    profiles = json.loads(args.profiles.read_text("utf-8")) if args.profiles else {}
+    granted = _consents(args).granted(companies) if args.gateway else {}
+    agreed = []
+    for name in companies:
+        is_member = name in home.register.members and not args.gateway
+        if not (is_member or args.all_agree or name in granted):
+            print(f"{name}: no consent, not read", file=sys.stderr)
+            continue
+        _add(home, name, profiles.get(name, {}), granted.get(name, ""))
+        agreed.append(name)
+    home.register.save()
+    return agreed
 
 
 def _said(reading: Reading | None) -> str:
@@ -163,10 +188,6 @@ def _said(reading: Reading | None) -> str:
         f"{reading.documents} documents, {reading.passages} passages, "
         f"{len(reading.votes)} practices"
     )
-
-
-def _granted(args: argparse.Namespace, companies: list[str]) -> dict[str, str]:
-    return _consents(args).granted(companies) if args.gateway else {}
 
 
 def _consents(args: argparse.Namespace) -> Any:

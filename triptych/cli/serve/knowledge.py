@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from triptych.config import environment
+from triptych.learning.abstraction.serving import open_source
 from triptych.learning.company.library import CompanyKnowledge
 from triptych.wire.evidence import KnowledgeSource
 
@@ -11,5 +12,12 @@ NAME = f"{__name__}:sources"
 
 
 def sources() -> dict[str, KnowledgeSource]:
-    """Return tier -> source; a company without documents is answered as without a source."""
-    return {"company": CompanyKnowledge(environment.home() / "companies")}
+    """Return tier -> source.
+
+    A company without documents, or one that contributes no patterns, is answered as without one.
+    """
+    home = environment.home()
+    return {
+        "company": CompanyKnowledge(home / "companies"),
+        "abstraction": open_source(home / "abstraction"),
+    }

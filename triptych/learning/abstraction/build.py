@@ -15,13 +15,20 @@ from typing import Any
 from triptych.documents import Document
 from triptych.errors import LearningError
 from triptych.learning.abstraction.cards import Card, render
-from triptych.learning.abstraction.companies import Companies, Reading, read
+from triptych.learning.abstraction.companies import (
+    Companies,
+    Reading,
+    read,
+    read_store,
+    store_digest,
+)
 from triptych.learning.abstraction.consents import Consents, RecordedConsents
 from triptych.learning.abstraction.counting import Contribution, Rules, count
 from triptych.learning.abstraction.gates import Gates, TextProfile, card_problems, own_names
 from triptych.learning.abstraction.register import Member, Register
 from triptych.learning.abstraction.releases import Release, Releases
 from triptych.learning.abstraction.vocabulary import Vocabulary
+from triptych.learning.company.store import Store
 
 Audit = Callable[[Vocabulary, Rules], dict[str, Any]]
 
@@ -61,13 +68,28 @@ class Home:
         """
         member = self.register[name]
         names = member.names or (name,)
-        known = self.companies.load(member.id) if digest else None
-        now = (digest, self.vocabulary.sha256, own_names(names))
-        if known and (known.digest, known.vocabulary, known.profile.names) == now:
+        if self._is_read(member, names, digest):
             return None
         reading = read(member.id, documents, self.vocabulary, names, digest)
         self.companies.save(member.id, reading)
         return reading
+
+    def read_store(self, name: str, store: Store) -> Reading | None:
+        """Read a member's store of knowledge; None where nothing changed, as in `read_company`."""
+        member = self.register[name]
+        names = member.names or (name,)
+        if self._is_read(member, names, store_digest(store)):
+            return None
+        reading = read_store(member.id, store, self.vocabulary, names)
+        self.companies.save(member.id, reading)
+        return reading
+
+    def _is_read(self, member: Member, names: tuple[str, ...], digest: str) -> bool:
+        known = self.companies.load(member.id) if digest else None
+        now = (digest, self.vocabulary.sha256, own_names(names))
+        return known is not None and (
+            known.digest, known.vocabulary, known.profile.names
+        ) == now  # fmt: skip
 
     def withdraw(self, name: str) -> list[int]:
         """Remove a company, everything it gave, and every release that counted it.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import shutil
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,10 @@ from triptych.documents import Document
 from triptych.documents.folders import FolderReading, files_below
 from triptych.durable import sha256_file, write_atomic
 from triptych.errors import LearningError
-from triptych.learning.abstraction.extraction import Finding, Vote, findings, texts, votes
+from triptych.learning.abstraction.extraction import Finding, Text, Vote, findings, texts, votes
 from triptych.learning.abstraction.gates import TextProfile, profile
 from triptych.learning.abstraction.vocabulary import Vocabulary
+from triptych.learning.company.store import Store, Stored
 
 FORMAT = 1
 Version = Literal["current", "admitted"]
@@ -59,21 +60,56 @@ def read(
 
     `digest` tells a later build whether the documents changed.
     """
-    seen: set[str] = set()
+    unique = {one.sha256: one for one in documents if one.is_read}
+    written = ((one.text, texts([one])) for one in unique.values())
+    return _read(company, written, vocabulary, names, digest)
+
+
+def read_store(
+    company: str, store: Store, vocabulary: Vocabulary, names: Iterable[str] = ()
+) -> Reading:
+    """Return the reading of a company's store of knowledge, as its current documents stand."""
+    unique = {one.sha256: one for one in store.documents()}
+    written = ((store.text(one.id) or "", _stored(store, one)) for one in unique.values())
+    return _read(company, written, vocabulary, names, store_digest(store))
+
+
+def store_digest(store: Store) -> str:
+    """Return a hash of the current documents of a store."""
+    listed = sorted(f"{one.source}/{one.name}\0{one.sha256}" for one in store.documents())
+    return hashlib.sha256("\0".join(listed).encode()).hexdigest()
+
+
+def _stored(store: Store, document: Stored) -> Iterator[Text]:
+    whole = store.text(document.id) or ""
+    rows = store.connection().execute(
+        "select headings, first, last from passages where document = ? order by first, id",
+        (document.id,),
+    )
+    for headings, first, last in rows.fetchall():
+        name = f"{document.name}#{first}-{last}"
+        above = (document.title, *json.loads(headings))
+        yield Text(name, document.name, above, whole[first:last])
+
+
+def _read(
+    company: str,
+    documents: Iterable[tuple[str, Iterable[Text]]],
+    vocabulary: Vocabulary,
+    names: Iterable[str],
+    digest: str,
+) -> Reading:
     found: list[Finding] = []
     written: list[str] = []
     passages = 0
-    for document in documents:
-        if document.sha256 in seen or not document.is_read:
-            continue
-        seen.add(document.sha256)
-        written.append(document.text)
-        for passage in texts([document]):
+    for text, parts in documents:
+        written.append(text)
+        for passage in parts:
             passages += 1
             found += findings(vocabulary, passage)
     sentences = {f"{one.practice}/{one.passage}": one.sentence for one in found}
     return Reading(
-        vocabulary.sha256, len(seen), passages, votes(vocabulary, found), sentences,
+        vocabulary.sha256, len(written), passages, votes(vocabulary, found), sentences,
         profile(company, written, names), digest,
     )  # fmt: skip
 

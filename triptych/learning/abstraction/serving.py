@@ -1,0 +1,50 @@
+"""Open the abstraction tier's source for a gateway: the release on disk, contributors by register.
+
+Left out: answering (`source`) and making releases (`build`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from triptych.learning.abstraction import vocabulary as vocabularies
+from triptych.learning.abstraction.companies import Companies
+from triptych.learning.abstraction.register import FILE, Register
+from triptych.learning.abstraction.releases import Releases
+from triptych.learning.abstraction.source import PatternSource
+
+
+class FolderContributors:
+    """The contributors of a folder; the register is read again when it changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = Path(folder)
+        self._companies = Companies(self._folder / "companies")
+        self._register: Register | None = None
+        self._read_at = (0, 0)
+
+    def votes(self, company_id: str) -> Mapping[str, str] | None:
+        """Return a contributing company's own votes; None for any other company."""
+        file = self._folder / FILE
+        if not file.is_file():
+            return None
+        stat = file.stat()
+        if self._register is None or self._read_at != (stat.st_mtime_ns, stat.st_ino):
+            self._register = Register(self._folder)
+            self._read_at = (stat.st_mtime_ns, stat.st_ino)
+        member = self._register.members.get(company_id)
+        if member is None:
+            return None
+        votes = self._companies.votes(member.id, "current")
+        return {one: value for one, value in votes.items() if one not in member.struck}
+
+
+def open_source(
+    folder: Path, vocabulary: Path = vocabularies.FILE, *, is_open: bool = False
+) -> PatternSource:
+    """Return the source over a folder of the abstraction tier, which may be empty yet."""
+    return PatternSource(
+        Releases(folder), vocabularies.load(vocabulary), FolderContributors(folder),
+        is_open=is_open,
+    )  # fmt: skip
