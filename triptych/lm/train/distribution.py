@@ -174,6 +174,7 @@ def place_like(parameter: Tensor) -> Callable[[Tensor], Tensor]:
     """
 
     def place(value: Tensor) -> Tensor:
+        """Shape: any, to the same."""
         if value.shape != parameter.shape:
             return value.clone()
         value = value.to(parameter.device)
