@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,9 +134,21 @@ def test_a_companys_own_name_is_stopped_and_a_public_word_is_not() -> None:
 def test_a_company_cannot_suppress_a_card_by_writing_its_words() -> None:
     one = attacks.synthetic.company(random.Random(1), "a", ["runbooks"])
     contributions = [attacks.Contribution(str(number), {"runbooks": "yes"}) for number in range(12)]
-    plain, _ = gated_cards(contributions, [], VOCABULARY, RULES)
+    plain, _ = gated_cards(contributions, list, VOCABULARY, RULES)
     written = profile("a", [plain[0].text, *(doc.text for doc in one.documents)], ["runbooks"])
-    assert gated_cards(contributions, [written], VOCABULARY, RULES)[0] == plain
+    assert gated_cards(contributions, lambda: [written], VOCABULARY, RULES)[0] == plain
+    # The texts are not even loaded for such a card; with them, it passes as well.
+    gates = Gates.of(VOCABULARY, RULES.k, [written])
+    assert not card_problems(plain[0], gates)
+
+
+def test_a_vocabularys_foreign_text_meets_the_companies_texts() -> None:
+    one = VOCABULARY["runbooks"]
+    hidden = replace(VOCABULARY, practices=(replace(one, text="use Arvenko"),))
+    gates = Gates.of(VOCABULARY, RULES.k, [])
+    card = Card("x", "runbooks", "on-call", "all", "", 9, (), "Companies use Arvenko.")
+    assert not gates.is_public(card)
+    assert Gates.of(hidden, RULES.k, []).is_public(card)
 
 
 def test_every_practice_of_the_vocabulary_renders_and_passes_the_gates() -> None:
@@ -145,7 +158,7 @@ def test_every_practice_of_the_vocabulary_renders_and_passes_the_gates() -> None
         attacks.Contribution(str(n), votes if n < 6 else {}, {}, "software", "over 500")
         for n in range(12)
     ]
-    cards, stopped = gated_cards(contributions, [], VOCABULARY, wide)
+    cards, stopped = gated_cards(contributions, list, VOCABULARY, wide)
     assert not stopped
     assert {card.practice for card in cards} == set(votes)
 

@@ -70,23 +70,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one verb."""
-    home = _home(args)
-    return {
+    """Run one verb; those that change something hold the folder for themselves."""
+    from triptych.durable import FolderLock
+
+    verb = {
         "vocabulary": _vocabulary, "agree": _agree, "build": _build, "preview": _preview,
         "cards": _cards, "ask": _ask, "withdraw": _withdraw, "audit": _audit,
         "releases": _releases,
-    }[args.verb](args, home)  # fmt: skip
+    }[args.verb]  # fmt: skip
+    changes = args.verb in ("agree", "build", "withdraw") or getattr(args, "strike", None)
+    if not changes:
+        return verb(args, _home(args))
+    with FolderLock(_folder(args) / "lock"):
+        return verb(args, _home(args))
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    from triptych.config import environment
+
+    folder: Path = args.home or environment.home() / "abstraction"
+    return folder
 
 
 def _home(args: argparse.Namespace) -> Home:
-    from triptych.config import environment
     from triptych.learning.abstraction import vocabulary
     from triptych.learning.abstraction.build import Home
     from triptych.learning.abstraction.counting import Rules
     from triptych.learning.abstraction.releases import Releases
 
-    folder = args.home or environment.home() / "abstraction"
+    folder = _folder(args)
     k = args.k
     if k is None:
         released = Releases(folder).last_rules()
@@ -127,10 +139,10 @@ def _add(home: Home, company: str, facts: dict[str, Any], consent: str = "") -> 
             raise UsageError(
                 f"{field} of {company} is {facts[field]!r}", hint=f"one of: {', '.join(known)}"
             )
-    known = home.register.members.get(company)
+    member = home.register.members.get(company)
     home.register.agree(
         company,
-        consent or (known.consent if known else "administrator"),
+        consent or (member.consent if member else "administrator"),
         industry=facts.get("industry", ""),
         size=facts.get("size", ""), names=tuple(facts.get("names", ())),
     )  # fmt: skip

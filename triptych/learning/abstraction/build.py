@@ -169,7 +169,7 @@ class Home:
         return reading is None or reading.vocabulary != self.vocabulary.sha256
 
     def _cards(self, counted: Sequence[Member]) -> tuple[list[Card], dict[str, int]]:
-        contributions, profiles = [], []
+        contributions = []
         for member in counted:
             reading = self.companies.load(member.id, "admitted")
             if reading is None or reading.vocabulary != self.vocabulary.sha256:
@@ -178,8 +178,13 @@ class Home:
                     hint="read every company again: triptych abstraction build --documents FOLDER",
                 )
             contributions.append(contribution(member, reading))
-            profiles.append(reading.profile)
-        return gated_cards(contributions, profiles, self.vocabulary, self.rules)
+        return gated_cards(
+            contributions, lambda: self._profiles(counted), self.vocabulary, self.rules
+        )
+
+    def _profiles(self, counted: Sequence[Member]) -> list[TextProfile]:
+        readings = (self.companies.load(one.id, "admitted", with_text=True) for one in counted)
+        return [one.profile for one in readings if one is not None]
 
     def _facts(self, companies: int) -> dict[str, Any]:
         return {
@@ -205,15 +210,22 @@ def contribution(member: Member, reading: Reading) -> Contribution:
 
 def gated_cards(
     contributions: Sequence[Contribution],
-    profiles: Sequence[TextProfile],
+    profiles: Callable[[], Sequence[TextProfile]],
     vocabulary: Vocabulary,
     rules: Rules,
 ) -> tuple[list[Card], dict[str, int]]:
-    """Return the cards that pass every gate, and how many were stopped for which reason."""
-    gates = Gates.of(vocabulary, rules.k, profiles)
+    """Return the cards that pass every gate, and how many were stopped for which reason.
+
+    The companies' texts are loaded only where a card has words that are not public: without them,
+    the gates that compare with the texts pass any card.
+    """
+    rendered = render(count(contributions, vocabulary, rules), vocabulary)
+    gates = Gates.of(vocabulary, rules.k, ())
+    if not all(gates.is_public(card) for card in rendered):
+        gates = Gates.of(vocabulary, rules.k, profiles())
     cards = []
     stopped: Counter[str] = Counter()
-    for card in render(count(contributions, vocabulary, rules), vocabulary):
+    for card in rendered:
         problems = card_problems(card, gates)
         stopped.update(problems)
         if not problems:

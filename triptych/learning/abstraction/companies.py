@@ -22,7 +22,8 @@ from triptych.errors import LearningError
 from triptych.learning.abstraction.extraction import Finding, Text, Vote, findings, texts, votes
 from triptych.learning.abstraction.gates import TextProfile, profile
 from triptych.learning.abstraction.vocabulary import Vocabulary
-from triptych.learning.company.store import Store, Stored
+from triptych.learning.company.store import Store
+from triptych.learning.company.tables import Stored
 
 FORMAT = 1
 Version = Literal["current", "admitted"]
@@ -135,19 +136,24 @@ class Companies:
                 for name, vote in sorted(reading.votes.items())
                 for passage in vote.passages
             },
-            "words": sorted(reading.profile.words),
             "names": sorted(reading.profile.names),
         }
         grams = array("Q", reading.profile.grams)
+        words = "\n".join(sorted(reading.profile.words))
         write_atomic(folder / "grams.bin", grams.tobytes(), private=True)
+        write_atomic(folder / "words.txt", words, private=True)
         write_atomic(folder / "reading.json", json.dumps(values), private=True)
 
-    def load(self, company: str, version: Version = "current") -> Reading | None:
+    def load(
+        self, company: str, version: Version = "current", *, with_text: bool = False
+    ) -> Reading | None:
         """Return a reading; None where there is none.
+
+        The words and 8-grams of its profile are large, and loaded `with_text` only.
 
         Raises: LearningError where the file is of another format.
         """
-        folder = self._folder(company, version)
+        folder = self.folder / company / version
         if not (folder / "reading.json").is_file():
             return None
         values = json.loads((folder / "reading.json").read_text("utf-8"))
@@ -156,20 +162,23 @@ class Companies:
                 f"{folder / 'reading.json'} is of format {values.get('format')}",
                 hint="read the documents again: triptych abstraction build --documents FOLDER",
             )
-        grams = array("Q")
-        grams.frombytes((folder / "grams.bin").read_bytes())
+        names = frozenset(values["names"])
+        profile = TextProfile(company, frozenset(), (), names)
+        if with_text:
+            grams = array("Q")
+            grams.frombytes((folder / "grams.bin").read_bytes())
+            words = frozenset((folder / "words.txt").read_text("utf-8").split("\n"))
+            profile = TextProfile(company, words, grams, names)
         return Reading(
             values["vocabulary"], values["documents"], values["passages"],
             {name: Vote(one["value"], tuple(one["passages"]))
              for name, one in values["votes"].items()},
-            values["sentences"],
-            TextProfile(company, frozenset(values["words"]), grams, frozenset(values["names"])),
-            values["digest"],
+            values["sentences"], profile, values["digest"],
         )  # fmt: skip
 
     def admit(self, company: str) -> None:
         """Let the releases count the current reading from now on."""
-        for name in ("grams.bin", "reading.json"):
+        for name in ("grams.bin", "words.txt", "reading.json"):
             data = (self._folder(company, "current") / name).read_bytes()
             write_atomic(self._folder(company, "admitted") / name, data, private=True)
 

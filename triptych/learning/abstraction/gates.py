@@ -79,6 +79,10 @@ class Gates:
         public, numbers = public_words(vocabulary)
         return Gates(public, numbers, k, tuple(profiles), supported)
 
+    def is_public(self, card: Card) -> bool:
+        """Return whether a card has no word but public ones and figures."""
+        return all(word in self.public or word.isdigit() for word in words(card.text))
+
     def problems(self, text: str, counts: Iterable[int] = ()) -> list[str]:
         """Return what is wrong with a text, by kind; an empty list lets it pass.
 

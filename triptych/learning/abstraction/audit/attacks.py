@@ -65,7 +65,7 @@ def published(
         member = Member(one.name, one.name, number, "synthetic", cohort=1)
         contributions.append(contribution(member, reading))
         profiles.append(reading.profile)
-    return gated_cards(contributions, profiles, vocabulary, rules)[0]
+    return gated_cards(contributions, lambda: profiles, vocabulary, rules)[0]
 
 
 def said(cards: Sequence[Card], vocabulary: Vocabulary, hints: Sequence[str]) -> str:
