@@ -10,7 +10,7 @@ from triptych.tiers.http import bodies
 from triptych.wire.ranges import RANGES, Range, in_words
 from triptych.wire.requests import ChatRequest, CompletionRequest
 
-OURS = sorted(set(RANGES) - {"presence_penalty", "frequency_penalty"})
+OURS = sorted(RANGES)
 EDGES = (-(2**63) - 1, -(2**63), -3, -2, -0.5, 0, 0.005, 0.5, 1, 1.5, 2, 2.5, 8, 10, 10.5, 16, 17,
          20, 21, 1_000_000, 1_000_001, 2**63 - 1, 2**63)  # fmt: skip
 
@@ -45,13 +45,6 @@ def test_what_the_gateway_accepts_its_own_model_server_accepts(name: str) -> Non
     assert differing == []
     assert not gateway_accepts(name, True)
     assert not gateway_accepts(name, "1")
-
-
-@pytest.mark.parametrize("name", ["presence_penalty", "frequency_penalty"])
-def test_the_penalties_that_our_engines_lack_are_taken_as_0_only(name: str) -> None:
-    assert gateway_accepts(name, 1.5)
-    assert model_server_accepts(name, 0)
-    assert not model_server_accepts(name, 1.5)
 
 
 def test_top_p_0_and_16_choices_are_within_range() -> None:

@@ -18,7 +18,7 @@ SETTINGS = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 class Sampling:
     """How one answer is drawn from a model's probabilities.
 
-    The filters act in this order: repetition penalty, temperature, top-k, top-p, min-p.
+    The filters act in this order: bias and penalties, temperature, top-k, top-p, min-p.
     """
 
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
@@ -38,6 +38,15 @@ class Sampling:
 
     repetition_penalty: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
     """Divides positive (multiplies negative) logits of tokens already seen; 1 is off."""
+
+    presence_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
+    """Subtracted from the logits of tokens that the answer holds already."""
+
+    frequency_penalty: Annotated[float, Field(ge=-2.0, le=2.0)] = 0.0
+    """Subtracted from a token's logit once for each time the answer holds it already."""
+
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids, each with what is added to its logit; -100 forbids a token."""
 
     stop: tuple[str, ...] = ()
     """Strings that end the answer; the answer does not contain them."""

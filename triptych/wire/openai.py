@@ -60,11 +60,15 @@ def chat_choice(
     *,
     index: int = 0,
     logprobs: Shape | None = None,
+    tool_calls: Sequence[Shape] = (),
 ) -> Shape:
     """Build one choice of a chat completion."""
+    message: Shape = {"role": "assistant", "content": text, "refusal": None}
+    if tool_calls:
+        message |= {"content": text or None, "tool_calls": list(tool_calls)}
     return {
         "index": index,
-        "message": {"role": "assistant", "content": text, "refusal": None},
+        "message": message,
         "finish_reason": finish_reason,
         "logprobs": logprobs,
     }
@@ -115,6 +119,7 @@ def chunk(
     finish_reason: str | None = None,
     logprobs: Shape | None = None,
     system_fingerprint: str | None = None,
+    tool_calls: Sequence[Shape] = (),
 ) -> Shape:
     """Build one streamed chunk; `ChunkWriter` is the fast path for the same bytes."""
     choice: Shape = {"index": index}
@@ -124,6 +129,8 @@ def chunk(
             delta["role"] = role
         if text is not None:
             delta["content"] = text
+        if tool_calls:
+            delta["tool_calls"] = [{"index": n, **call} for n, call in enumerate(tool_calls)]
         choice["delta"] = delta
     else:
         choice["text"] = text or ""

@@ -54,7 +54,7 @@ RANGES: Mapping[str, Range] = {
     "top_logprobs": Range(0, 20, whole=True),
     "seed": Range(-(2**63), 2**63 - 1, whole=True),
 }
-"""Field -> range. Our engines have no presence and frequency penalty: the model server takes 0."""
+"""Field -> range."""
 
 
 def in_words(

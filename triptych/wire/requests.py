@@ -36,7 +36,6 @@ NewTokens = Annotated[int, RANGES["max_tokens"].field()]
 TopLogprobs = Annotated[int, RANGES["top_logprobs"].field()]
 Stop = str | Annotated[list[str], Field(max_length=MAX_STOPS)] | None
 Prompts = Annotated[list[str] | list[list[int]], Field(min_length=1, max_length=MAX_PROMPTS)]
-Zero = Annotated[float, Field(ge=0.0, le=0.0)]
 
 
 class _Strict(BaseModel):
@@ -101,8 +100,9 @@ class _Sampled(_Lenient):
     top_k: TopK | None = None
     min_p: Annotated[float, RANGES["min_p"].field()] | None = None
     repetition_penalty: RepetitionPenalty | None = None
-    frequency_penalty: Zero | None = None
-    presence_penalty: Zero | None = None
+    frequency_penalty: Annotated[float, RANGES["frequency_penalty"].field()] | None = None
+    presence_penalty: Annotated[float, RANGES["presence_penalty"].field()] | None = None
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100)]] | None = None
     stop: Stop = None
     seed: Annotated[int, RANGES["seed"].field()] | None = None
     n: Annotated[int, RANGES["n"].field()] = 1
@@ -147,6 +147,9 @@ class ChatRequest(_Sampled):
     messages: Messages
     max_tokens: NewTokens | None = None
     max_completion_tokens: NewTokens | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     logprobs: bool = False
     top_logprobs: TopLogprobs | None = None
 

@@ -228,7 +228,7 @@ def test_an_unknown_model_is_404_and_names_the_nearest(client: openai.OpenAI) ->
         ({"top_logprobs": 21, "logprobs": True}, "top_logprobs must be between 0 and 20"),
         ({"seed": "seven"}, "seed"),
         ({"extra_body": {"temprature": 1}}, "did you mean temperature"),
-        ({"presence_penalty": 1.0}, "presence_penalty must be 0"),
+        ({"presence_penalty": 3.0}, "presence_penalty must be between -2 and 2"),
     ],
 )
 def test_a_wrong_parameter_is_422_with_its_range(

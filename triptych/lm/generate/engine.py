@@ -71,6 +71,7 @@ class GenerateRequest:
 
     prompt: str | Sequence[int] = ""
     messages: Sequence[Message] = ()
+    tools: Sequence[Mapping[str, Any]] = ()
     sampling: Sampling = field(default_factory=Sampling)
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     adapter: str | None = None
@@ -215,7 +216,9 @@ class Engine(Protocol):
         """End a running or waiting answer within one step; False where none has that id."""
 
     @abstractmethod
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+    def encode(
+        self, prompt: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Return the token ids the model would read for a text or for chat messages."""
 
     @abstractmethod

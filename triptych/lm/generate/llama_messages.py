@@ -61,6 +61,9 @@ def completion_body(
         "min_p": sampling.min_p,
         "repeat_penalty": sampling.repetition_penalty,
         "repeat_last_n": context_length,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "logit_bias": sampling.logit_bias,
         "seed": fold_seed(sampling.seed),
         "ignore_eos": sampling.ignore_eos,
     }

@@ -7,8 +7,9 @@ llama.cpp does without, and engines that reach another server (`openai`).
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from triptych.errors import DataError, GenerationError
 from triptych.lm.generate.detokenize import Detokenizer
@@ -41,7 +42,9 @@ class LocalEngine(Engine):
         """Return what runs."""
         return self._info
 
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+    def encode(
+        self, prompt: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Return the token ids the model would read; an empty text is a new document.
 
         Raises: GenerationError with code `unsupported` for messages without a chat template.
@@ -51,16 +54,22 @@ class LocalEngine(Engine):
             return ids or [self.tokenizer.boundary_id]
         try:
             messages = [dict(message) for message in prompt]
-            return self.tokenizer.encode_chat(messages, add_generation_prompt=True)
+            return self.tokenizer.encode_chat(messages, add_generation_prompt=True, tools=tools)
         except DataError as error:
             raise GenerationError(error.message, hint=error.hint, code="unsupported") from error
 
     def _prompt_ids(self, request: GenerateRequest) -> list[int]:
         """Return the checked token ids of a request."""
         if request.messages or isinstance(request.prompt, str):
-            ids = self.encode(request.messages or str(request.prompt))
+            ids = self.encode(request.messages or str(request.prompt), tools=request.tools)
         else:
             ids = [int(token) for token in request.prompt]
+        biased = [token for token, _ in request.sampling.logit_bias]
+        if any(not 0 <= token < self._info.vocab_size for token in biased):
+            raise GenerationError(
+                f"logit_bias holds a token that is not one of the {self._info.vocab_size}",
+                code="token_ids",
+            )
         return self._checked(ids, self._longest_prompt_tokens)
 
     def _text_ids(self, text: str | Sequence[int]) -> list[int]:

@@ -33,6 +33,7 @@ from triptych.lm.generate.engine import (
     Score,
     Token,
 )
+from triptych.lm.generate.openai_question import question
 from triptych.wire import openai as shapes
 from triptych.wire import sse
 
@@ -75,7 +76,7 @@ class OpenAIEngine(Engine):
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Begin an answer and return at once; `emit` receives every chunk."""
-        path, body = self._question(request)
+        path, body = question(request, self._info.model, self._path)
         call = _Call(request, emit)
         with self._lock:
             self._check_open()
@@ -102,7 +103,9 @@ class OpenAIEngine(Engine):
         for call in calls:
             call.cancel()
 
-    def encode(self, prompt: str | Sequence[Message]) -> list[int]:
+    def encode(
+        self, prompt: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> list[int]:
         """Return the token ids, from servers that have vLLM's `/tokenize`.
 
         Raises: GenerationError with code `unsupported` from others.
@@ -173,44 +176,6 @@ class OpenAIEngine(Engine):
             has_chat_template=True,
             note="runs elsewhere",
         )
-
-    def _question(self, request: GenerateRequest) -> tuple[str, dict[str, Any]]:
-        sampling = request.sampling
-        body: dict[str, Any] = {
-            "model": request.adapter or self._info.model,
-            "max_tokens": sampling.max_new_tokens,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "stream": True,
-            "stream_options": {"include_usage": True},
-        }
-        extensions = {
-            "top_k": sampling.top_k,
-            "min_p": sampling.min_p,
-            "ignore_eos": sampling.ignore_eos,
-            "stop": list(sampling.stop),
-        }
-        # Servers that do not know an extension see it only where it matters.
-        body |= {name: value for name, value in extensions.items() if value}
-        if sampling.repetition_penalty != 1.0:
-            body["repetition_penalty"] = sampling.repetition_penalty
-        if sampling.seed is not None:
-            body["seed"] = sampling.seed
-        if request.json_schema is not None:
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {"name": "answer", "schema": dict(request.json_schema)},
-            }
-        if request.messages:
-            body["messages"] = [dict(message) for message in request.messages]
-            if sampling.logprobs is not None:
-                body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
-            return f"{self._path}/chat/completions", body
-        prompt = request.prompt
-        body["prompt"] = prompt if isinstance(prompt, str) else [int(token) for token in prompt]
-        if sampling.logprobs is not None:
-            body["logprobs"] = sampling.logprobs
-        return f"{self._path}/completions", body
 
     def _run(self, call: _Call, path: str, body: dict[str, Any]) -> None:
         try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -20,27 +22,36 @@ _HEAD = 256
 class Sampler:
     """Draw the tokens of one answer.
 
-    `seen_ids` are the tokens the repetition penalty applies to: the prompt's, and each one drawn.
+    The repetition penalty applies to the prompt's tokens and to each one drawn, the presence and
+    frequency penalties to those drawn.
     """
 
     def __init__(self, sampling: Sampling, prompt_ids: list[int]) -> None:
         self.sampling = sampling
         self._random = random.Random(sampling.seed)
         self._seen = dict.fromkeys(prompt_ids)
+        self._drawn: Counter[int] = Counter()
 
     def draw(self, logits_V: Tensor) -> int:
         """Choose the next token.
 
         Shape: (V,) float32.
         """
-        if self.sampling.repetition_penalty != 1.0:
+        sampling = self.sampling
+        if sampling.logit_bias:
+            logits_V = _added(logits_V, dict(sampling.logit_bias))
+        if sampling.repetition_penalty != 1.0:
             logits_V = self._penalise(logits_V)
-        if self.sampling.temperature == 0.0:
+        if self._drawn and (sampling.presence_penalty or sampling.frequency_penalty):
+            once, each = sampling.presence_penalty, sampling.frequency_penalty
+            logits_V = _added(logits_V, {t: -once - each * n for t, n in self._drawn.items()})
+        if sampling.temperature == 0.0:
             token_id = int(logits_V.argmax())
         else:
-            ids, probabilities = candidates(logits_V, self.sampling)
+            ids, probabilities = candidates(logits_V, sampling)
             token_id = self._pick(ids, probabilities)
         self._seen[token_id] = None
+        self._drawn[token_id] += 1
         return token_id
 
     def _penalise(self, logits_V: Tensor) -> Tensor:
@@ -66,6 +77,16 @@ class Sampler:
         place = int(torch.searchsorted(cumulative, point, right=True))
         place = min(place, len(cumulative) - 1)
         return place if ids is None else int(ids[place])
+
+
+def _added(logits_V: Tensor, amounts: Mapping[int, float]) -> Tensor:
+    """Add to single logits.
+
+    Shape: (V,) to (V,).
+    """
+    ids = torch.tensor(list(amounts), device=logits_V.device)
+    values = torch.tensor(list(amounts.values()), dtype=logits_V.dtype, device=logits_V.device)
+    return logits_V.index_add(0, ids, values)
 
 
 def candidates(logits_V: Tensor, sampling: Sampling) -> tuple[Tensor | None, Tensor]:

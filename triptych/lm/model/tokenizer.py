@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 
 from triptych.durable import write_atomic
 from triptych.errors import DataError
+from triptych.lm.model.tool_chat import in_words, knows_tools
 from triptych.wire.lenient_json import well_formed
 
 if TYPE_CHECKING:
@@ -227,7 +228,11 @@ class Tokenizer:
         return text
 
     def render_chat(
-        self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = False
+        self,
+        messages: Sequence[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
         """Render a chat to the text a model was taught, with the folder's own template.
 
@@ -241,13 +246,18 @@ class Tokenizer:
         return _render(
             self.chat_template,
             messages=list(messages),
+            **({"tools": list(tools)} if tools else {}),
             add_generation_prompt=add_generation_prompt,
             bos_token=self._named("bos_token") or "",
             eos_token=self._named("eos_token") or "",
         )
 
     def encode_chat(
-        self, messages: Sequence[dict[str, Any]], *, add_generation_prompt: bool = False
+        self,
+        messages: Sequence[dict[str, Any]],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> list[int]:
         """Encode a chat; only the template's own special tokens count as special.
 
@@ -255,8 +265,14 @@ class Tokenizer:
         spelling a special token.
         """
         literals: list[str] = []
+        if not knows_tools(self.chat_template or ""):
+            messages, tools = in_words(messages, tools), ()
         disarmed = [_disarm(message, self._special_pattern, literals) for message in messages]
-        rendered = self.render_chat(disarmed, add_generation_prompt=add_generation_prompt)
+        rendered = self.render_chat(
+            disarmed,
+            add_generation_prompt=add_generation_prompt,
+            tools=_disarm(list(tools), self._special_pattern, literals),
+        )
         ids: list[int] = []
         for piece in self._special_pattern.split(rendered):
             if piece in self.special_ids:

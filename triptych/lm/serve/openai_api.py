@@ -15,17 +15,16 @@ from fastapi.responses import Response
 
 from triptych.config.generate import Sampling
 from triptych.errors import TriptychError, UsageError
-from triptych.lm.generate.engine import GenerateRequest, Token
+from triptych.lm.generate.engine import Chunk, GenerateRequest, Token
+from triptych.lm.serve import tools
 from triptych.lm.serve.http import JSON, EventStream, client_gone, error_answer
 from triptych.lm.serve.service import Answer, Chosen, ModelService
+from triptych.lm.serve.tools import ToolReader
 from triptych.wire import lenient_json, openai, sse
-from triptych.wire.requests import ChatMessage, ChatRequest, CompletionRequest
+from triptych.wire.requests import ChatRequest, CompletionRequest
 
 #: Any JSON object, for `response_format: {"type": "json_object"}`.
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
-
-#: What a template may show of a message besides its role and content.
-_TEMPLATE_FIELDS = {"name", "tool_call_id", "reasoning_content"}
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,12 @@ class Job:
     logprobs: bool
     prompts: int = 1
     echo: bool = False
+    tools: Sequence[openai.Shape] = ()
+    several_calls: bool = True
+
+    def reader(self) -> ToolReader | None:
+        """Return what takes the calls out of one choice; None where no tool was offered."""
+        return ToolReader(self.tools, several=self.several_calls) if self.tools else None
 
 
 def routes(service: ModelService) -> APIRouter:
@@ -82,47 +87,25 @@ def model_cards(service: ModelService) -> list[openai.Shape]:
 
 def chat_job(service: ModelService, body: ChatRequest) -> Job:
     """Read a chat request."""
-    messages = [template_message(message) for message in body.messages]
+    messages = [tools.template_message(message) for message in body.messages]
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     max_tokens = body.max_completion_tokens or body.max_tokens
     sampling = _sampling(service.defaults, body, max_tokens, logprobs)
-    return _job(service, "chat", body, sampling, [{"messages": tuple(messages)}])
-
-
-def template_message(message: ChatMessage) -> dict[str, Any]:
-    """Turn one message into what chat templates read: text, and arguments as objects.
-
-    Raises: UsageError for a part that is not text.
-    """
-    try:
-        text = openai.content_text(message.content)
-    except ValueError as fault:
-        raise UsageError(f"messages: {fault}", code="unsupported") from fault
-    role = "system" if message.role == "developer" else message.role
-    found: dict[str, Any] = {"role": role, "content": text}
-    found |= message.model_dump(include=_TEMPLATE_FIELDS, exclude_none=True)
-    if message.tool_calls:
-        found["tool_calls"] = [_with_arguments(call) for call in message.tool_calls]
-    return found
-
-
-def _with_arguments(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the arguments of a call: OpenAI writes them as a text, templates read an object."""
-    function = call.get("function")
-    if not isinstance(function, Mapping) or not isinstance(function.get("arguments"), str):
-        return dict(call)
-    try:
-        arguments = lenient_json.loads(function["arguments"])
-    except ValueError:
-        return dict(call)
-    return {**call, "function": {**function, "arguments": arguments}}
+    offered = tools.offered(body)
+    prompt = {"messages": tuple(messages), "tools": tuple(offered)}
+    schema = tools.forced_schema(body, offered) or _schema(body)
+    job = _job(service, "chat", body, sampling, [prompt], schema)
+    several = body.parallel_tool_calls is not False
+    return dataclasses.replace(job, tools=offered, several_calls=several)
 
 
 def completion_job(service: ModelService, body: CompletionRequest) -> Job:
     """Read a completion request."""
     sampling = _sampling(service.defaults, body, body.max_tokens, body.logprobs)
     prompts = prompts_of(body.prompt)
-    job = _job(service, "text", body, sampling, [{"prompt": prompt} for prompt in prompts])
+    job = _job(
+        service, "text", body, sampling, [{"prompt": prompt} for prompt in prompts], _schema(body)
+    )
     if body.echo and not all(isinstance(prompt, str) for prompt in prompts):
         raise UsageError("echo needs the prompt as text", code="unsupported")
     return dataclasses.replace(job, echo=body.echo)
@@ -149,6 +132,9 @@ def _sampling(
         "top_p": body.top_p,
         "min_p": body.min_p,
         "repetition_penalty": body.repetition_penalty,
+        "presence_penalty": body.presence_penalty,
+        "frequency_penalty": body.frequency_penalty,
+        "logit_bias": _bias(body.logit_bias),
         "stop": _stops(body.stop),
         "seed": None if body.seed is None else body.seed % 2**63,
         "logprobs": logprobs,
@@ -156,6 +142,14 @@ def _sampling(
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(defaults, **chosen)
+
+
+def _bias(given: Mapping[str, float] | None) -> tuple[tuple[int, float], ...] | None:
+    if given is None:
+        return None
+    if wrong := next((token for token in given if not token.isdecimal()), None):
+        raise UsageError(f"logit_bias takes token ids, got {wrong[:40]!r}", code="token_ids")
+    return tuple((int(token), bias) for token, bias in given.items())
 
 
 def _stops(given: str | list[str] | None) -> tuple[str, ...] | None:
@@ -169,9 +163,9 @@ def _job(
     body: ChatRequest | CompletionRequest,
     sampling: Sampling,
     prompts: Sequence[Mapping[str, Any]],
+    schema: Mapping[str, Any] | None,
 ) -> Job:
     chosen = service.choose(body.model, body.adapter)
-    schema = _schema(body)
     seed = secrets.randbelow(2**63) if sampling.seed is None else sampling.seed
     requests = [
         GenerateRequest(
@@ -244,18 +238,13 @@ async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, 
                 writer.text(str(request.prompt), index)
                 for index, request in enumerate(job.requests)
             )
+        readers = [job.reader() for _ in job.requests]
         async for batch in answer.batches():
-            events = []
+            events: list[bytes] = []
             for index, chunk in batch:
-                if chunk.text and not job.logprobs:
-                    events.append(writer.text(chunk.text, index))
-                elif chunk.text or chunk.tokens:
-                    logprobs = logprobs_shape(job.kind, chunk.tokens)
-                    events.append(writer.chunk(text=chunk.text, index=index, logprobs=logprobs))
+                events += _chunk_events(job, writer, readers[index], index, chunk)
                 if chunk.finish_reason is not None:
                     tally.add(index, chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
-                    reason = chunk.finish_reason
-                    events.append(writer.chunk(index=index, finish_reason=reason))
             if events:
                 yield b"".join(events)
         if job.include_usage:
@@ -267,6 +256,30 @@ async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, 
         yield sse.DONE
     finally:
         answer.close()
+
+
+def _chunk_events(
+    job: Job, writer: openai.ChunkWriter, reader: ToolReader | None, index: int, chunk: Chunk
+) -> list[bytes]:
+    """Write one chunk of one choice as events."""
+    events, text, reason = [], chunk.text, chunk.finish_reason
+    calls: Sequence[openai.Shape] = ()
+    if reader is not None:
+        text = reader.push(text)
+        if reason is not None:
+            rest, calls = reader.finish()
+            text += rest
+    if text and not job.logprobs:
+        events.append(writer.text(text, index))
+    elif text or chunk.tokens:
+        logprobs = logprobs_shape(job.kind, chunk.tokens)
+        events.append(writer.chunk(text=text, index=index, logprobs=logprobs))
+    if calls:
+        events.append(writer.chunk(index=index, tool_calls=calls))
+    if reason is not None:
+        ended = "tool_calls" if calls and reason == "stop" else reason
+        events.append(writer.chunk(index=index, finish_reason=ended))
+    return events
 
 
 async def _collect(job: Job, name: str, answer: Answer) -> openai.Shape:
@@ -283,19 +296,26 @@ async def _collect(job: Job, name: str, answer: Answer) -> openai.Shape:
                 tally.add(index, chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
     if job.echo:
         await _prepend_echo(job, answer, texts, tokens)
-    build = openai.chat_choice if job.kind == "chat" else openai.text_choice
     choices = [
-        build(
-            "".join(texts[index]),
-            reasons[index],
-            index=index,
-            logprobs=logprobs_shape(job.kind, tokens[index]) if job.logprobs else None,
-        )
+        _choice(job, index, "".join(texts[index]), reasons[index], tokens[index])
         for index in range(len(job.requests))
     ]
     return openai.completion(
         job.kind, name, choices, tally.usage(), system_fingerprint=job.chosen.model.revision
     )
+
+
+def _choice(job: Job, index: int, text: str, reason: str, tokens: Sequence[Token]) -> openai.Shape:
+    logprobs = logprobs_shape(job.kind, tokens) if job.logprobs else None
+    if job.kind == "text":
+        return openai.text_choice(text, reason, index=index, logprobs=logprobs)
+    calls: Sequence[openai.Shape] = ()
+    if (reader := job.reader()) is not None:
+        shown = reader.push(text)
+        rest, calls = reader.finish()
+        text = shown + rest
+    reason = "tool_calls" if calls and reason == "stop" else reason
+    return openai.chat_choice(text, reason, index=index, logprobs=logprobs, tool_calls=calls)
 
 
 async def _prepend_echo(
