@@ -78,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
         "cards": _cards, "ask": _ask, "withdraw": _withdraw, "audit": _audit,
         "releases": _releases,
     }[args.verb]  # fmt: skip
-    changes = args.verb in ("agree", "build", "withdraw") or getattr(args, "strike", None)
+    changes = args.verb in ("agree", "build", "withdraw") or (
+        getattr(args, "strike", None) is not None
+    )
     if not changes:
         return verb(args, _home(args))
     with FolderLock(_folder(args) / "lock"):

@@ -23,10 +23,13 @@ NO_RELEASE = "There is no release of patterns yet."
 # Words of the question about others, not about a practice.
 _ASKING = frozenset(
     terms(
-        "how what which do does other others company companies similar typical usually handle many "
-        "most compare common practice practices like us business businesses firms people teams "
-        "team "
-        "organisation organisations kind use have run work tell industry usual normal"
+        """
+        how what which do does other others company companies similar typical usually handle many
+        most compare common practice practices like us business businesses firms people team teams
+        organisation organisations kind use have run work tell industry usual normal elsewhere long
+        often frequently allow offer there anyone else everyone new measure approach
+        rule policy process thing way handling
+        """
     )
 )
 _LEAST_SHARE = 0.34
@@ -97,10 +100,13 @@ def answer(
     if not found:
         return Answer(UNKNOWN, refused=True)
     best = found[0][1]
-    practices = [one for one, score in found if score >= 0.6 * best][:MOST_CARDS]
     by_practice: dict[str, list[Card]] = defaultdict(list)
     for card in release.cards:
         by_practice[card.practice].append(card)
+    # Of practices that fit as well, those with a card come first.
+    near = [one for one in found if one[1] >= 0.6 * best]
+    near.sort(key=lambda one: (-round(one[1], 6), one[0].id not in by_practice))
+    practices = [one for one, _ in near[:MOST_CARDS]]
     chosen, lines = [], []
     positions: dict[str, str] = {}
     for practice in practices:
@@ -146,5 +152,8 @@ def compare(question: str, before: Release, after: Release, index: Index) -> str
 def _position(practice: Practice, card: Card, value: str | None) -> str:
     if value is None:
         return "Your company: your documents do not say."
+    said = f"Your company: {value_text(practice, value)}"
+    if practice.kind == "yes_no":
+        return f"{said}."
     same = "as the most common" if card.supports[0].value == value else "not the most common"
-    return f"Your company: {value_text(practice, value)} ({same})."
+    return f"{said} ({same})."
