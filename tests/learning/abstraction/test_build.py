@@ -15,6 +15,7 @@ from triptych.learning.abstraction.audit.synthetic import PATTERNS, company
 from triptych.learning.abstraction.build import Home
 from triptych.learning.abstraction.consents import RecordedConsents
 from triptych.learning.abstraction.counting import Rules
+from triptych.learning.abstraction.serving import erase
 from triptych.learning.abstraction.vocabulary import Vocabulary
 
 VOCABULARY = vocabulary.load()
@@ -190,3 +191,29 @@ def test_only_the_owner_reads_the_register_the_readings_and_the_lineage(tmp_path
     private += [one for one in (tmp_path / "companies").rglob("*") if one.is_file()]
     assert len(private) > 6
     assert all(one.stat().st_mode & 0o077 == 0 for one in private)
+
+
+def test_an_erased_document_takes_its_company_out_until_it_is_read_again(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(9))
+    home.build(passes)
+    opaque = home.register["firm00"].id
+    assert erase(tmp_path, "firm00", is_whole=False) == [1]
+    again = Home(tmp_path, VOCABULARY, Rules(k=3))
+    assert not (tmp_path / "companies" / opaque).exists()
+    assert again.build(passes).admitted == 6
+    assert again.register["firm00"].cohort == 0
+
+
+def test_an_erased_company_contributes_no_longer(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(6))
+    home.build(passes)
+    assert erase(tmp_path, "firm00", is_whole=True) == [1]
+    assert "firm00" not in Home(tmp_path, VOCABULARY, Rules(k=3)).register.members
+    assert erase(tmp_path, "firm00", is_whole=True) == []
+
+
+def test_a_company_without_documents_keeps_no_other_from_being_counted(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(6))
+    home.register.agree("empty", "administrator")
+    outcome = home.build(passes)
+    assert (outcome.admitted, outcome.waiting) == (6, 1)

@@ -72,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run one verb; those that change something hold the folder for themselves."""
     from triptych.durable import FolderLock
+    from triptych.learning.abstraction.build import LOCK
 
     verb = {
         "vocabulary": _vocabulary, "agree": _agree, "build": _build, "preview": _preview,
@@ -83,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if not changes:
         return verb(args, _home(args))
-    with FolderLock(_folder(args) / "lock"):
+    with FolderLock(_folder(args) / LOCK):
         return verb(args, _home(args))
 
 

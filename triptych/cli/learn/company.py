@@ -237,10 +237,25 @@ def _forget(library: Library, args: argparse.Namespace) -> int:
                 )
             print(f"removed {args.document}; a file that is still in the folder comes back "
                   "with the next sync")  # fmt: skip
+            _erase_patterns(args.company, is_whole=False)
             return 0
     library.erase(args.company)
+    _erase_patterns(args.company, is_whole=True)
     print(f"removed all documents of {args.company}; its requests and keys are at the gateway")
     return 0
+
+
+def _erase_patterns(company: str, *, is_whole: bool) -> None:
+    """Let an erasure reach the patterns across companies that counted the documents."""
+    from triptych.config import environment
+    from triptych.learning.abstraction.serving import erase
+
+    removed = erase(environment.home() / "abstraction", company, is_whole=is_whole)
+    if removed:
+        numbers = ", ".join(map(str, removed))
+        print(
+            f"removed with it: pattern releases {numbers}; build anew: triptych abstraction build"
+        )
 
 
 def _list(library: Library, args: argparse.Namespace) -> int:

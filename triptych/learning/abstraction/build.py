@@ -30,6 +30,7 @@ from triptych.learning.abstraction.releases import Release, Releases
 from triptych.learning.abstraction.vocabulary import Vocabulary
 from triptych.learning.company.store import Store
 
+LOCK = "lock"
 Audit = Callable[[Vocabulary, Rules], dict[str, Any]]
 
 
@@ -99,6 +100,16 @@ class Home:
         member = self.register.withdraw(name)
         return self._forget(member)
 
+    def erase_reading(self, name: str) -> list[int]:
+        """Remove what was read of a company, because a document of it was erased.
+
+        The company still agrees and is counted again once its documents are read again and it is
+        admitted. Returns: the releases that were removed.
+        """
+        member = self.register[name]
+        self.register.suspend(name)
+        return self._forget(member)
+
     def own_votes(self, name: str) -> dict[str, str] | None:
         """Return a member's own values, without those struck out; None for any other company."""
         member = self.register.members.get(name)
@@ -154,13 +165,12 @@ class Home:
         if is_applied:
             for member in changed:
                 self.companies.admit(member.id)
-        for member in self.register.in_order():
-            if not member.cohort and self.companies.load(member.id) is None:
-                raise LearningError(
-                    f"{member.name} agreed, but its documents were not read",
-                    hint="triptych abstraction build --documents FOLDER",
-                )
-        for member in self.register.admit(self.rules.k):
+        unread = [
+            one.name
+            for one in self.register.in_order()
+            if not one.cohort and not self.companies.has(one.id)
+        ]
+        for member in self.register.admit(self.rules.k, unread):
             self.companies.admit(member.id)
         return 0 if is_applied else len(changed)
 

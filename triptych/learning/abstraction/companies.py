@@ -176,6 +176,10 @@ class Companies:
             values["sentences"], profile, values["digest"],
         )  # fmt: skip
 
+    def has(self, company: str) -> bool:
+        """Return whether a company's documents were read."""
+        return (self.folder / company / "current" / "reading.json").is_file()
+
     def admit(self, company: str) -> None:
         """Let the releases count the current reading from now on."""
         for name in ("grams.bin", "words.txt", "reading.json"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -125,6 +125,11 @@ class Register:
             self._break(member.cohort)
         return member
 
+    def suspend(self, name: str) -> None:
+        """Take a company and its cohort out of the count; they wait, and still agree."""
+        if self[name].cohort:
+            self._break(self[name].cohort)
+
     def keep_only(self, granted: Mapping[str, str]) -> list[Member]:
         """Remove the members whose consent is not granted (any more) and pin the consents.
 
@@ -136,15 +141,21 @@ class Register:
                 self.members[name] = replace(self.members[name], consent=consent)
         return gone
 
-    def admit(self, cohort: int) -> list[Member]:
+    def admit(self, cohort: int, unread: Collection[str] = ()) -> list[Member]:
         """Put waiting members into cohorts of at least `cohort` new companies each.
+
+        Those in `unread` go on waiting: there is nothing of them to count yet.
 
         Members that were counted before wait for as many new ones: alone they would show an
         observer of both releases who is missing.
 
         Returns: the members that are counted from now on.
         """
-        waiting = [one for one in self.in_order() if not one.cohort and one.verified]
+        waiting = [
+            one
+            for one in self.in_order()
+            if not one.cohort and one.verified and one.name not in unread
+        ]
         new = [one for one in waiting if not one.was_counted]
         groups = len(new) // cohort
         if not groups:

@@ -1,4 +1,4 @@
-"""Open the abstraction tier's source for a gateway: the release on disk, contributors by register.
+"""What others need of the tier: its source for a gateway, and erasure that reaches its releases.
 
 Left out: answering (`source`) and making releases (`build`).
 """
@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from triptych.durable import FolderLock
 from triptych.learning.abstraction import vocabulary as vocabularies
+from triptych.learning.abstraction.build import LOCK, Home
 from triptych.learning.abstraction.companies import Companies
+from triptych.learning.abstraction.counting import Rules
 from triptych.learning.abstraction.register import FILE, Register
 from triptych.learning.abstraction.releases import Releases
 from triptych.learning.abstraction.source import PatternSource
@@ -38,6 +41,22 @@ class FolderContributors:
             return None
         votes = self._companies.votes(member.id, "current")
         return {one: value for one, value in votes.items() if one not in member.struck}
+
+
+def erase(folder: Path, company: str, *, is_whole: bool) -> list[int]:
+    """Take out what an erasure of a company's documents reaches: its patterns and their releases.
+
+    With `is_whole` the company contributes no longer; else it waits until its documents are read
+    again. Returns: the releases that were removed; none is served until the next build.
+    """
+    folder = Path(folder)
+    if not (folder / FILE).is_file():
+        return []
+    with FolderLock(folder / LOCK):
+        home = Home(folder, vocabularies.load(), Rules())
+        if company not in home.register.members:
+            return []
+        return home.withdraw(company) if is_whole else home.erase_reading(company)
 
 
 def open_source(
