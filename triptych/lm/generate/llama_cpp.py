@@ -31,11 +31,13 @@ from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
+from triptych.lm.generate.llama_gaps import filled
 from triptych.lm.generate.llama_messages import (
     AnswerReader,
     completion_body,
     fault_of,
     forced_token_body,
+    lora_scales,
     token_of,
 )
 from triptych.lm.generate.local_engine import LocalEngine
@@ -51,7 +53,8 @@ BATCH_TOKENS = 128
 class _Job:
     """One answer on its way: waiting, then running on a thread of its own."""
 
-    request_id: str
+    request: GenerateRequest
+    ids: list[int]
     body: bytes
     reader: AnswerReader
     reserved_tokens: int
@@ -191,7 +194,7 @@ class LlamaCppEngine(LocalEngine):
             adapters=self._adapters,
         )
         reader = AnswerReader(request, emit, len(ids))
-        job = _Job(request.request_id, body, reader, len(ids) + new_tokens)
+        job = _Job(request, ids, body, reader, len(ids) + new_tokens)
         with self._changed:
             self._check_open()
             self._waiting.append(job)
@@ -206,12 +209,12 @@ class LlamaCppEngine(LocalEngine):
         """End a running or waiting answer within one step; False where none has that id."""
         with self._changed:
             for job in self._waiting:
-                if job.request_id == request_id:
+                if job.request.request_id == request_id:
                     self._waiting.remove(job)
                     break
             else:
                 for job in self._running:
-                    if job.request_id == request_id:
+                    if job.request.request_id == request_id:
                         job.reader.cancelled = True
                         return True
                 return False
@@ -266,9 +269,12 @@ class LlamaCppEngine(LocalEngine):
             entry["top_logprobs"] = listed
         return token_of(entry, alternatives)
 
-    def _forced(self, prefix: list[int], token: int, n_probs: int) -> dict[str, Any] | None:
+    def _forced(
+        self, prefix: list[int], token: int, n_probs: int, lora: Sequence[Mapping[str, Any]] = ()
+    ) -> dict[str, Any] | None:
         messages: list[bytes] = []
-        self._server.handle_completions(forced_token_body(prefix, token, n_probs), messages.append)
+        body = forced_token_body(prefix, token, n_probs, lora)
+        self._server.handle_completions(body, messages.append)
         answer = orjson.loads(messages[0])
         if "choices" not in answer:
             raise fault_of(answer)
@@ -291,12 +297,38 @@ class LlamaCppEngine(LocalEngine):
                 self._free_kv_tokens -= job.reserved_tokens
             try:
                 self._server.handle_completions(job.body, job.reader.take)
+                if job.reader.late and not job.reader.cancelled:
+                    self._fill(job)
                 job.reader.end()
             finally:
                 with self._changed:
                     self._running.discard(job)
                     self._free_kv_tokens += job.reserved_tokens
                     self._changed.notify_all()
+
+    def _fill(self, job: _Job) -> None:
+        """Emit the tokens that llama.cpp did not report one by one; its slot is free by now."""
+        request = job.request
+        lora = lora_scales(request.adapter, self._adapters) if self._adapters else ()
+
+        def after(ids: Sequence[int]) -> list[Mapping[str, Any]]:
+            size = self._info.vocab_size
+            entry = self._forced([*ids], self._plain_token, size, lora)
+            if entry is None:
+                raise GenerationError(
+                    "llama.cpp did not report a token's log-probability", code="model_failed"
+                )
+            listed: list[Mapping[str, Any]] = entry["top_logprobs"]
+            return listed
+
+        ids = [*job.ids, *job.reader.ids]
+        alternatives = request.sampling.logprobs or 0
+        try:
+            tokens = filled(job.reader.late, ids, after, self._detokenizer, alternatives)
+        except GenerationError as fault:
+            job.reader.finish("error", fault)
+            return
+        job.reader.add_late(tokens)
 
     def _next_fits(self) -> bool:
         return bool(self._waiting) and self._waiting[0].reserved_tokens <= self._free_kv_tokens

@@ -10,7 +10,7 @@ import difflib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -69,6 +69,7 @@ def completion_body(
     }
     if sampling.logprobs is not None:
         body["logprobs"] = body["n_probs"] = max(sampling.logprobs, 1)
+        body["verbose"] = True  # each message then says how many tokens there are by now
     if request.json_schema is not None:
         body["json_schema"] = _checked_schema(request.json_schema)
     if request.adapter is not None and request.adapter not in adapters:
@@ -79,14 +80,21 @@ def completion_body(
             code="adapter",
         )
     if adapters:
-        body["lora"] = [
-            {"id": index, "scale": float(name == request.adapter)}
-            for index, name in enumerate(adapters)
-        ]
+        body["lora"] = lora_scales(request.adapter, adapters)
     return orjson.dumps(body)
 
 
-def forced_token_body(prefix: Sequence[int], token: int, n_probs: int) -> bytes:
+def lora_scales(adapter: str | None, adapters: Sequence[str]) -> list[dict[str, Any]]:
+    """Return which of the loaded adapters acts."""
+    return [{"id": index, "scale": float(name == adapter)} for index, name in enumerate(adapters)]
+
+
+def forced_token_body(
+    prefix: Sequence[int],
+    token: int,
+    n_probs: int,
+    lora: Sequence[Mapping[str, Any]] = (),
+) -> bytes:
     """Build the message that makes llama.cpp take one token and report its probability.
 
     The bias acts on what is taken, not on what is reported.
@@ -100,8 +108,19 @@ def forced_token_body(prefix: Sequence[int], token: int, n_probs: int) -> bytes:
             "logprobs": n_probs,
             "n_probs": n_probs,
             "cache_prompt": True,
+            **({"lora": lora} if lora else {}),
         }
     )
+
+
+class Gap(NamedTuple):
+    """Tokens that llama.cpp did not report: how many, and what they spell.
+
+    The bytes include those of the token that completes the character; empty: it never came.
+    """
+
+    tokens: int
+    spelled: bytes
 
 
 class AnswerReader:
@@ -117,6 +136,14 @@ class AnswerReader:
         self._output_tokens = 0
         self._cached_tokens = 0
         self._fault: GenerationError | None = None
+        self._seen_tokens = 0
+        self._ending: Mapping[str, Any] | None = None
+        """The entry of a token without text: the end token, unless another one follows."""
+        self._ended: FinishReason | None = None
+        self.late: list[Mapping[str, Any] | Gap] = []
+        """From the first token on that was not reported alone: they follow at the end."""
+        self.ids: list[int] = []
+        """The tokens that were passed on."""
         self.cancelled = False
         self.finished = False
 
@@ -137,20 +164,67 @@ class AnswerReader:
             self._reason = choice["finish_reason"] or self._reason
             if choice["text"] or choice["logprobs"]:
                 self._output_tokens += usage is None
-                self._pass_on(choice["text"], choice["logprobs"])
+                total = shape.get("__verbose", {}).get("tokens_predicted", 0)
+                self._pass_on(choice["text"], self._entries(choice, total))
                 if self._stops is not None and self._stops.stopped:
-                    self.finish("stop")
+                    self._close("stop")
                     return True
         if usage is not None:
             self._input_tokens = usage["prompt_tokens"]
             self._output_tokens = usage["completion_tokens"]
             if self._reason == "length":
-                self.finish("length")
+                rest: list[Mapping[str, Any]] = []
+                self._place_ending(rest)
+                self._pass_on("", rest)
+                if self._alternatives is not None and self._output_tokens > self._seen_tokens:
+                    self.late.append(Gap(self._output_tokens - self._seen_tokens, b""))
+                self._close("length")
             elif self._reason is not None:
                 # The end token is no part of the answer.
                 self._output_tokens -= 1
-                self.finish("stop")
+                self._close("stop")
         return False
+
+    def _entries(self, choice: Mapping[str, Any], total: int) -> list[Mapping[str, Any]]:
+        """Return the entries to pass on now; those behind a gap wait in `late`."""
+        if self._alternatives is None or not choice["logprobs"]:
+            return []
+        found: list[Mapping[str, Any]] = []
+        self._place_ending(found)
+        for entry in choice["logprobs"]["content"]:
+            missing = total - self._seen_tokens - 1
+            if missing > 0:
+                # Parts of a character are not reported: their bytes stand before the last one's.
+                self.late.append(Gap(missing, bytes(entry["bytes"])))
+            self._seen_tokens += 1 + max(0, missing)
+            self._ending = entry
+            if choice["text"]:
+                self._place_ending(found)
+        return found
+
+    def _place_ending(self, found: list[Mapping[str, Any]]) -> None:
+        """Put the entry that waits with those to pass on, or behind the late ones."""
+        if self._ending is not None:
+            (self.late if self.late else found).append(self._ending)
+            self._ending = None
+
+    def _close(self, reason: FinishReason) -> None:
+        """End the answer; where tokens are late, `end` does."""
+        if self.late:
+            self._ended = reason
+        else:
+            self.finish(reason)
+
+    def add_late(self, tokens: Sequence[Token]) -> None:
+        """Emit the tokens that were late."""
+        self.late = []
+        self._emit(
+            Chunk(
+                tokens=tuple(tokens),
+                input_tokens=self._input_tokens,
+                output_tokens=self._output_tokens,
+            )
+        )
 
     def end(self) -> None:
         """Close the answer after llama.cpp has returned, whatever it left unsaid."""
@@ -158,6 +232,8 @@ class AnswerReader:
             return
         if self.cancelled:
             self.finish("cancelled")
+        elif self._ended is not None:
+            self.finish(self._ended)
         else:
             fault = self._fault or GenerationError(
                 "llama.cpp ended an answer without a reason", code="model_failed"
@@ -178,12 +254,11 @@ class AnswerReader:
             )
         )
 
-    def _pass_on(self, text: str, logprobs: Mapping[str, Any] | None) -> None:
+    def _pass_on(self, text: str, entries: Sequence[Mapping[str, Any]]) -> None:
         if self._stops is not None:
             text = self._stops.push(text.encode())
-        tokens: tuple[Token, ...] = ()
-        if logprobs and self._alternatives is not None:
-            tokens = tuple(token_of(entry, self._alternatives) for entry in logprobs["content"])
+        tokens = tuple(token_of(entry, self._alternatives or 0) for entry in entries)
+        self.ids += [token.token_id for token in tokens]
         self._emit(
             Chunk(
                 text=text,
