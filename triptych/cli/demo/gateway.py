@@ -23,6 +23,7 @@ QUESTION = "In one sentence: what is Python?"
 def stage(tour: Tour) -> None:
     """Serve the model through three tiers, move traffic by one flag, show the record."""
     from triptych.cli.demo.chat_model import base_model
+    from triptych.cli.demo.company import show_company
     from triptych.hub.client import Hub
 
     owner = Hub(tour.environment()["HF_ENDPOINT"]).whoami()
@@ -55,6 +56,7 @@ def stage(tour: Tour) -> None:
         text = _text(body) if status == 200 else json.dumps(body)
         served_by = headers.get("x-triptych-upstream", "none")
         tour.say(f"  {tier:<12} {status}  by {served_by:<18} {text!r}"[:150])
+    show_company(tour, base, key)
     _switch(tour, base, key)
     tour.say("The record says what really happened, before the switch and after it:")
     for provider in ("hf_spaces", "openai"):

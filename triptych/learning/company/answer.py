@@ -6,6 +6,7 @@ Left out: the gateway, which lets a model word the evidence and shows it only af
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from typing import Any
 
 from triptych.learning.company.refusal import Calibration, calibration, features
@@ -15,6 +16,8 @@ from triptych.learning.company.words import words
 from triptych.wire.evidence import Citation, Evidence, Passage, RefusalReason
 
 PASSAGES = 3
+_FOREIGN_REFUSED = 0.9
+_HIGHEST = 0.75
 _FOLLOW_UP = frozenset(
     ("it", "its", "they", "them", "their", "that", "this", "those", "these", "he", "she")
 )
@@ -44,7 +47,7 @@ def answer(
         return Evidence(question, _REFUSALS[reason], refused=reason, release=release)
     chosen = best_sentences(asked, ranked[:PASSAGES], weights)
     values = features(ranked, weights, chosen)
-    decide = decide or calibration()
+    decide = decide or calibration().above(retriever.store.threshold())
     probability = decide.probability(values)
     passages = tuple(one.passage for one in ranked[:PASSAGES])
     details = {"features": values, "asked": asked}
@@ -59,6 +62,21 @@ def answer(
         question, text, citations, _cited_first(citations, ranked), None, probability, release,
         details,
     )  # fmt: skip
+
+
+def own_threshold(retriever: Retriever) -> float:
+    """Return the confidence above which this company's documents are believed to answer.
+
+    Questions that no handbook answers are asked; a tenth of them may pass. The more a company has
+    written, the more of any question stands somewhere in it by chance.
+    """
+    text = resources.files("triptych.learning.company").joinpath("foreign_questions.txt")
+    always = calibration().always()
+    found = sorted(
+        answer(retriever, question, None, decide=always).confidence
+        for question in text.read_text("utf-8").splitlines()
+    )
+    return round(min(found[int(len(found) * _FOREIGN_REFUSED)], _HIGHEST), 4)
 
 
 def with_subject(question: str, history: Sequence[Mapping[str, Any]]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 
@@ -18,7 +18,7 @@ from triptych.learning.company.retrieval import Ranked, Weights
 from triptych.learning.company.sentences import Sentence
 
 FEATURES = (
-    "coverage", "rarest", "sentence", "heading", "pairs", "margin", "bm25", "length", "cosine",
+    "coverage", "rarest", "sentence", "heading", "pairs", "margin", "bm25", "cosine",
 )  # fmt: skip
 
 
@@ -29,6 +29,14 @@ class Calibration:
     coefficients: dict[str, float]
     intercept: float
     threshold: float
+
+    def above(self, threshold: float) -> Calibration:
+        """Return the calibration with a threshold at least this high."""
+        return replace(self, threshold=max(self.threshold, threshold))
+
+    def always(self) -> Calibration:
+        """Return the calibration that refuses nothing that has any evidence."""
+        return replace(self, threshold=0.0)
 
     def probability(self, features: dict[str, float]) -> float:
         """Return the probability that the documents hold an answer."""
@@ -70,7 +78,7 @@ def features(
         "heading": max(one.heading for one in ranked[:3]),
         "pairs": top.pairs,
         "margin": (top.score - fifth.score) / (abs(top.score) or 1.0),
-        "bm25": math.log1p(max(top.bm25, 0.0)) / 4,
-        "length": min(len(weights.of), 12) / 12,
+        # Relative to the rarity of the words, so that a larger company gets no larger value.
+        "bm25": min(max(top.bm25, 0.0) / (4 * weights.total or 1.0), 1.0),
         "cosine": 0.0 if cosine is None else cosine,
     }

@@ -10,12 +10,13 @@ the usual 60 on handbooks and on questions of customers). Left out: what a quest
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 
 from triptych.learning.company.store import Store, quoted
+from triptych.learning.company.synonyms import SHARE, synonyms
 from triptych.learning.company.tables import Found
 from triptych.learning.company.words import query_words, stem, terms
 from triptych.wire.evidence import Passage
@@ -23,7 +24,7 @@ from triptych.wire.evidence import Passage
 CANDIDATES = 50
 FUSION_CONSTANT = 5.0
 # Weights of the features below, fitted on companies that are not tested (benchmarks/company.py).
-_RANK = {"bm25": 1.0, "coverage": 1.2, "heading": 0.6, "pairs": 0.5}
+_RANK = {"bm25": 0.4, "coverage": 1.2, "heading": 0.8, "pairs": 0.4}
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ class Weights:
     """How rare each stem of a question is in this company: ln(1 + N / n)."""
 
     of: dict[str, float]
+    instead: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Stem of the question -> stems that may stand for it, at `SHARE` of its weight."""
 
     @property
     def total(self) -> float:
@@ -52,9 +55,15 @@ class Weights:
     def share(self, stems: set[str]) -> float:
         """Return the weighted share of the question's stems that are among these."""
         total = self.total
-        return (
-            sum(weight for one, weight in self.of.items() if one in stems) / total if total else 0
-        )
+        if not total:
+            return 0.0
+        found = 0.0
+        for one, weight in self.of.items():
+            if one in stems:
+                found += weight
+            elif not stems.isdisjoint(self.instead.get(one, ())):
+                found += SHARE * weight
+        return found / total
 
 
 class Retriever:
@@ -73,7 +82,11 @@ class Retriever:
         for word in query_words(question):
             count = self._rarity(word, version)
             found[stem(word)] = math.log1p(max(passages, 1) / (count + 0.5))
-        return Weights(found)
+        instead = {
+            stem(word): frozenset(stem(one) for one in synonyms(word))
+            for word in query_words(question)
+        }
+        return Weights(found, {word: others for word, others in instead.items() if others})
 
     def _count(self, word: str, _version: int) -> int:
         return self.store.passages_with(quoted(word))
@@ -83,10 +96,18 @@ class Retriever:
     ) -> tuple[list[Ranked], Weights]:
         """Return the best passages that the groups may read, best first, and the words' weights."""
         weights = self.weights(question)
-        match = " OR ".join(quoted(word) for word in query_words(question))
-        if not match:
+        own = query_words(question)
+        if not own:
             return [], weights
+        match = " OR ".join(quoted(word) for word in own)
         found = self.store.search(match, CANDIDATES, groups, url=self.url)
+        others = sorted({one for word in own for one in synonyms(word)} - set(own))
+        if others:
+            # Searched apart: common synonyms would push out passages with the question's words.
+            wider = " OR ".join(quoted(word) for word in (*own, *others))
+            known = {one.passage.id for one in found}
+            more = self.store.search(wider, CANDIDATES, groups, url=self.url)
+            found += [one for one in more if one.passage.id not in known]
         ranked = rank(question, found, weights)
         return ranked[:limit], weights
 

@@ -95,6 +95,17 @@ class Store(Closing):
         row = self.connection().execute("select value from state where name = 'version'").fetchone()
         return int(row[0])
 
+    def threshold(self) -> float:
+        """Return the company's own threshold of refusal; 0 where none was set."""
+        row = self.connection().execute("select value from state where name = 'threshold'")
+        found = row.fetchone()
+        return float(found[0]) if found else 0.0
+
+    def set_threshold(self, value: float) -> None:
+        """Set the confidence below which a question of this company is refused."""
+        with self.transaction() as database:
+            database.execute("insert or replace into state values ('threshold', ?)", (str(value),))
+
     def documents(self, source: str | None = None) -> list[Stored]:
         """Return the current documents in the order of source and name."""
         rows = self.connection().execute(

@@ -20,6 +20,8 @@ from triptych.documents import Document, DocumentReader, FolderReading, Limits
 from triptych.documents.folders import files_below
 from triptych.durable import FolderLock, sha256_file, write_atomic
 from triptych.errors import LearningError
+from triptych.learning.company.answer import own_threshold
+from triptych.learning.company.retrieval import Retriever
 from triptych.learning.company.store import Store
 
 FORMAT = 1
@@ -101,6 +103,7 @@ def sync(
             version = store.apply(source, _documents(staged), diff.gone)
             shutil.rmtree(store.folder / STAGING, ignore_errors=True)
             store.drop_old_versions(version + 1)
+            store.set_threshold(own_threshold(Retriever(store)))
     unread = {one.name: one.unread for one in store.documents(source) if one.unread}
     return Synced(diff, version, unread)
 
