@@ -152,8 +152,8 @@ def page(found: dict[str, Any]) -> str:
     lines = [
         "# Answers from a company's documents",
         "",
-        f"{found['date']} on {found['cpu']} ({found['cores']} cores), a busy machine. Full text only, "
-        "no vectors, no model: the answer is made of sentences of the documents.",
+        f"{found['date']} on {found['cpu']} ({found['cores']} cores), a busy machine. Full text "
+        "only, no vectors, no model: the answer is made of sentences of the documents.",
         "",
         "| handbook | used | questions | recall@1 | recall@5 | answer holds | shown right | "
         "refused wrongly | refused rightly | other company refused |",

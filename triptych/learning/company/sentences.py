@@ -44,7 +44,7 @@ _ASKED = (
     (re.compile(r"\bwhen\b|\bwhat (?:time|date|day)\b|\bwhich (?:day|week)\b|\bdeadline\b|"
                 r"\bhow (?:early|quickly|soon|far ahead)\b", re.I), _TIME),
     (re.compile(r"\bwho(?:m|se)?\b", re.I), _NAME),
-    (re.compile(r"\b(?:mail|phone|reach|contact|write to|call)\b|\bwhere do i (?:send|write)", re.I),
+    (re.compile(r"\b(?:mail|phone|reach|contact|send|write to|call)\b", re.I),
      _ADDRESS),
     (re.compile(r"^(?:can|may|must|should|do|does|is|are) |\b(?:can|may|should) (?:i|we)\b", re.I),
      _ALLOWED),
