@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from triptych.errors import LearningError
 from triptych.learning.abstraction import vocabulary
 from triptych.learning.abstraction.answering import Index, answer, compare
 from triptych.learning.abstraction.audit.synthetic import company
@@ -149,3 +151,39 @@ def test_the_store_of_the_company_tier_is_read_as_its_documents_are(tmp_path: Pa
 def test_a_segment_is_preferred_where_it_has_a_card(home: Home) -> None:
     said = answer("on-call", home.releases.current(), Index(VOCABULARY), segment="software")
     assert said.cards[0].dimension == "all"
+
+
+def test_a_source_that_stays_open_sees_new_releases_and_readings(home: Home) -> None:
+    source = open_source(home.folder)
+
+    def ask() -> Evidence:
+        found = asyncio.run(source.find("Who is on call?", (), "firm11", None))
+        assert found is not None
+        return found
+
+    assert "7 of 12" in ask().answer
+    assert "do not say" in ask().answer
+    for number in range(20, 23):
+        home.register.agree(f"firm{number}", "administrator")
+        made = company(random.Random(number), f"firm{number}", ["on_call_rotation"])
+        home.read_company(f"firm{number}", made.documents)
+    made = company(random.Random(1), "firm11", ["on_call_rotation"])
+    home.read_company("firm11", made.documents)
+    home.build(passes)
+    # One company's change is held back from the counts, and is in its own position at once.
+    assert "10 of 15" in ask().answer
+    assert "Your company: have people on call" in ask().answer
+    home.withdraw("firm00")
+    assert ask().refused == "nothing_indexed"
+
+
+def test_another_vocabulary_asks_for_the_documents_to_be_read_again(home: Home) -> None:
+    other = replace(VOCABULARY, sha256="other")
+    changed = Home(home.folder, other, Rules(k=3))
+    with pytest.raises(LearningError, match="another vocabulary"):
+        changed.build(passes)
+    for number in range(12):
+        name = f"firm{number:02d}"
+        made = company(random.Random(number), name, ["runbooks"])
+        assert changed.read_company(name, made.documents, "digest") is not None
+    assert changed.build(passes).release is not None

@@ -180,6 +180,13 @@ class Companies:
         """Return whether a company's documents were read."""
         return (self.folder / company / "current" / "reading.json").is_file()
 
+    def changed_at(self, company: str) -> int:
+        """Return when a company's current reading was written, in nanoseconds; 0 for none."""
+        try:
+            return (self.folder / company / "current" / "reading.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     def admit(self, company: str) -> None:
         """Let the releases count the current reading from now on."""
         for name in ("grams.bin", "words.txt", "reading.json"):

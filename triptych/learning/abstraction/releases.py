@@ -79,9 +79,15 @@ class Releases:
 
     def current(self) -> Release | None:
         """Return the release that is served; None where there is none."""
-        if not self._pointer.is_file():
+        number = self.served()
+        return None if number is None else self.load(number)
+
+    def served(self) -> int | None:
+        """Return the number of the release that is served; numbers are never used again."""
+        try:
+            return int(self._pointer.read_text("utf-8"))
+        except FileNotFoundError:
             return None
-        return self.load(int(self._pointer.read_text("utf-8")))
 
     def load(self, number: int) -> Release:
         """Return a release.
@@ -89,12 +95,13 @@ class Releases:
         Raises: LearningError where it is gone or its cards were changed.
         """
         folder = self._folder(number)
-        if not folder.is_dir():
+        try:
+            data = (folder / CARDS).read_bytes()
+            manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        except FileNotFoundError as error:
             raise LearningError(
                 f"there is no release {number}", hint="list them: triptych abstraction releases"
-            )
-        data = (folder / CARDS).read_bytes()
-        manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+            ) from error
         if manifest.get("format") != FORMAT:
             raise LearningError(f"{folder} is of format {manifest.get('format')}")
         if hashlib.sha256(data).hexdigest() != manifest["cards_sha256"]:
@@ -141,8 +148,7 @@ class Releases:
             if company not in json.loads(file.read_text("utf-8"))["companies"]:
                 continue
             number = int(file.stem)
-            served = self._pointer.is_file() and int(self._pointer.read_text("utf-8")) == number
-            if served:
+            if self.served() == number:
                 # First: a crash after it leaves a release that is not served, never one that is.
                 self._pointer.unlink()
             shutil.rmtree(self._folder(number), ignore_errors=True)

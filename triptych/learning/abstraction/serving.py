@@ -17,6 +17,8 @@ from triptych.learning.abstraction.register import FILE, Register
 from triptych.learning.abstraction.releases import Releases
 from triptych.learning.abstraction.source import PatternSource
 
+_KEPT = 1000
+
 
 class FolderContributors:
     """The contributors of a folder; the register is read again when it changed."""
@@ -26,6 +28,7 @@ class FolderContributors:
         self._companies = Companies(self._folder / "companies")
         self._register: Register | None = None
         self._read_at = (0, 0)
+        self._kept: dict[str, tuple[int, Mapping[str, str]]] = {}
 
     def votes(self, company_id: str) -> Mapping[str, str] | None:
         """Return a contributing company's own votes; None for any other company."""
@@ -39,8 +42,19 @@ class FolderContributors:
         member = self._register.members.get(company_id)
         if member is None:
             return None
-        votes = self._companies.votes(member.id, "current")
+        votes = self._votes(member.id)
         return {one: value for one, value in votes.items() if one not in member.struck}
+
+    def _votes(self, company: str) -> Mapping[str, str]:
+        """Return a company's values; a reading is large and parsed again only when it changed."""
+        changed = self._companies.changed_at(company)
+        known = self._kept.get(company)
+        if known is None or known[0] != changed:
+            if len(self._kept) >= _KEPT:
+                self._kept.clear()
+            known = (changed, self._companies.votes(company, "current"))
+            self._kept[company] = known
+        return known[1]
 
 
 def erase(folder: Path, company: str, *, is_whole: bool) -> list[int]:

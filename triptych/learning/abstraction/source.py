@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from triptych.errors import LearningError
 from triptych.learning.abstraction.answering import Answer, Index, answer
 from triptych.learning.abstraction.cards import Card
 from triptych.learning.abstraction.gates import Gates, public_words
@@ -58,6 +59,7 @@ class PatternSource:
         self._contributors = contributors
         self._is_open = is_open
         self._index = Index(vocabulary)
+        self._release: Release | None = None
         self._public, self._numbers = public_words(vocabulary)
 
     async def find(
@@ -73,9 +75,24 @@ class PatternSource:
             own = await asyncio.to_thread(self._contributors.votes, company_id)
         if own is None and not self._is_open:
             return None
-        release = await asyncio.to_thread(self._releases.current)
+        release = await asyncio.to_thread(self._served)
         said = answer(question, release, self._index, own)
         return _evidence(question, said, release)
+
+    def _served(self) -> Release | None:
+        """Return the release that is served, loaded once for each number."""
+        number = self._releases.served()
+        if number is None:
+            self._release = None
+        elif self._release is None or self._release.number != number:
+            try:
+                self._release = self._releases.load(number)
+            except LearningError:
+                # A withdrawal may remove it between the two reads; then none is served.
+                if self._releases.served() == number:
+                    raise
+                self._release = None
+        return self._release
 
     def check(self, text: str, evidence: Evidence) -> Checked:
         """Return the text where all its words are public or the question's, all numbers the cards'.
