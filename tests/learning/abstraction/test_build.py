@@ -217,3 +217,44 @@ def test_a_company_without_documents_keeps_no_other_from_being_counted(tmp_path:
     home.register.agree("empty", "administrator")
     outcome = home.build(passes)
     assert (outcome.admitted, outcome.waiting) == (6, 1)
+
+
+def test_those_who_wait_come_back_once_k_companies_left_or_changed(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(12))
+    home.build(passes)
+    admitted = []
+    for name in ("firm00", "firm03", "firm06"):
+        home.withdraw(name)
+        admitted.append(home.build(passes).admitted)
+    assert admitted == [9, 6, 9]
+
+
+def test_one_company_that_changes_often_does_not_bring_its_cohort_back(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(9))
+    home.build(passes)
+    for practice in ("runbooks", "expenses", "sick_leave", "backups"):
+        home.register.strike("firm00", (practice,))
+        assert home.build(passes).admitted == 6
+
+
+def test_industries_of_all_companies_may_be_written_down_later(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(9))
+    home.build(passes)
+    for name in list(home.register.members):
+        home.register.agree(name, "administrator", industry="software")
+    assert home.build(passes).admitted == 9
+
+
+def test_raising_k_makes_larger_cohorts(tmp_path: Path) -> None:
+    home_of(tmp_path, drawn_companies(12)).build(passes)
+    larger = Home(tmp_path, VOCABULARY, Rules(k=5))
+    assert larger.build(passes).admitted == 12
+    larger.withdraw("firm00")
+    assert larger.build(passes).admitted == 7
+
+
+def test_a_company_that_is_no_longer_verified_is_not_counted(tmp_path: Path) -> None:
+    home = home_of(tmp_path, drawn_companies(9))
+    home.build(passes)
+    home.register.agree("firm00", "administrator", verified=False)
+    assert home.build(passes).admitted == 6
