@@ -353,12 +353,16 @@ class Store(Closing):
         """
         rows = self.connection().execute(
             "select p.id, d.id, d.name, d.version, d.title, p.headings, p.page, p.first, p.last, "
-            "substr(d.text, p.first + 1, p.last - p.first), -bm25(words, ?, ?, ?) as score "
+            "substr(d.text, p.first + 1, p.last - p.first), found.score from ("
+            # Ranked and limited before any text is cut: many passages match, few are wanted.
+            "select p.id as id, -bm25(words, ?, ?, ?) as score "
             "from words join passages p on p.id = words.rowid "
             "join documents d on d.id = p.document join sources s on s.name = d.source "
             "where words match ? and (? or exists (select 1 "
             "from json_each(coalesce(d.groups, s.groups)) where value in (select value from "
-            "json_each(?)))) order by score desc, p.id limit ?",
+            "json_each(?)))) order by score desc, p.id limit ?) found "
+            "join passages p on p.id = found.id join documents d on d.id = p.document "
+            "order by found.score desc, p.id",
             (*WEIGHTS, match, groups is None, json.dumps(sorted(groups or ())), limit),
         )
         return [Found(self._passage(row, url), float(row[10])) for row in rows]

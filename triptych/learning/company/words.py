@@ -7,6 +7,8 @@ import unicodedata
 from functools import lru_cache
 
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)?", re.UNICODE)
+# Most English text is ASCII but for these; no character then needs a check of its own.
+_TYPOGRAPHY = str.maketrans("‘’“”–—…•\u00a0", "''\"\"--.* ")
 STOP_WORDS = frozenset(
     """
     a about after all also am an and any are as at be because been before being between both but by
@@ -29,9 +31,11 @@ _SHORTEST = 3
 
 def words(text: str) -> list[str]:
     """Return the words of a text in order, in lower case and without accents."""
-    plain = unicodedata.normalize("NFKD", text.lower())
-    plain = "".join(char for char in plain if not unicodedata.combining(char))
-    return [match.group().replace("’", "'") for match in _WORD.finditer(plain)]
+    plain = text.lower().translate(_TYPOGRAPHY)
+    if not plain.isascii():
+        plain = unicodedata.normalize("NFKD", plain)
+        plain = "".join(char for char in plain if not unicodedata.combining(char))
+    return _WORD.findall(plain)
 
 
 @lru_cache(maxsize=1 << 16)
