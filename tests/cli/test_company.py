@@ -17,6 +17,8 @@ from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.service import LLMService
 from triptych.tiers.rules.query import Answer, QueryContext
 from triptych.tiers.store import accounts
+from triptych.tiers.store.personal_data import privacy
+from triptych.tiers.store.personal_data.personal import Subject
 from triptych.tiers.workers import sources_of
 
 QUESTION = "How many days of paid leave do employees have?"
@@ -108,3 +110,33 @@ def test_every_verb_says_what_it_did(folder: Path, capsys: pytest.CaptureFixture
     said("forget", "acme", "--yes")
     assert "nothing yet" in said("list")
     assert main(["company", "ask", "acme", QUESTION]) == 1
+
+
+def test_an_erased_company_and_an_erased_member_leave_no_byte_in_the_documents_stores(
+    folder: Path, own_home: Path
+) -> None:
+    main(["company", "add", "acme", str(folder)])
+    main(["company", "add", "globex", str(folder)])
+    for company in ("acme", "globex"):
+        main(["company", "member", company, "zebulon-user", "hr"])
+
+    async def erase() -> dict[str, Any]:
+        runtime = Runtime(
+            GatewayConfig(poll_interval_s=0.05, flush_interval_s=0.05), sources=sources_of(NAME)
+        )
+        await runtime.open()
+        try:
+            for subject in (Subject("acme", None), Subject(None, "zebulon-user")):
+                await privacy.ask(runtime.database, "erasure", subject, {}, actor="t")
+                while await runtime.background.work_once():
+                    pass
+            return {"left": sorted(path.name for path in (own_home / "companies").iterdir())}
+        finally:
+            await runtime.close()
+
+    assert asyncio.run(erase())["left"] == ["globex"]
+    stored = b"".join(
+        path.read_bytes() for path in (own_home / "companies").rglob("*") if path.is_file()
+    )
+    assert b"zebulon-user" not in stored
+    assert b"25 days" in stored

@@ -131,3 +131,12 @@ class DocumentSource(Protocol):
     ) -> SourceText | None:
         """Return a document's text; None where there is none that this user may read."""
         ...
+
+
+@runtime_checkable
+class ErasableSource(Protocol):
+    """Hold data of companies or users outside the gateway's database."""
+
+    async def erase(self, company_id: str | None, user_id: str | None) -> int:
+        """Remove what is held of a company, or of a user; return how many things there were."""
+        ...

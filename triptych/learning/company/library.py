@@ -196,6 +196,25 @@ class CompanyKnowledge:
             store = retriever.store
             return store.readable(document, store.groups_of(user))
 
+    async def erase(self, company_id: str | None, user_id: str | None) -> int:
+        """Remove a company's documents, or a user's groups; return how many stores changed."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._erase, company_id, user_id)
+
+    def _erase(self, company_id: str | None, user_id: str | None) -> int:
+        if user_id is None:
+            known = company_id is not None and _COMPANY.fullmatch(company_id)
+            return int(bool(known) and self.library.erase(str(company_id)))
+        return sum(self._forget_reader(one, user_id) for one in self.library.companies())
+
+    def _forget_reader(self, company: str, user: str) -> bool:
+        with self.library.reading(company) as retriever:
+            if retriever is None or retriever.store.groups_of(user) == {EVERYONE}:
+                return False
+            retriever.store.set_reader(user, [])
+            retriever.store.purge()
+        return True
+
     async def close(self) -> None:
         """Close every store."""
         self._threads.shutdown()

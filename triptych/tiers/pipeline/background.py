@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import update
@@ -24,6 +24,7 @@ from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.personal_data import consents, personal, privacy, retention
 from triptych.tiers.store.recorder import Recorder
+from triptych.wire.evidence import ErasableSource
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -36,7 +37,14 @@ _LATE_S = 86_400.0
 class BackgroundTasks:
     """Work on privacy requests and on retention, one thing at a time."""
 
-    def __init__(self, database: Database, recorder: Recorder, config: GatewayConfig) -> None:
+    def __init__(
+        self,
+        database: Database,
+        recorder: Recorder,
+        config: GatewayConfig,
+        sources: Iterable[object] = (),
+    ) -> None:
+        self._sources = tuple(one for one in sources if isinstance(one, ErasableSource))
         self._database = database
         self._recorder = recorder
         self._config = config
@@ -105,10 +113,14 @@ class BackgroundTasks:
         # Keys are refused by every worker within two looks; what was in flight is then on record.
         await asyncio.sleep(2 * self._config.poll_interval_s + self._config.flush_interval_s)
         await self._recorder.flush()
+        documents = 0
+        if before is None and set(categories) >= set(personal.CATEGORIES):
+            for source in self._sources:
+                documents += await source.erase(subject.company_id, subject.user_id)
         aside = refused.forget(self._recorder.root, subject.company_id, subject.user_id)
         late = await personal.erase(self._database, subject, categories, before=before)
         erased = {name: counts.get(name, 0) + late.get(name, 0) for name in counts | late}
-        return "done", {"erased": {**erased, "set_aside": aside}}
+        return "done", {"erased": {**erased, "set_aside": aside, "knowledge": documents}}
 
     async def _restrict(self, subject: personal.Subject) -> dict[str, Any]:
         for purpose in PURPOSES:

@@ -98,7 +98,9 @@ class Runtime:
         self.dispatcher = Dispatcher(config, self.calls)
         self.factory = Factory(config)
         self.vault = Vault(self.home / "gateway" / "secrets-key", KEY_VARIABLE)
-        self.background = BackgroundTasks(self.database, self.recorder, config)
+        self.background = BackgroundTasks(
+            self.database, self.recorder, config, self.sources.values()
+        )
         self.ready = False
         self._versions: dict[str, int] = {}
         self._rows: settings.Rows = {}
