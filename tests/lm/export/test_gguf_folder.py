@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from triptych.cli.resolve import resolve
 from triptych.config.generate import GenerateConfig
@@ -12,6 +13,7 @@ from triptych.errors import CheckpointError, GenerationError
 from triptych.lm.export.gguf import export_gguf
 from triptych.lm.export.gguf_folder import folder_of_gguf, read_record
 from triptych.lm.generate.select_engine import open_engine, select_engine, weights_bytes
+from triptych.lm.model.checkpoint import load_model
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.serve.models import describe_model
 
@@ -67,3 +69,16 @@ def test_another_engine_and_a_damaged_file_are_refused(file: Path) -> None:
     file.write_bytes(b"GGUF" + b"\0" * 40)
     with pytest.raises(CheckpointError, match="damaged"):
         folder_of_gguf(file)
+
+
+def test_its_weights_are_those_of_its_source_for_training(
+    random_folder: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "exact.gguf"
+    export_gguf(random_folder, path, dtype="f32")
+    wanted = load_model(random_folder, dtype=torch.float32)
+    found = load_model(folder_of_gguf(path))
+    assert found.config.tie_word_embeddings == wanted.config.tie_word_embeddings
+    assert found.state_dict().keys() == wanted.state_dict().keys()
+    for name, weight in found.state_dict().items():
+        assert torch.equal(weight, wanted.state_dict()[name]), name

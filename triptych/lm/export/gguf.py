@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from triptych.durable import require_free_space
 from triptych.errors import ExportError
 from triptych.lm.export.weights import Weights
+from triptych.lm.model.gguf_weights import LAYER_NAMES
 from triptych.lm.model.tokenizer import QWEN2_SPLIT_PATTERN, Tokenizer
 
 if TYPE_CHECKING:
@@ -42,21 +43,6 @@ REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "mlp_bias": (False, None),
     "use_sliding_window": (False, None),
 }
-
-ATTENTION_NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
-
 
 @dataclass(frozen=True)
 class GgufReport:
@@ -177,7 +163,7 @@ def gguf_name(name: str, *, tied: bool) -> str | None:
         return whole[name]
     parts = name.split(".")
     if parts[:2] == ["model", "layers"] and parts[2].isdigit() and parts[-1] == "weight":
-        part = ATTENTION_NAMES.get(".".join(parts[3:-1]))
+        part = LAYER_NAMES.get(".".join(parts[3:-1]))
         if part is not None:
             return f"blk.{parts[2]}.{part}.weight"
     raise ExportError(

@@ -82,6 +82,7 @@ def describe_gguf(folder: Path, digest: str = "") -> None:
         values = {name: field.contents() for name, field in reader.fields.items()}
         parameters = sum(int(tensor.n_elements) for tensor in reader.tensors)
         config, tokenizer = _config(values), _tokenizer(values)
+        config["tie_word_embeddings"] = all(t.name != "output.weight" for t in reader.tensors)
     except (ValueError, KeyError, IndexError, OSError) as fault:
         raise CheckpointError(
             f"{file} is damaged, or no GGUF of a language model: {fault}",

@@ -1,7 +1,7 @@
 """The checkpoint folder: a Hugging Face folder that `transformers`, vLLM and llama.cpp read as is.
 
 Written whole with a manifest of hashes, verified when read. Reads one or several safetensors
-files. Left out: trainer state (`lm.train`), other formats (`lm.export`), where folders come from.
+files, or the GGUF that a folder was made for. Left out: trainer state (`lm.train`), other formats (`lm.export`), where folders come from.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor
 from triptych.durable import atomic_folder, sha256_file, write_atomic
 from triptych.errors import CheckpointError
 from triptych.lm.model.config import ModelConfig
+from triptych.lm.model.gguf_weights import read_gguf_weights
 from triptych.lm.model.lora import LoraLinear
 from triptych.lm.model.tensors import save_tensors
 from triptych.lm.model.tokenizer import Tokenizer
@@ -26,6 +27,7 @@ from triptych.lm.model.transformer import Transformer
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
+GGUF = "model.gguf"
 
 
 def save_model(folder: Path, model: Transformer, tokenizer: Tokenizer | None = None) -> None:
@@ -114,12 +116,16 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 
 def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
-    """Yield every tensor of a checkpoint folder, from one safetensors file or from shards.
+    """Yield every tensor of a checkpoint folder: one safetensors file, shards, or a GGUF.
 
     Shape: as stored: maps (out, in), norms (C,).
     Raises: CheckpointError where a file is missing or torn.
     """
-    for file in _weight_files(Path(folder)):
+    folder = Path(folder)
+    if (folder / GGUF).is_file() and not (folder / WEIGHTS).is_file():
+        yield from read_gguf_weights(folder / GGUF)
+        return
+    for file in _weight_files(folder):
         try:
             with safe_open(str(file), framework="pt") as reader:
                 for name in reader.keys():  # noqa: SIM118
