@@ -64,7 +64,7 @@ FAULTS = {
         "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",
     ),
     "the optimizer after a resume": (
-        "lm/train/train_step.py",
+        "lm/train/optimizer_step.py",
         "self.optimizers.load_state_tensors(rest)",
         "del rest",
         "tests/lm/train/test_resume.py::test_a_stopped_run_goes_on_bit_for_bit",

@@ -24,6 +24,7 @@ from triptych.config.generate import GenerateConfig
 from triptych.config.hub import HubConfig
 from triptych.config.model import ModelSection
 from triptych.config.panels import PanelsConfig
+from triptych.config.posttrain import LoraSection, PosttrainConfig
 from triptych.config.runs import RunsConfig
 from triptych.config.serve import ServeConfig
 from triptych.config.train import TrainConfig
@@ -42,6 +43,8 @@ class Config:
     data: DataConfig = DataConfig()
     model: ModelSection = ModelSection()
     train: TrainConfig = TrainConfig()
+    lora: LoraSection = LoraSection()
+    posttrain: PosttrainConfig = PosttrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     generate: GenerateConfig = GenerateConfig()
     serve: ServeConfig = ServeConfig()

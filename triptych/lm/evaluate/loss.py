@@ -26,18 +26,23 @@ Read = Callable[[int, int], np.ndarray]
 class Measurement:
     """The scores of a model.
 
-    Units: `nats` summed over `tokens`, which stand for `text_bytes`.
+    Units: `nats` summed over `tokens`, which stand for `text_bytes`; `preference_loss` is what
+        DPO or KTO minimise, `margin` and `accuracy` say how far, and in what share of the pairs,
+        the preferred answer has gained more on the reference than the other.
     """
 
     nats: float
     tokens: int
     text_bytes: int
     seconds: float
+    preference_loss: float | None = None
+    margin: float | None = None
+    accuracy: float | None = None
 
     @property
     def loss(self) -> float:
-        """Return the mean nats per token."""
-        return self.nats / self.tokens
+        """Return what is minimised: the mean nats per token, or the preference loss."""
+        return self.nats / self.tokens if self.preference_loss is None else self.preference_loss
 
     @property
     def perplexity(self) -> float:

@@ -15,6 +15,7 @@ from triptych.durable import write_atomic
 from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
 from triptych.lm.evaluate.charts import draw_run
+from triptych.lm.evaluate.posttrain_report import posttrain_facts, render_posttrain
 from triptych.lm.evaluate.run_history import RunHistory, read_run_history
 from triptych.lm.evaluate.yardsticks import OnProgress, Yardsticks, measure_yardsticks
 from triptych.lm.model.config import ModelConfig
@@ -36,15 +37,29 @@ def write_report(run_dir: Path, on_progress: OnProgress = lambda text: None) -> 
             f"{run_dir} has no evaluation to report yet",
             hint="let it train until its first evaluation",
         )
+    if history.record.get("kind", "pretrain") != "pretrain":
+        facts = {"format_version": FORMAT_VERSION, **posttrain_facts(history)}
+        _write(run_dir, facts, history, {}, render_posttrain(facts, run_dir))
+        return facts
     data = Path(history.config["config"]["train"]["data"])
     tokenizer = Tokenizer.load(data / "tokenizer")
     train, val = (TokenShards(data, split, verify=False) for split in ("train", "val"))
     yardsticks = measure_yardsticks(train, val, tokenizer, on_progress)
     report = _facts(history, yardsticks, train.manifest)
-    write_atomic(run_dir / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
-    draw_run(history, _yardstick_names(report), run_dir / "loss.png")
-    write_atomic(run_dir / "report.md", render(report))
+    _write(run_dir, report, history, _yardstick_names(report), render(report))
     return report
+
+
+def _write(
+    run_dir: Path,
+    report: dict[str, Any],
+    history: RunHistory,
+    lines: dict[str, float],
+    text: str,
+) -> None:
+    write_atomic(run_dir / "report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    draw_run(history, lines, run_dir / "loss.png")
+    write_atomic(run_dir / "report.md", text)
 
 
 def _facts(history: RunHistory, yardsticks: Yardsticks, manifest: dict[str, Any]) -> dict[str, Any]:

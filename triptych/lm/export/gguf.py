@@ -44,6 +44,7 @@ REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "use_sliding_window": (False, None),
 }
 
+
 @dataclass(frozen=True)
 class GgufReport:
     """What was written."""

@@ -1,7 +1,8 @@
 """The checkpoint folder: a Hugging Face folder that `transformers`, vLLM and llama.cpp read as is.
 
 Written whole with a manifest of hashes, verified when read. Reads one or several safetensors
-files, or the GGUF that a folder was made for. Left out: trainer state (`lm.train`), other formats (`lm.export`), where folders come from.
+files, or the GGUF that a folder was made for. Left out: trainer state (`lm.train`), other formats
+(`lm.export`), where folders come from.
 """
 
 from __future__ import annotations

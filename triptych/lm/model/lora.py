@@ -161,12 +161,7 @@ def load_lora(folder: Path, model: Transformer) -> None:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    try:
-        found = load_file(folder / WEIGHTS)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{folder / WEIGHTS} is missing or torn: {error}", code="torn"
-        ) from error
+    found = _read_tensors(folder)
     attach_lora(model, config)
     wanted = lora_tensors(model)
     differ = sorted(
@@ -181,6 +176,27 @@ def load_lora(folder: Path, model: Transformer) -> None:
         )
     for name, tensor in wanted.items():
         tensor.copy_(found[name])
+
+
+def read_lora_parameters(folder: Path) -> dict[str, Tensor]:
+    """Load a PEFT folder's tensors under the names of the model's parameters.
+
+    Shape: each that of the parameter of its name.
+    Raises: CheckpointError where the file is missing or torn.
+    """
+    return {
+        name.removeprefix(_PREFIX).removesuffix(".weight"): tensor
+        for name, tensor in _read_tensors(Path(folder)).items()
+    }
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{folder / WEIGHTS} is missing or torn: {error}", code="torn"
+        ) from error
 
 
 def _read_config(folder: Path) -> LoraConfig:

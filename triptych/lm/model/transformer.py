@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triptych.lm.model.attention import causal_attention
 from triptych.lm.model.config import ModelConfig
-from triptych.lm.model.head import head_loss, head_token_losses
+from triptych.lm.model.head import IGNORED, head_loss, head_losses, head_token_losses
 from triptych.lm.model.rope import rope_table, rotate
 
 
@@ -308,6 +308,18 @@ class Transformer(nn.Module):
         """
         hidden_BTC = self.model(ids_BT, self.compute_dtype)
         return head_loss(hidden_BTC.flatten(0, 1), self.lm_head.weight, targets_BT.flatten())
+
+    def marked_losses(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        """Return the cross-entropy of the targets that are not -100, in reading order.
+
+        Only marked positions reach the output head, which is a large part of a small model's
+        work; gradients flow.
+
+        Shape: (B, T) and (B, T) to float32 (M,), M the number of marked targets.
+        """
+        hidden_BTC = self.model(ids_BT, self.compute_dtype)
+        marked_BT = targets_BT != IGNORED
+        return head_losses(hidden_BTC[marked_BT], self.lm_head.weight, targets_BT[marked_BT])
 
     @torch.no_grad()
     def token_losses(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:

@@ -47,17 +47,16 @@ def estimate(config: Config, resolve: Callable[[str], Path] = Path, *, tries: in
     """
     from triptych.lm.train import probe
     from triptych.lm.train.distribution import World
-    from triptych.lm.train.setup import prepare
-    from triptych.lm.train.train_step import TrainStep
+    from triptych.lm.train.methods import prepare
 
     setup = prepare(config, resolve, World())
     recipe, train = setup.recipe, setup.config.train
     parameters = sum(weight.numel() for weight in setup.model.parameters())
-    train_step = TrainStep(setup.model, setup.corpus.train, train, recipe, World())
+    train_step = setup.make_step(World())
     train_step.step(0)
     step_s = min(probe.seconds(lambda: train_step.step(1), recipe.device) for _ in range(tries))
-    held = [*setup.model.parameters(), *train_step.state_tensors().values()]
-    checkpoint_bytes = sum(tensor.numel() * tensor.element_size() for tensor in held)
+    state = train_step.state_tensors().values()
+    checkpoint_bytes = setup.checkpoint_bytes() + sum(t.numel() * t.element_size() for t in state)
     kept = train.keep_last + 1 + len(train.milestones)
     saved = recipe.steps // recipe.checkpoint_every if recipe.checkpoint_every else 1
     evaluations = recipe.steps // recipe.eval_every if recipe.eval_every else 1

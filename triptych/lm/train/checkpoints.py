@@ -1,8 +1,9 @@
 """Checkpoints of a run: written whole or not at all, verified when read, pruned by rule.
 
-A checkpoint is a Hugging Face folder (the averaged weights where the run averages) and, for
-resuming, `optimizer.safetensors`, `trainer_state.json` and a `manifest.json` with the size and
-SHA-256 of every file. Left out: what the tensors and the state mean (`trainer`).
+A checkpoint is a Hugging Face folder (the averaged weights where the run averages) or the folder
+of an adapter and, for resuming, `optimizer.safetensors`, `trainer_state.json` and a
+`manifest.json` with the size and SHA-256 of every file. Left out: what the tensors and the state
+mean (`trainer`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from triptych.durable import atomic_folder, require_free_space, write_atomic
 from triptych.errors import CheckpointError
-from triptych.lm.model.checkpoint import WEIGHTS, verify_manifest, write_manifest
+from triptych.lm.model.checkpoint import verify_manifest, write_manifest
 from triptych.lm.model.tensors import save_tensors
 
 FORMAT_VERSION = 1
@@ -34,13 +35,6 @@ class VerifiedCheckpoint:
 
     folder: Path
     state: dict[str, Any]
-
-    def weights(self) -> dict[str, Tensor]:
-        """Load the weights of the evaluated model.
-
-        Shape: one tensor for each parameter, whole.
-        """
-        return load_tensors(self.folder / WEIGHTS)
 
     def tensors(self) -> dict[str, Tensor]:
         """Load the optimizer's tensors.

@@ -98,7 +98,8 @@ class Eval(Event):
     `loss`, `bpb` and `tokens` are of the same part of the split in every evaluation of a run. The
     last evaluation also has those of the whole split, where that part is not all of it already.
 
-    Units: losses in nats per token, `bpb` in bits per byte.
+    Units: losses in nats per token, or of DPO or KTO, `bpb` in bits per byte; `margin` and
+        `accuracy` of preferences only.
     """
 
     type: ClassVar[str] = "eval"
@@ -109,6 +110,8 @@ class Eval(Event):
         "whole_loss": "val_whole/loss",
         "whole_bpb": "val_whole/bpb",
         "whole_tokens": "val_whole/tokens",
+        "margin": "val/margin",
+        "accuracy": "val/accuracy",
     }
 
     step: int
@@ -120,6 +123,8 @@ class Eval(Event):
     whole_loss: float | None = None
     whole_bpb: float | None = None
     whole_tokens: int | None = None
+    margin: float | None = None
+    accuracy: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

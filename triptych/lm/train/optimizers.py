@@ -205,7 +205,7 @@ def build_optimizers(
     The settings say which optimizer and its constants, the recipe the peak rates; `dtype` is the
     precision of Muon's matrix products.
     """
-    named = list(model.named_parameters())
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices, tables, heads, gains = [], [], [], []
     for name, parameter in named:
         if parameter.ndim < 2:
@@ -241,7 +241,7 @@ def build_optimizers(
         )
         return OptimizerSet([sgd], named)
     kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return OptimizerSet([_adam(kind, groups, train, recipe)], named)
+    return OptimizerSet([_adam(kind, [g for g in groups if g["params"]], train, recipe)], named)
 
 
 def _adam(

@@ -1,4 +1,4 @@
-"""From a configuration to everything a run needs: corpus, tokenizer, model and resolved recipe.
+"""From a configuration to everything pretraining needs: corpus, tokenizer, model, resolved recipe.
 
 A new run measures the machine and derives its recipe; a resumed one reads both from its folder
 and measures nothing. Left out: taking steps (`train_step`) and the run itself (`trainer`).
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
 
 from triptych.config import Config
 from triptych.config.loader import to_dict
@@ -22,11 +23,13 @@ from triptych.config.model import ModelSection
 from triptych.config.train import TrainConfig
 from triptych.errors import CheckpointError, ConfigError, RunError
 from triptych.lm.data.shards import TokenShards
-from triptych.lm.model.checkpoint import load_model, load_tokenizer
+from triptych.lm.evaluate.loss import Measurement, measure
+from triptych.lm.model.checkpoint import WEIGHTS, load_model, load_tokenizer, save_model
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import probe
+from triptych.lm.train.checkpoints import load_tensors
 from triptych.lm.train.distribution import World
 from triptych.lm.train.folder import RunFolder
 from triptych.lm.train.recipe import (
@@ -37,6 +40,8 @@ from triptych.lm.train.recipe import (
     horizon_tokens,
     with_optimizer,
 )
+from triptych.lm.train.run_setup import RunSetup
+from triptych.lm.train.samples import document_prompts, generate_samples
 from triptych.lm.train.start import is_pretrained
 from triptych.lm.train.train_step import TrainStep
 
@@ -75,14 +80,79 @@ class Corpus:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setup:
-    """Everything a run needs before its first step."""
+class Setup(RunSetup):
+    """Everything pretraining needs before its first step."""
 
-    config: Config
-    corpus: Corpus
-    model: Transformer
-    recipe: Recipe
+    kind = "pretrain"
+
+    def __init__(self, config: Config, corpus: Corpus, model: Transformer, recipe: Recipe) -> None:
+        self.config, self.corpus, self.model, self.recipe = config, corpus, model, recipe
+        self.tokenizer = corpus.tokenizer
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Return the fingerprint of the corpus."""
+        return self.corpus.train.fingerprint
+
+    @property
+    def val_tokens(self) -> int:
+        """Return how many tokens the whole validation split scores."""
+        return len(self.corpus.val) - 1
+
+    def make_step(self, world: World) -> TrainStep:
+        """Return what takes the steps."""
+        return TrainStep(self.model, self.corpus.train, self.config.train, self.recipe, world)
+
+    def measure(self, model: Transformer, most_tokens: int | None) -> Measurement:
+        """Return the scores of a model on the validation split, or on a part of it."""
+        context_length = self.recipe.context_length
+        return measure(
+            model,
+            self.corpus.val.read,
+            len(self.corpus.val),
+            self.corpus.byte_lengths,
+            context_length=context_length,
+            batch_size=max(1, 8192 // context_length),
+            max_tokens=most_tokens,
+        )
+
+    def sample_prompts(self) -> list[str]:
+        """Return `train.sample_prompts`, or the openings of some validation documents."""
+        given = list(self.config.train.sample_prompts)
+        return given or document_prompts(self.corpus.val, self.tokenizer)
+
+    def generate_samples(self, model: Transformer, prompts: list[str]) -> list[str]:
+        """Return a model's continuation of each prompt."""
+        train = self.config.train
+        return generate_samples(
+            model,
+            self.tokenizer,
+            prompts,
+            new_tokens=train.sample_tokens,
+            seed=train.seed,
+            precision=self.recipe.precision,
+        )
+
+    def save_model(self, folder: Path, model: Transformer) -> None:
+        """Write a whole model with its tokenizer."""
+        save_model(folder, model, self.tokenizer)
+
+    def load_weights(self, folder: Path) -> dict[str, Tensor]:
+        """Load the weights of a checkpoint.
+
+        Shape: one tensor for each parameter, whole.
+        """
+        return load_tensors(folder / WEIGHTS)
+
+    def saved_config(self) -> dict[str, Any]:
+        """Return what `restore` reads: the sections that define a run, and everything derived."""
+        sections = to_dict(self.config)
+        return {
+            "config": {name: sections[name] for name in ("model", "train", "evaluate")},
+            "recipe": self.recipe.to_dict(),
+            "model": self.model.config.to_hf_dict(),
+            "data_fingerprint": self.data_fingerprint,
+        }
 
 
 def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
@@ -141,17 +211,6 @@ def restore(folder: RunFolder) -> Setup:
     probe.choose_device(recipe.device)
     torch.manual_seed(config.train.seed)
     return Setup(config=config, corpus=corpus, model=Transformer(shape), recipe=recipe)
-
-
-def saved_config(setup: Setup) -> dict[str, Any]:
-    """Return what `restore` reads: the sections that define a run, and everything derived."""
-    sections = to_dict(setup.config)
-    return {
-        "config": {name: sections[name] for name in ("model", "train", "evaluate")},
-        "recipe": setup.recipe.to_dict(),
-        "model": setup.model.config.to_hf_dict(),
-        "data_fingerprint": setup.corpus.train.fingerprint,
-    }
 
 
 def _model(config: Config, corpus: Corpus, folder: Path | None) -> Transformer:

@@ -18,16 +18,15 @@ from triptych import __version__
 from triptych.config import Config
 from triptych.durable import FolderLock, require_free_space
 from triptych.errors import RunError, TrainingError, TriptychError
-from triptych.lm.evaluate.loss import Measurement, measure
-from triptych.lm.model.checkpoint import save_model
+from triptych.lm.evaluate.loss import Measurement
 from triptych.lm.train import checkpoints, distribution, probe
 from triptych.lm.train.events import Checkpoint, Eval, Event, Log, RunState, Sample, State, Step
 from triptych.lm.train.folder import RunFolder, timestamp
-from triptych.lm.train.samples import document_prompts, generate_samples
-from triptych.lm.train.setup import Resolve, Setup, prepare, restore, saved_config
+from triptych.lm.train.methods import prepare, restore
+from triptych.lm.train.run_setup import RunSetup
+from triptych.lm.train.setup import Resolve
 from triptych.lm.train.speed import Speed
 from triptych.lm.train.start import StartLoss
-from triptych.lm.train.train_step import TrainStep
 
 
 class Trainer:
@@ -50,6 +49,7 @@ class Trainer:
         self._best = math.inf
         self._evals_since_best = 0
         self._start = StartLoss()
+        self._notes: list[str] = []
 
     @classmethod
     def resume(cls, run_dir: Path) -> Trainer:
@@ -81,7 +81,7 @@ class Trainer:
             self.setup = self._set_up()
             if self.world.is_main:
                 lock.acquire()
-            self.train_step = self._make_train_step()
+            self.train_step = self.setup.make_step(self.world)
             yield from self._events()
         finally:
             lock.release()
@@ -96,6 +96,8 @@ class Trainer:
             self._begin(self.setup)
         yield self._state("running", step, "resumed" if step else "")
         yield Log(**self._stamp(), level="info", message=self.setup.recipe.summary())
+        for message in self._notes:
+            yield Log(**self._stamp(), level="info", message=message)
         for message in skipped:
             yield Log(**self._stamp(), level="warning", message=message)
         try:
@@ -108,7 +110,7 @@ class Trainer:
             yield self._state(state, self._step, error.message)
             raise
 
-    def _set_up(self) -> Setup:
+    def _set_up(self) -> RunSetup:
         if self._config is None:
             return restore(self.folder)
         if self.folder.path.exists() and not self.folder.path.is_dir():
@@ -122,35 +124,30 @@ class Trainer:
                 "or choose another --run-dir",
             )
         setup = prepare(self._config, self._resolve, self.world)
-        require_free_space(self.folder.path, 4 * _needed_bytes(setup.model, {}))
+        require_free_space(self.folder.path, 4 * _needed_bytes(setup, {}))
         return setup
 
-    def _make_train_step(self) -> TrainStep:
-        setup = self.setup
-        return TrainStep(
-            setup.model, setup.corpus.train, setup.config.train, setup.recipe, self.world
-        )
-
-    def _begin(self, setup: Setup) -> None:
+    def _begin(self, setup: RunSetup) -> None:
         """Write the folder. The config comes last: a folder with a config is a run."""
         if self.world.is_main:
             shutil.rmtree(self.folder.checkpoints, ignore_errors=True)
             self.folder.checkpoints.mkdir(parents=True)
             self._write_record(setup)
+        self._notes = setup.begin(self.folder.path) if self.world.is_main else []
         if setup.config.train.init_from:
             # The checkpoint it starts from may be moved or changed; a copy of step 0 is kept, since
             # a run killed before its first checkpoint resumes from there.
             self._save(0, scheduled=False)
         if self.world.is_main:
-            self.folder.write_config(saved_config(setup))
+            self.folder.write_config(setup.saved_config())
 
-    def _write_record(self, setup: Setup) -> None:
+    def _write_record(self, setup: RunSetup) -> None:
         record = {
             "run_id": self.folder.path.name,
-            "kind": "pretrain",
+            "kind": setup.kind,
             "created_at": timestamp(),
             "parent": setup.config.train.init_from or None,
-            "data_fingerprint": setup.corpus.train.fingerprint,
+            "data_fingerprint": setup.data_fingerprint,
             "code_version": __version__,
             "machine": setup.recipe.machine,
             "processes": self.world.size,
@@ -221,18 +218,10 @@ class Trainer:
         )
 
     def _score(self, most_tokens: int | None) -> Measurement:
-        model, recipe = self.train_step.refresh_eval_model(), self.setup.recipe
+        model = self.train_step.refresh_eval_model()
         result = Measurement(nats=0.0, tokens=1, text_bytes=1, seconds=1.0)
         if self.world.is_main:
-            result = measure(
-                model,
-                self.setup.corpus.val.read,
-                len(self.setup.corpus.val),
-                self.setup.corpus.byte_lengths,
-                context_length=recipe.context_length,
-                batch_size=max(1, 8192 // recipe.context_length),
-                max_tokens=most_tokens,
-            )
+            result = self.setup.measure(model, most_tokens)
         return self.world.broadcast(result)
 
     def _evaluate(self, step: int) -> Eval:
@@ -249,7 +238,7 @@ class Trainer:
             self._best, self._evals_since_best = result.loss, 0
         elif step:
             self._evals_since_best += 1
-        reads_all = result.tokens >= len(self.setup.corpus.val) - 1
+        reads_all = result.tokens >= self.setup.val_tokens
         whole = self._score(None) if is_last and not reads_all else None
         return Eval(
             **self._next(),
@@ -262,6 +251,8 @@ class Trainer:
             whole_loss=whole and whole.loss,
             whole_bpb=whole and whole.bpb,
             whole_tokens=whole and whole.tokens,
+            margin=result.margin,
+            accuracy=result.accuracy,
         )
 
     def _patience_spent(self, more: int = 0) -> bool:
@@ -291,19 +282,11 @@ class Trainer:
         )
 
     def _samples(self, step: int) -> Iterator[Sample]:
-        train, corpus = self.setup.config.train, self.setup.corpus
         model = self.train_step.refresh_eval_model()
-        prompts = train.sample_prompts or document_prompts(corpus.val, corpus.tokenizer)
+        prompts = self.setup.sample_prompts()
         texts = [""] * len(prompts)
         if self.world.is_main:
-            texts = generate_samples(
-                model,
-                corpus.tokenizer,
-                prompts,
-                new_tokens=train.sample_tokens,
-                seed=train.seed,
-                precision=self.setup.recipe.precision,
-            )
+            texts = self.setup.generate_samples(model, prompts)
         for prompt, text in zip(prompts, texts, strict=True):
             yield Sample(**self._next(), step=step, prompt=prompt, text=text)
 
@@ -324,10 +307,10 @@ class Trainer:
             }
             checkpoints.save(
                 places / name,
-                save_model=lambda folder: save_model(folder, model, self.setup.corpus.tokenizer),
+                save_model=lambda folder: self.setup.save_model(folder, model),
                 tensors=tensors,
                 state=state,
-                needed_bytes=_needed_bytes(model, tensors),
+                needed_bytes=_needed_bytes(self.setup, tensors),
             )
             checkpoints.write_pointer(places, "latest", name)
             self._prune_checkpoints()
@@ -346,7 +329,7 @@ class Trainer:
         if found is None:
             self._refuse_lost_start()
             return 0, skipped, False
-        self.train_step.load_state(found.weights(), found.tensors())
+        self.train_step.load_state(self.setup.load_weights(found.folder), found.tensors())
         state = found.state
         self._seq = state["seq"]
         self._best = math.inf if state["best_loss"] is None else state["best_loss"]
@@ -390,7 +373,7 @@ def _due(step: int, every: int, steps: int) -> bool:
     return step == steps or (every > 0 and step % every == 0)
 
 
-def _needed_bytes(model: Any, tensors: dict[str, Any]) -> int:
+def _needed_bytes(setup: RunSetup, tensors: dict[str, Any]) -> int:
     """Return the disk space that a checkpoint takes, with a margin of a tenth."""
-    held = sum(t.numel() * t.element_size() for t in [*model.parameters(), *tensors.values()])
-    return int(1.1 * held) + 10_000_000
+    held = sum(t.numel() * t.element_size() for t in tensors.values())
+    return int(1.1 * (setup.checkpoint_bytes() + held)) + 10_000_000

@@ -1,4 +1,4 @@
-"""Conversations: only what the assistant wrote is learned, and bad lines are named."""
+"""Masks: only what the assistant wrote is learned, its end included."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from triptych.errors import DataError
-from triptych.lm.data.chat import encode_conversation, read_conversations
+from triptych.lm.data.conversations.masks import encode_conversation
 from triptych.lm.model.tokenizer import Tokenizer
 
 TALK = [
@@ -39,30 +39,7 @@ def test_a_template_that_rewrites_history_is_refused(tokenizer: Tokenizer) -> No
         encode_conversation(forgetful, TALK)
 
 
-def test_conversations_are_read_line_by_line(tmp_path: Path) -> None:
-    file = tmp_path / "talks.jsonl"
-    good = '{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}'
-    file.write_text(good + "\n\n" + good + "\n")
-    assert [len(talk) for talk in read_conversations(file)] == [2, 2]
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{", "line 1 of talks.jsonl is not JSON"),
-        ('{"text": "x"}', "has no list of messages"),
-        ('{"messages": [{"role": "robot", "content": "x"}]}', "has no role of"),
-        ('{"messages": [{"role": "user"}]}', "has no content"),
-        ('{"messages": [{"role": "user", "content": "x"}]}', "no answer of the assistant"),
-    ],
-)
-def test_a_bad_conversation_is_named(line: str, message: str, tmp_path: Path) -> None:
-    file = tmp_path / "talks.jsonl"
-    file.write_text(line + "\n")
-    with pytest.raises(DataError, match=message):
-        list(read_conversations(file))
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no file"):
-        list(read_conversations(tmp_path / "none.jsonl"))
+def test_what_stands_before_the_prompt_s_end_is_context(tokenizer: Tokenizer) -> None:
+    ids, mask = encode_conversation(tokenizer, TALK, prompt=4)
+    learned = tokenizer.decode(ids[mask].tolist(), skip_special_tokens=False)
+    assert learned == "three<|im_end|>"

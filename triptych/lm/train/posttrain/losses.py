@@ -1,0 +1,73 @@
+"""The losses of answers, from the log-probabilities of their trained tokens.
+
+Source: DPO, Rafailov et al. 2023 (2305.18290); KTO, Ethayarajh et al. 2024 (2402.01306).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from triptych.lm.data.conversations.dataset import Tokens
+from triptych.lm.model.transformer import Transformer
+from triptych.lm.train.posttrain.batches import by_length, pad
+
+
+def answer_logps(model: Transformer, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    """Return the summed log-probability of each row's trained tokens, with gradients.
+
+    Shape: (B, T) and (B, T) to float32 (B,).
+    """
+    losses = model.marked_losses(ids_BT, targets_BT)
+    row_of = (targets_BT >= 0).nonzero()[:, 0]
+    return torch.zeros(len(ids_BT), device=ids_BT.device).index_add(0, row_of, -losses)
+
+
+@torch.no_grad()
+def all_logps(model: Transformer, texts: Sequence[Tokens], rows_at_once: int) -> Tensor:
+    """Return `answer_logps` of any number of texts, without gradients.
+
+    Shape: float32 (texts,), on the CPU.
+    """
+    device = str(model.lm_head.weight.device)
+    logps = torch.zeros(len(texts))
+    was_training = model.training
+    model.eval()
+    for part in by_length(texts, range(len(texts)), rows_at_once):
+        logps[part] = answer_logps(model, *pad([texts[row] for row in part], device)).cpu()
+    model.train(was_training)
+    return logps
+
+
+def dpo_losses(
+    chosen: Tensor, rejected: Tensor, reference_B2: Tensor, beta: float
+) -> tuple[Tensor, Tensor]:
+    """Return DPO's loss of each pair, and its margin in units of reward.
+
+    Shape: (B,), (B,), and (B, 2) of the reference's chosen and rejected; to (B,) and (B,).
+    """
+    margins = beta * ((chosen - reference_B2[:, 0]) - (rejected - reference_B2[:, 1]))
+    return -F.logsigmoid(margins), margins
+
+
+def kto_losses(
+    logps: Tensor,
+    reference: Tensor,
+    liked: Tensor,
+    kl: Tensor,
+    *,
+    beta: float,
+    desirable_weight: float,
+    undesirable_weight: float,
+) -> Tensor:
+    """Return KTO's loss of each labelled answer.
+
+    Shape: (B,) each, `liked` bool, and a scalar `kl` that carries no gradient; to (B,).
+    """
+    rewards = logps - reference
+    gains = torch.where(liked, rewards - kl, kl - rewards)
+    weights = torch.where(liked, desirable_weight, undesirable_weight)
+    return weights * (1 - torch.sigmoid(beta * gains))
