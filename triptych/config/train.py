@@ -67,8 +67,8 @@ class TrainConfig:
     """Sequences in one forward pass of one process; the rest of a batch is accumulated."""
 
     optimizer: Literal["auto", "muon", "adamw", "adam", "sgd"] = "auto"
-    """`auto` is `adamw` for answers and where `init_from` is a pretrained model from elsewhere, else
-    `muon`, which orthogonalises the updates of matrices and leaves everything else to AdamW."""
+    """`auto` is `adamw` for answers and where `init_from` is a pretrained model from elsewhere,
+    else `muon`, which orthogonalises the updates of matrices and leaves the rest to AdamW."""
 
     learning_rate: Rate | None = None
     """Peak rate of the matrices (`muon`) or of every parameter (the other optimizers)."""
