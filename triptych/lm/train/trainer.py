@@ -248,9 +248,9 @@ class Trainer:
             bpb=result.bpb,
             tokens=result.tokens,
             whole_split=reads_all,
-            whole_loss=whole and whole.loss,
-            whole_bpb=whole and whole.bpb,
-            whole_tokens=whole and whole.tokens,
+            whole_loss=None if whole is None else whole.loss,
+            whole_bpb=None if whole is None else whole.bpb,
+            whole_tokens=None if whole is None else whole.tokens,
             margin=result.margin,
             accuracy=result.accuracy,
         )

@@ -134,7 +134,7 @@ def read_csv(
                 yield line + "\n"
 
     csv.field_size_limit(MAX_RECORD_BYTES)
-    quoting = csv.QUOTE_NONE if by_tabs else csv.QUOTE_MINIMAL
+    quoting: Any = csv.QUOTE_NONE if by_tabs else csv.QUOTE_MINIMAL
     reader = csv.DictReader(rows(), delimiter=delimiter, quoting=quoting)
     yield from documents(_table(reader, name, reading, by_tabs), name, config, reading)
 

@@ -105,7 +105,8 @@ class DpoStep(PosttrainStep):
         rejected = [row.rejected for row in self.rows]
         texts = [self._answers[row] for row in part]
         texts += [text for row in part if (text := rejected[row]) is not None]
-        chosen, other = answer_logps(self.model, *self._pad(texts)).split(len(part))
+        logps = answer_logps(self.model, *self._pad(texts))
+        chosen, other = logps[: len(part)], logps[len(part) :]
         losses, _ = dpo_losses(chosen, other, self._reference[part], self._beta)
         return losses.sum() / self._pairs
 
