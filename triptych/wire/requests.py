@@ -175,6 +175,20 @@ class CompletionRequest(_Sampled):
         return fields.TEXT
 
 
+class EmbeddingsRequest(_Lenient):
+    """The body of `POST /v1/embeddings`: a text or token ids, or a list of either."""
+
+    model: str | None = None
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[int], Field(min_length=1)] | Prompts
+    encoding_format: Literal["float", "base64"] = "float"
+    dimensions: Annotated[int, Field(ge=1)] | None = None
+
+    @classmethod
+    def known(cls) -> Collection[str]:
+        """Return OpenAI's fields."""
+        return fields.OPENAI_EMBEDDINGS
+
+
 class TokenizeRequest(_Strict):
     """The body of `POST /tokenize`, in vLLM's shape: a prompt or a chat."""
 

@@ -19,7 +19,7 @@ import torch
 from triptych.errors import CheckpointError, ExportError
 from triptych.lm.export import gguf as exporter
 from triptych.lm.export.gguf import export_gguf, permute_rope_rows, pre_tokenizer_name
-from triptych.lm.generate.signals import kept_signal_handlers
+from triptych.lm.generate.native import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
 
 PROMPT = "The quick brown fox, süß 🙂, jumps over the lazy dog again and again. Company policy 42"

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any, Literal, Protocol
 
 from triptych.config.generate import Sampling
-from triptych.errors import TriptychError
+from triptych.errors import GenerationError, TriptychError
 
 __all__ = [
     "Alternative",
@@ -224,6 +224,17 @@ class Engine(Protocol):
     @abstractmethod
     def close(self) -> None:
         """Cancel what runs, free the memory; `start` and `score` raise from then on."""
+
+    def embed(self, ids: Sequence[int]) -> list[float]:
+        """Return the average of the last hidden states over a text, of length 1.
+
+        Raises: GenerationError with code `unsupported` from engines that cannot.
+        """
+        raise GenerationError(
+            f"the {self.info.engine} engine makes no embeddings",
+            hint="use the llama_cpp or the torch engine",
+            code="unsupported",
+        )
 
     def stream(self, request: GenerateRequest) -> Iterator[Chunk]:
         """Yield the answer piece by piece; leaving the loop early cancels it.

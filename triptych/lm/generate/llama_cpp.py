@@ -31,6 +31,7 @@ from triptych.lm.export.gguf import GgufType, read_config
 from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
+from triptych.lm.generate.llama_embedder import LlamaEmbedder
 from triptych.lm.generate.llama_gaps import filled
 from triptych.lm.generate.llama_messages import (
     AnswerReader,
@@ -41,7 +42,7 @@ from triptych.lm.generate.llama_messages import (
     token_of,
 )
 from triptych.lm.generate.local_engine import LocalEngine
-from triptych.lm.generate.signals import kept_signal_handlers
+from triptych.lm.generate.native import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
 
 #: Prompt tokens computed in one go; a cancelled prompt ends after at most this many. More are not
@@ -112,6 +113,9 @@ class LlamaCppEngine(LocalEngine):
         )
         self._socket_folder = tempfile.TemporaryDirectory(prefix="triptych-")
         self._server: Any = self._open(gguf)
+        self._gguf = gguf
+        self._embedder: LlamaEmbedder | None = None
+        self._embedding = threading.Lock()
         self._waiting: deque[_Job] = deque()
         self._running: set[_Job] = set()
         self._free_kv_tokens = self._kv_tokens
@@ -239,6 +243,9 @@ class LlamaCppEngine(LocalEngine):
             thread.join()
         with kept_signal_handlers():
             self._server = None
+        with self._embedding:
+            if self._embedder is not None:
+                self._embedder.close()
         self._socket_folder.cleanup()
 
     def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
@@ -253,6 +260,21 @@ class LlamaCppEngine(LocalEngine):
         for position in range(1, len(ids)):
             tokens.append(self._score_one(ids[:position], ids[position], alternatives))
         return self._score_of(tokens)
+
+    def embed(self, ids: Sequence[int]) -> list[float]:
+        """Return the average of the last hidden states; see `Engine.embed`."""
+        ids = self._text_ids(ids)
+        with self._embedding:
+            self._check_open()
+            if self._embedder is None:
+                self._embedder = LlamaEmbedder(
+                    self._gguf,
+                    context_length=self._context_length,
+                    threads=self.options.threads,
+                    listener="127.0.0.1",
+                    exact=self.options.dtype == "f32",
+                )
+            return self._embedder.embed(ids)
 
     def _score_one(self, prefix: list[int], target: int, alternatives: int) -> Token:
         entry = self._forced(prefix, target, max(alternatives, 1))

@@ -153,6 +153,23 @@ class TorchEngine(LocalEngine):
         self._check_open()
         return on_a_passing_thread(lambda: self._score(text, alternatives))
 
+    def embed(self, ids: Sequence[int]) -> list[float]:
+        """Return the average of the last hidden states; see `Engine.embed`."""
+        self._check_open()
+        return on_a_passing_thread(lambda: self._embed(self._text_ids(ids)))
+
+    def _embed(self, ids: list[int]) -> list[float]:
+        cache = AnswerCache(self._decoder, len(ids))
+        total_C: Tensor | None = None
+        for start in range(0, len(ids), PREFILL_ROWS):
+            with self._compute:
+                hidden_TC = self._decoder.prefill(ids[start : start + PREFILL_ROWS], cache)
+            sum_C = hidden_TC.float().sum(0)
+            total_C = sum_C if total_C is None else total_C + sum_C
+        assert total_C is not None
+        vector: list[float] = torch.nn.functional.normalize(total_C, dim=0).tolist()
+        return vector
+
     def _score(self, text: str | Sequence[int], alternatives: int) -> Score:
         ids = self._text_ids(text)
         cache = AnswerCache(self._decoder, len(ids))

@@ -16,8 +16,8 @@ from starlette.exceptions import HTTPException
 from triptych import __version__
 from triptych.config.environment import Secret
 from triptych.errors import TriptychError
-from triptych.lm.generate.memory import share_one_heap
-from triptych.lm.serve import generate_api, http, openai_api, status_api
+from triptych.lm.generate.native import share_one_heap
+from triptych.lm.serve import embeddings_api, generate_api, http, openai_api, status_api
 from triptych.lm.serve.service import ModelService
 
 
@@ -43,7 +43,7 @@ def create_app(service: ModelService, *, token: Secret | None = None) -> FastAPI
         redoc_url=None,
         lifespan=lifespan,
     )
-    for part in (openai_api, generate_api, status_api):
+    for part in (openai_api, embeddings_api, generate_api, status_api):
         app.include_router(part.routes(service))
     app.add_exception_handler(TriptychError, http.on_triptych_error)
     app.add_exception_handler(RequestValidationError, http.on_invalid_request)

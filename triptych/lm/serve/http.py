@@ -24,6 +24,7 @@ from triptych.wire import lenient_json, openai, sse
 from triptych.wire.requests import (
     ChatRequest,
     CompletionRequest,
+    EmbeddingsRequest,
     GenerateBody,
     TokenizeRequest,
     fault_messages,
@@ -54,6 +55,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/completions": CompletionRequest,
     "/api/generate": GenerateBody,
+    "/v1/embeddings": EmbeddingsRequest,
     "/tokenize": TokenizeRequest,
 }
 OPEN_PATHS = frozenset({"/health"})
