@@ -16,7 +16,7 @@ from triptych.learning.abstraction.answering import Index, answer, compare
 from triptych.learning.abstraction.audit.synthetic import company
 from triptych.learning.abstraction.build import Home
 from triptych.learning.abstraction.counting import Rules
-from triptych.learning.abstraction.serving import open_source
+from triptych.learning.abstraction.serving import open_source, set_open
 from triptych.learning.abstraction.vocabulary import Vocabulary
 from triptych.learning.company.store import Store
 from triptych.wire.evidence import Evidence, KnowledgeSource
@@ -68,10 +68,13 @@ def test_a_company_that_does_not_contribute_is_not_served(home: Home) -> None:
 
 
 def test_an_administrator_may_open_the_tier_to_all(home: Home) -> None:
-    source = open_source(home.folder, is_open=True)
+    source = open_source(home.folder)
+    set_open(home.folder, True)
     found = asyncio.run(source.find("How do others handle on-call?", (), "stranger", None))
     assert found is not None
     assert "Your company" not in found.answer
+    set_open(home.folder, False)
+    assert asked(home, "How do others handle on-call?", "stranger") is None
 
 
 def test_below_k_the_answer_is_that_not_enough_companies_agree(home: Home) -> None:

@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ask": verbs.add_parser("ask", help="answer a question from the cards"),
         "withdraw": verbs.add_parser("withdraw", help="take a company out and build again"),
         "audit": verbs.add_parser("audit", help="run the audit, or show a release's report"),
+        "access": verbs.add_parser("access", help="who is answered: contributors, or all"),
         "releases": verbs.add_parser("releases", help="every release, and what happened to it"),
     }
     for parsed in made.values():
@@ -66,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made["ask"].add_argument("question")
     made["ask"].add_argument("--company", help="the company that asks, for its own position")
     made["ask"].add_argument("--segment", default="", help="prefer an industry or a size")
+    made["access"].add_argument("who", nargs="?", choices=["contributors", "all"])
     made["audit"].add_argument("--release", type=int, help="show this release's report")
 
 
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     verb = {
         "vocabulary": _vocabulary, "agree": _agree, "build": _build, "preview": _preview,
         "cards": _cards, "ask": _ask, "withdraw": _withdraw, "audit": _audit,
-        "releases": _releases,
+        "access": _access, "releases": _releases,
     }[args.verb]  # fmt: skip
     changes = args.verb in ("agree", "build", "withdraw") or (
         getattr(args, "strike", None) is not None
@@ -318,6 +320,15 @@ def _audit(args: argparse.Namespace, home: Home) -> int:
         report = run_audit(home.vocabulary, home.rules)
     print(json.dumps(report, indent=1) if args.json else report["summary"])
     return 0 if report["passed"] else 1
+
+
+def _access(args: argparse.Namespace, home: Home) -> int:
+    from triptych.learning.abstraction.serving import is_open, set_open
+
+    if args.who:
+        set_open(home.folder, args.who == "all")
+    print("all companies" if is_open(home.folder) else "contributing companies only")
+    return 0
 
 
 def _releases(args: argparse.Namespace, home: Home) -> int:

@@ -5,10 +5,11 @@ Left out: answering (`source`) and making releases (`build`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from triptych.durable import FolderLock
+from triptych.durable import FolderLock, write_atomic
 from triptych.learning.abstraction import vocabulary as vocabularies
 from triptych.learning.abstraction.build import LOCK, Home
 from triptych.learning.abstraction.companies import Companies
@@ -17,6 +18,7 @@ from triptych.learning.abstraction.register import FILE, Register
 from triptych.learning.abstraction.releases import Releases
 from triptych.learning.abstraction.source import PatternSource
 
+ACCESS = "access.json"
 _KEPT = 1000
 
 
@@ -73,11 +75,20 @@ def erase(folder: Path, company: str, *, is_whole: bool) -> list[int]:
         return home.withdraw(company) if is_whole else home.erase_reading(company)
 
 
-def open_source(
-    folder: Path, vocabulary: Path = vocabularies.FILE, *, is_open: bool = False
-) -> PatternSource:
+def open_source(folder: Path, vocabulary: Path = vocabularies.FILE) -> PatternSource:
     """Return the source over a folder of the abstraction tier, which may be empty yet."""
     return PatternSource(
         Releases(folder), vocabularies.load(vocabulary), FolderContributors(folder),
-        is_open=is_open,
+        is_open=lambda: is_open(folder),
     )  # fmt: skip
+
+
+def is_open(folder: Path) -> bool:
+    """Return whether companies that do not contribute are answered too."""
+    file = Path(folder) / ACCESS
+    return file.is_file() and bool(json.loads(file.read_text("utf-8"))["all_companies"])
+
+
+def set_open(folder: Path, is_for_all: bool) -> None:
+    """Answer every company, or contributing ones only, from the next question on."""
+    write_atomic(Path(folder) / ACCESS, json.dumps({"format": 1, "all_companies": is_for_all}))

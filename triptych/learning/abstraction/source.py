@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from triptych.errors import LearningError
@@ -43,7 +43,8 @@ class Contributors(Protocol):
 class PatternSource:
     """Answer from the release that is served.
 
-    Contributing companies only, or with `is_open` every company (an administrator's rule).
+    Contributing companies only; every company while `is_open` returns True (an administrator's
+    rule).
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class PatternSource:
         vocabulary: Vocabulary,
         contributors: Contributors,
         *,
-        is_open: bool = False,
+        is_open: Callable[[], bool] = lambda: False,
     ) -> None:
         self._releases = releases
         self._vocabulary = vocabulary
@@ -73,7 +74,7 @@ class PatternSource:
         own = None
         if company_id is not None:
             own = await asyncio.to_thread(self._contributors.votes, company_id)
-        if own is None and not self._is_open:
+        if own is None and not self._is_open():
             return None
         release = await asyncio.to_thread(self._served)
         said = answer(question, release, self._index, own)
