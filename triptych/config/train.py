@@ -37,6 +37,10 @@ class TrainConfig:
     init_from: str = ""
     """Checkpoint folder, or repository id on the hub, to continue from; empty starts anew."""
 
+    carry_state: bool = False
+    """Go on with the optimizer's state and the place in the data of the run that `init_from` is a
+    checkpoint of, as `triptych runs extend` and `branch` do."""
+
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Decides the initial weights, the order of the data and what dropout drops."""
 

@@ -244,3 +244,14 @@ def test_chats_need_no_special_tokens() -> None:
     assert plain.encode_chat([{"role": "user", "content": "hi"}]) == [0, 1]
     with pytest.raises(DataError, match="no token for a document boundary"):
         _ = plain.boundary_id
+
+
+def test_s3_6_documents_of_an_instruct_model_begin_as_in_its_pretraining() -> None:
+    from tokenizers import Tokenizer as Core
+    from tokenizers import models
+
+    vocabulary = {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2, "hi": 3}
+    core = Core(models.WordLevel(vocabulary, unk_token="hi"))
+    instruct = Tokenizer(core, {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>"})
+    assert instruct.boundary_id == 0
+    assert instruct.eos_id == 2, "an answer still ends with its own token"

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from triptych.lm.train.trainer import Trainer
 
 
+_DATA = "train.data="
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `triptych train`."""
     parser.add_argument(
@@ -79,11 +82,15 @@ def _begun(args: argparse.Namespace) -> Trainer:
 
 def _resumed(args: argparse.Namespace) -> Trainer:
     from triptych.errors import UsageError
+    from triptych.lm.train.relocate import move_corpus
     from triptych.lm.train.trainer import Trainer
 
-    if args.settings or args.method or args.adapter:
+    moved = [text.removeprefix(_DATA) for text in args.settings if text.startswith(_DATA)]
+    if len(moved) != len(args.settings) or args.method or args.adapter:
         raise UsageError(
-            "--resume takes no settings: the run continues with its own",
+            "--resume takes no settings but train.data: the run continues with its own",
             hint="to change something, start a new run with train.init_from=CHECKPOINT",
         )
+    if moved:
+        move_corpus(args.resume, Path(moved[-1]).expanduser())
     return Trainer.resume(args.resume)

@@ -162,8 +162,12 @@ class Tokenizer:
 
     @cached_property
     def boundary_id(self) -> int:
-        """Name the token that starts every document."""
-        for token in (self._named("bos_token"), END_OF_TEXT, self._named("eos_token")):
+        """Name the token that starts every document.
+
+        `<|endoftext|>` where there is one: instruct models name a chat's opening as `bos_token`,
+        but were pretrained with this between documents.
+        """
+        for token in (END_OF_TEXT, self._named("bos_token"), self._named("eos_token")):
             token_id = None if token is None else self.core.token_to_id(token)
             if token_id is not None:
                 return int(token_id)

@@ -6,6 +6,7 @@ processes never overwrite each other; the supervisor then acts on it. Left out: 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,8 @@ def branch(
     folder = checkpoint_folder(run, checkpoint)
     config = dict(_config_of(run))
     train = {**config.get("train", {}), "init_from": str(folder)}
+    if train.get("method", "pretrain") == "pretrain":
+        train["carry_state"] = True
     merged = apply_settings({**config, "train": train}, settings)
     check(read_config(merged))
     request = Request(
@@ -79,7 +82,10 @@ def branch(
 
 
 def extend(store: RunStore, run_id: str, more_steps: int, *, user: str = "local") -> Run:
-    """Train an ended run for more steps, as a new run from its last checkpoint.
+    """Train an ended run for more steps, as a new run that goes on with its optimizer and data.
+
+    It starts from the last checkpoint; under `wsd` from the newest one before the rate fell, where
+    one was kept, and takes the steps after that again, at the full rate.
 
     Raises: RunError where the run has not ended.
     """
@@ -90,8 +96,36 @@ def extend(store: RunStore, run_id: str, more_steps: int, *, user: str = "local"
         raise RunError(
             f"run {run_id} is {run.state}", hint=f"first let it end, or pause and branch {run_id}"
         )
-    settings = [f"train.steps={more_steps}", "train.warmup_steps=0"]
-    return branch(store, run_id, settings, user=user, name=f"{run.name}-more")
+    recipe, train = _resolved(run)
+    checkpoint, again = "latest", 0
+    last = int(checkpoint_folder(run).name.removeprefix("step-"))
+    if train["schedule"] == "wsd":
+        falls_at = recipe["steps"] - round(train["cooldown_frac"] * recipe["steps"])
+        before = [step for step in _steps(run) if recipe["warmup_steps"] <= step <= falls_at]
+        if before:
+            checkpoint, again = f"step-{before[-1]:08d}", last - before[-1]
+    settings = [
+        f"train.steps={more_steps + again}",
+        # The same batches, so that the next one in the data is the next one here.
+        f"train.batch_tokens={recipe['batch_tokens']}",
+        f"train.context_length={recipe['context_length']}",
+    ]
+    if again:
+        settings.append("train.warmup_steps=0")
+    return branch(
+        store, run_id, settings, checkpoint=checkpoint, user=user, name=f"{run.name}-more"
+    )
+
+
+def _resolved(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the derived recipe and the settings of the section `train` of a run that began."""
+    saved = json.loads((run.path / "config.json").read_bytes())
+    return saved["recipe"], saved["config"]["train"]
+
+
+def _steps(run: Run) -> list[int]:
+    names = (path.name.removeprefix("step-") for path in run.path.glob("checkpoints/step-*"))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def checkpoint_folder(run: Run, checkpoint: str = "latest") -> Path:
@@ -140,8 +174,6 @@ def _config_of(run: Run) -> Mapping[str, Any]:
     if run.request:
         config: Mapping[str, Any] = run.request["config"]
         return config
-    import json
-
     saved: Mapping[str, Any] = json.loads((run.path / "config.json").read_bytes())["config"]
     return saved
 

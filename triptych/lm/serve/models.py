@@ -36,12 +36,17 @@ def describe_model(
     repo_id = reference.partition("@")[0]
     is_folder = Path(reference).expanduser().is_dir()
     return ServedModel(
-        name=name or (folder.resolve().name if is_folder else _short(repo_id)),
+        name=name or (_folder_name(reference) if is_folder else _short(repo_id)),
         folder=folder,
         revision=revision or _revision(folder),
         adapters=adapters or {},
         created=int((folder / "config.json").stat().st_mtime),
     )
+
+
+def _folder_name(reference: str) -> str:
+    """Return what a folder is called; a run by its own name, not that of its checkpoint."""
+    return Path(reference).expanduser().resolve().name
 
 
 def build_service(models: Sequence[ServedModel], config: Config) -> ModelService:

@@ -91,7 +91,9 @@ class OptimizerStep(ABC):
         self._world.all_reduce(total)
         grad_norm = self._clip()
         share = self._share(step)
-        self.optimizers.step(share, momentum_at(step, self.train.momentum))
+        self.optimizers.step(
+            share, momentum_at(step + self.recipe.first_batch, self.train.momentum)
+        )
         self._average(step)
         return StepResult(
             loss=float(total[0]),

@@ -67,6 +67,7 @@ class Recipe:
     epochs: float
     eval_tokens: int = 65_536
     pretrained_start: bool = False
+    first_batch: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for `config.json`."""

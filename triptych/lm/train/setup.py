@@ -42,7 +42,7 @@ from triptych.lm.train.recipe import (
 )
 from triptych.lm.train.run_setup import RunSetup
 from triptych.lm.train.samples import document_prompts, generate_samples
-from triptych.lm.train.start import is_pretrained
+from triptych.lm.train.start import batches_read, is_pretrained
 from triptych.lm.train.train_step import TrainStep
 
 Resolve = Callable[[str], Path]
@@ -174,6 +174,9 @@ def prepare(config: Config, resolve: Resolve, world: World) -> Setup:
     train = with_optimizer(train, pretrained)
     model = _model(config, corpus, start)
     recipe = _recipe(train, model, corpus, machine, world, pretrained)
+    if start is not None and train.carry_state:
+        read = batches_read(start, corpus.train.fingerprint, recipe.batch_tokens)
+        recipe = replace(recipe, first_batch=read)
     return Setup(
         config=replace(config, train=replace(train, data=corpus.folder)),
         corpus=corpus,
@@ -200,6 +203,11 @@ def restore(folder: RunFolder) -> Setup:
             hint="start a new run; this one cannot be resumed",
         ) from error
     assert config.train.data is not None
+    if not config.train.data.is_dir():
+        raise RunError(
+            f"the corpus of this run is not in {config.train.data} any more",
+            hint=f"where was it moved? triptych train --resume {folder.path} train.data=FOLDER",
+        )
     corpus = Corpus.open(config.train.data)
     if corpus.train.fingerprint != fingerprint:
         raise RunError(

@@ -9,6 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from triptych.config.train import TrainConfig
+from triptych.errors import ConfigError
+from triptych.lm.model.checkpoint import WEIGHTS
+from triptych.lm.train.checkpoints import STATE, TENSORS, load_tensors
+from triptych.lm.train.optimizer_step import OptimizerStep
 
 
 def is_pretrained(folder: Path) -> bool:
@@ -24,6 +31,44 @@ def is_pretrained(folder: Path) -> bool:
         return bool(saved["recipe"].get("pretrained_start", False))
     except (OSError, ValueError, KeyError, AttributeError):
         return True
+
+
+def batches_read(folder: Path, fingerprint: str, batch_tokens: int) -> int:
+    """Return how many batches of a corpus a run, and those it went on from, had read.
+
+    0 where the run read another corpus.
+
+    Raises: ConfigError where the folder is no checkpoint of a run here.
+    """
+    saved, state = _parent(folder)
+    if saved["data_fingerprint"] != fingerprint:
+        return 0
+    recipe = saved["recipe"]
+    batches = state["step"] + recipe.get("first_batch", 0)
+    # A part of a batch that was read is not read again.
+    return -(-batches * recipe["batch_tokens"] // batch_tokens)
+
+
+def carry_optimizer(train_step: OptimizerStep, train: TrainConfig, folder: Path) -> None:
+    """Load the optimizer's state of a checkpoint; nothing where its run used another optimizer.
+
+    Raises: ConfigError where the folder is no checkpoint of a run here.
+    """
+    saved, _ = _parent(folder)
+    if saved["config"]["train"]["optimizer"] == train.optimizer:
+        train_step.load_state(load_tensors(folder / WEIGHTS), load_tensors(folder / TENSORS))
+
+
+def _parent(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    folder = folder.resolve()
+    try:
+        saved = json.loads((folder.parent.parent / "config.json").read_text(encoding="utf-8"))
+        return saved, json.loads((folder / STATE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"train.carry_state needs a checkpoint of a run; {folder.name} is none",
+            hint="leave it out: train.carry_state=false starts a new optimizer",
+        ) from error
 
 
 @dataclass

@@ -52,7 +52,7 @@ class TrainStep(OptimizerStep):
     def _micro_batches(self, step: int) -> list[tuple[Tensor, Tensor]]:
         """Return this process's part of a batch as (ids_BT, targets_BT), B at most micro_batch."""
         recipe, world = self.recipe, self._world
-        epoch, index = loader.locate(step, self._batches)
+        epoch, index = loader.locate(step + recipe.first_batch, self._batches)
         arrays = loader.batch(
             self._shards,
             seed=self.train.seed,

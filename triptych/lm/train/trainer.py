@@ -26,7 +26,7 @@ from triptych.lm.train.methods import prepare, restore
 from triptych.lm.train.run_setup import RunSetup
 from triptych.lm.train.setup import Resolve
 from triptych.lm.train.speed import Speed
-from triptych.lm.train.start import StartLoss
+from triptych.lm.train.start import StartLoss, carry_optimizer
 
 
 class Trainer:
@@ -134,7 +134,10 @@ class Trainer:
             self.folder.checkpoints.mkdir(parents=True)
             self._write_record(setup)
         self._notes = setup.begin(self.folder.path) if self.world.is_main else []
-        if setup.config.train.init_from:
+        train = setup.config.train
+        if train.carry_state and train.init_from and setup.kind == "pretrain":
+            carry_optimizer(self.train_step, train, self._resolve(train.init_from))
+        if train.init_from:
             # The checkpoint it starts from may be moved or changed; a copy of step 0 is kept, since
             # a run killed before its first checkpoint resumes from there.
             self._save(0, scheduled=False)

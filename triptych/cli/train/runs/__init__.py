@@ -84,7 +84,7 @@ def _add_starting_verbs(verbs: argparse._SubParsersAction) -> None:  # type: ign
     branch.add_argument("--json", action="store_true")
     extend = verbs.add_parser("extend", help="train a finished run for more steps, as a new run")
     extend.add_argument("run_id")
-    extend.add_argument("--steps", type=int, required=True)
+    extend.add_argument("--steps", type=int, required=True, help="how many more")
     extend.add_argument("--json", action="store_true")
 
 
