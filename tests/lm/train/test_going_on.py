@@ -15,7 +15,7 @@ from triptych.cli.main import main
 from triptych.config import Config
 from triptych.errors import ConfigError, RunError
 from triptych.lm.evaluate.run_history import read_run_history
-from triptych.lm.train.relocate import move_corpus
+from triptych.lm.train.start import move_corpus
 from triptych.lm.train.trainer import Trainer
 
 from .conftest import losses, record

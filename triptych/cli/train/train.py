@@ -82,7 +82,7 @@ def _begun(args: argparse.Namespace) -> Trainer:
 
 def _resumed(args: argparse.Namespace) -> Trainer:
     from triptych.errors import UsageError
-    from triptych.lm.train.relocate import move_corpus
+    from triptych.lm.train.start import move_corpus
     from triptych.lm.train.trainer import Trainer
 
     moved = [text.removeprefix(_DATA) for text in args.settings if text.startswith(_DATA)]

@@ -1,4 +1,6 @@
-"""The weights a run starts from: new ones, those of another run here, or a pretrained model's.
+"""What a run starts from: new weights, those of another run here, or a pretrained model's.
+
+Also a corpus that was moved since the run began.
 
 A pretrained model that comes from elsewhere has learned far more than a run here will teach it, and
 large steps undo that; the recipe uses other rates for it. Left out: the rates (`recipe`).
@@ -12,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config.train import TrainConfig
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, RunError
+from triptych.lm.data.manifest import load_manifest
 from triptych.lm.model.checkpoint import WEIGHTS
 from triptych.lm.train.checkpoints import STATE, TENSORS, load_tensors
+from triptych.lm.train.folder import RunFolder
 from triptych.lm.train.optimizer_step import OptimizerStep
 
 
@@ -93,3 +97,27 @@ class StartLoss:
             f"the model is worse than before its first step: val/loss {start:.4f} then, {loss:.4f} "
             f"after step {step:,}; a smaller train.learning_rate keeps what it has learned"
         )
+
+
+def move_corpus(run_dir: Path, data: Path) -> None:
+    """Write into a run's config that its corpus is in another folder now.
+
+    Raises: RunError where that is another corpus; DataError where it is none; StorageError where
+        the run is live.
+    """
+    folder = RunFolder(run_dir)
+    saved = folder.read_config()
+    found = load_manifest(data)["fingerprint"]
+    if found != saved["data_fingerprint"]:
+        raise RunError(
+            f"{data} is another corpus than the run {folder.path.name} began with: its fingerprint "
+            f"is {found:.12}, not {saved['data_fingerprint']:.12}",
+            hint="name the folder that the corpus was moved to, or start a new run",
+        )
+    saved["config"]["train"]["data"] = str(data.resolve())
+    lock = folder.lock()
+    lock.acquire()
+    try:
+        folder.write_config({name: saved[name] for name in saved if name != "format_version"})
+    finally:
+        lock.release()
