@@ -17,6 +17,7 @@ from triptych.tiers.providers.transport import Transport
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.query import Query, Trace
 from triptych.wire import openai as shapes
+from triptych.wire.sse import Event
 
 UPSTREAM = Upstream("u", "openai", "https://a.example/v1", {"base": "m"}, True)
 PROVIDER = OpenAIProvider(UPSTREAM, Transport(UPSTREAM))
@@ -88,8 +89,10 @@ def test_c3_any_json_as_a_streamed_chunk_is_a_chunk_or_a_typed_failure(
     body: Any, started: bool
 ) -> None:
     try:
-        frame = PROVIDER._frame(orjson.dumps(body).decode(), CALL, started)
+        frame = PROVIDER._frame(Event(orjson.dumps(body).decode()), CALL, started)
     except UpstreamError:
+        return
+    if frame is None:
         return
     answer, trace = AnswerAccumulator(query()), Trace()
     answer.keeping = True
@@ -109,7 +112,8 @@ def test_c3_what_is_sound_is_never_refused() -> None:
         {"delta": {"content": None, "tool_calls": []}, "finish_reason": "stop"}, {"text": "x"},
     ):  # fmt: skip
         body = orjson.dumps({"choices": [{"index": 0, **choice}]}).decode()
-        assert PROVIDER._frame(body, CALL, True).chunk["choices"]
+        frame = PROVIDER._frame(Event(body), CALL, True)
+        assert frame is not None and frame.chunk["choices"]
 
 
 @given(st.lists(st.binary(max_size=40), max_size=6))
@@ -125,6 +129,6 @@ def test_c3_any_bytes_as_a_stream_end_in_a_typed_failure_or_in_silence(pieces: l
             return
         for event in events:
             try:
-                PROVIDER._frame(event.data, CALL, False)
+                PROVIDER._frame(event, CALL, False)
             except UpstreamError:
                 continue

@@ -115,12 +115,12 @@ class OpenAIProvider:
             raise UpstreamInterrupted(said) if started else UpstreamFailed(said)
         if not _is_chunk(chunk):
             raise _broken(f"{name} sent a chunk that is not one", started)
-        if chunk.get("id") and "choices" in chunk and "\n" not in data:
+        if chunk.get("id") and chunk.get("choices") and "\n" not in data:
             return Frame(b"data: " + data.encode() + b"\n\n", chunk)
         if not chunk.get("choices") and not chunk.get("usage"):
             return None
         chunk["id"] = chunk.get("id") or call.request_id
-        chunk.setdefault("choices", [])
+        chunk["choices"] = chunk.get("choices") or []
         return Frame(b"data: " + lenient_json.dumps(chunk) + b"\n\n", chunk)
 
     async def embed(self, payload: dict[str, Any]) -> tuple[Any, bytes]:
