@@ -23,6 +23,9 @@ from triptych.wire.evidence import Passage
 
 CANDIDATES = 50
 FUSION_CONSTANT = 5.0
+# Words that stand in more than this share of the passages find nothing, and cost most of the time.
+_COMMON_FRAC = 0.15
+_COMMON_SYNONYM_FRAC = 0.05
 # Weights of the features below, fitted on companies that are not tested (benchmarks/company.py).
 _RANK = {"bm25": 0.4, "coverage": 1.2, "heading": 0.8, "pairs": 0.4}
 
@@ -88,6 +91,13 @@ class Retriever:
         }
         return Weights(found, {word: others for word, others in instead.items() if others})
 
+    def _rare(self, words: Sequence[str], most_frac: float) -> list[str]:
+        """Return the words that stand in at most this share of the passages."""
+        version = self.store.version
+        _, passages = self.store.counts()
+        most = max(most_frac * passages, 20)
+        return [word for word in words if self._rarity(word, version) <= most]
+
     def _count(self, word: str, _version: int) -> int:
         return self.store.passages_with(quoted(word))
 
@@ -99,12 +109,14 @@ class Retriever:
         own = query_words(question)
         if not own:
             return [], weights
-        match = " OR ".join(quoted(word) for word in own)
+        searched = self._rare(own, _COMMON_FRAC)
+        match = " OR ".join(quoted(word) for word in (searched if len(searched) > 1 else own))
         found = self.store.search(match, CANDIDATES, groups, url=self.url)
         others = sorted({one for word in own for one in synonyms(word)} - set(own))
+        others = self._rare(others, _COMMON_SYNONYM_FRAC)
         if others:
             # Searched apart: common synonyms would push out passages with the question's words.
-            wider = " OR ".join(quoted(word) for word in (*own, *others))
+            wider = " OR ".join(quoted(word) for word in (*searched, *others))
             known = {one.passage.id for one in found}
             more = self.store.search(wider, CANDIDATES, groups, url=self.url)
             found += [one for one in more if one.passage.id not in known]
