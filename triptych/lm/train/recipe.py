@@ -214,6 +214,7 @@ def derive(
         epochs=round(epochs, 4),
         eval_tokens=eval_tokens,
         pretrained_start=pretrained,
+        first_batch=0,  # `prepare` counts what an earlier run has read
     )
 
 

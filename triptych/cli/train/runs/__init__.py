@@ -6,6 +6,7 @@
   triptych runs logs RUN --follow                             watch one
   triptych runs stop RUN      triptych runs resume RUN        pause, and continue exactly
   triptych runs branch RUN train.learning_rate=0.01           a new run from its checkpoint
+  triptych runs extend RUN --steps 500                        go on, with its optimizer and data
   triptych runs compare RUN RUN                               settings that differ, and results
   triptych runs estimate configs/tiny.toml train.data=corpus  time, memory, tokens, disk
   triptych runs sweep configs/tiny.toml --vary train.seed=1,2,3 --vary train.learning_rate=0.01,0.03
