@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "abstraction": Command(
         "learn", "learn.abstraction", "what similar companies do, from those that agreed"
     ),
+    "learn": Command("learn", "learn.loop", "judgements, data sets, the gate, and the rollout"),
     "hub": Command("hub", "hub.hub", "run the embedded hub on this machine"),
     "publish": Command("hub", "hub.publish", "publish a checkpoint with its model card"),
     "publish-data": Command("hub", "hub.publish_data", "publish a corpus as a dataset"),

@@ -1,4 +1,4 @@
-"""The three tiers: their names, and the Space of each as the environment names it."""
+"""The three tiers: names, challengers, and the Space of each as the environment names it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from typing import Literal, get_args
 
 Tier = Literal["base", "company", "abstraction"]
 TIERS: tuple[Tier, ...] = get_args(Tier)
+
+
+def challenger_of(tier: str) -> str:
+    """Return the model name under which an upstream offers a challenger of a tier."""
+    return f"{tier}.challenger"
+
+
+CHALLENGERS: tuple[str, ...] = tuple(challenger_of(tier) for tier in TIERS)
 
 SPACES: Mapping[str, tuple[str, str]] = {
     "base": ("HF_BASE_SPACE", "company-base-llm"),

@@ -71,6 +71,7 @@ class State:
     stage_start: int = 0
     reason: str = "begun"
     applied: bool = False
+    started_at: float = 0.0
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -196,9 +197,9 @@ class Rollout:
     @staticmethod
     def begin(
         folder: Path, move: Callable[[State], None], champion: str, challenger: str,
-        limits: Limits | None = None,
+        limits: Limits | None = None, started_at: float = 0.0,
     ) -> Rollout:  # fmt: skip
-        """Start a rollout in its shadow stage.
+        """Start a rollout in its shadow stage; `started_at` is in Unix seconds.
 
         Raises: LearningError where the folder holds a rollout that is not over.
         """
@@ -209,7 +210,10 @@ class Rollout:
                 hint="wait for it, or take it back: triptych learn back",
             )
         digest = hashlib.sha256(f"{champion}\0{challenger}".encode()).hexdigest()[:12]
-        _write(folder, State(digest, champion, challenger, limits=limits or Limits()))
+        state = State(
+            digest, champion, challenger, limits=limits or Limits(), started_at=started_at
+        )
+        _write(folder, state)
         return Rollout(folder, move)
 
     def look(self, champion: Arm, challenger: Arm) -> Decision:
@@ -241,7 +245,7 @@ class Rollout:
     def _change(self, state: State, decision: dict[str, Any], *arms: Arm) -> None:
         with AppendLog(self.folder / LOG_FILE) as log:
             seen = [asdict(arm) for arm in arms]
-            log.append(_plain({"decision": decision, "arms": seen, "state": asdict(state)}))
+            log.append(plain({"decision": decision, "arms": seen, "state": asdict(state)}))
         _write(self.folder, state)
         self.state = state
         self._apply()
@@ -252,6 +256,14 @@ class Rollout:
             self._move(self.state)
             self.state = replace(self.state, applied=True)
             _write(self.folder, self.state)
+
+
+def read_state(folder: Path) -> State:
+    """Return the state of the rollout in a folder; nothing is moved.
+
+    Raises: LearningError where there is none.
+    """
+    return _read(Path(folder) / STATE_FILE)
 
 
 def _write(folder: Path, state: State) -> None:
@@ -272,10 +284,10 @@ def _read(file: Path) -> State:
     return State(**values, limits=Limits(**{**limits, "shares": tuple(limits["shares"])}))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a value for JSON: NaN, which JSON does not have, becomes null."""
     if isinstance(value, dict):
-        return {key: _plain(inner) for key, inner in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

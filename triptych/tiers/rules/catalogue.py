@@ -16,7 +16,7 @@ from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UnknownFields, UpstreamConfig
 from triptych.errors import ConfigError
 from triptych.tiers.rules.egress import parse_address
-from triptych.wire.tiers import SPACES, TIERS
+from triptych.wire.tiers import CHALLENGERS, SPACES, TIERS
 
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-5-mini"
@@ -76,9 +76,10 @@ class Catalogue:
         return [u for u in self.upstreams.values() if model in u.models and model not in TIERS]
 
     def model_names(self) -> list[str]:
-        """Return every public model name that is not a tier."""
+        """Return every public model name; tiers and their challengers are none."""
+        hidden = (*TIERS, *CHALLENGERS)
         return sorted(
-            {name for u in self.upstreams.values() for name in u.models if name not in TIERS}
+            {name for u in self.upstreams.values() for name in u.models if name not in hidden}
         )
 
 

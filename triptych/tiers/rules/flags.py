@@ -26,6 +26,7 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 from triptych.errors import InvalidQuery, NotFound
+from triptych.wire.tiers import TIERS, challenger_of
 
 Value = bool | str
 _CONTEXTS_KEPT = 20_000
@@ -91,6 +92,14 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 "patterns across companies",
                 ("useHFAbstractionModel",),
                 parent="provider.hf_spaces",
+            ),
+            *(
+                FlagSpec(
+                    f"challenger.{tier}",
+                    False,
+                    f"answer the {tier} tier from the upstream that offers {challenger_of(tier)}",
+                )
+                for tier in TIERS
             ),
             FlagSpec("fallback", True, "ask the next upstream when one fails"),
             FlagSpec("real_ai_only", True, "never answer with scripted text", ("useRealAI",)),

@@ -16,7 +16,7 @@ from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.flags import Resolved
 from triptych.tiers.rules.query import Contexts, Query
-from triptych.wire.tiers import TIERS
+from triptych.wire.tiers import CHALLENGERS, TIERS, challenger_of
 
 AUTO = "auto"
 NAMED = "named"
@@ -135,6 +135,8 @@ class Selector:
             for u in self.catalogue.named(model)
             if u.company_id is None or u.company_id == query.company_id
         ]
+        if model in CHALLENGERS and principal.role != "admin":
+            offered = []
         if not offered or principal.anonymous:
             raise NotFound(
                 f"there is no model {model!r}",
@@ -178,13 +180,22 @@ class Selector:
         if tier != "base" and flags["tier.base"]:
             tiers.append("base")
         routes = [
-            Route(u, t, u.models[t], "" if t == tier else "tier_fallback")
+            Route(u, t, u.models[name], "" if t == tier else "tier_fallback")
             for t in tiers
+            for name in _offered_as(t, flags)
             for p in order
-            for u in self.catalogue.serving(p, t, company_id)
+            for u in self.catalogue.serving(p, name, company_id)
             if external_allowed or not u.external
         ]
         return tuple(routes) if flags["fallback"] else tuple(routes[:1])
+
+
+def _offered_as(tier: str, flags: Resolved) -> tuple[str, ...]:
+    """Return the names under which upstreams offer a tier: a challenger first where it is on.
+
+    The tier's own upstreams follow, so that a challenger that fails costs no answer.
+    """
+    return (challenger_of(tier), tier) if flags[f"challenger.{tier}"] else (tier,)
 
 
 def _flagged(wanted: str, reason: str, flags: Resolved) -> tuple[str, str]:

@@ -1,0 +1,285 @@
+"""The gateway as the loop sees it, over its admin API: judgements, traffic, what each model did.
+
+The traffic of a tier is moved by the flag `challenger.TIER`, sticky by user and audited by the
+gateway. A request belongs to the upstream that was asked first, also where another one answered it
+in the end: a challenger that fails is not hidden by the fallback. Left out: deciding (`rollout`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import math
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from triptych.errors import LearningError
+from triptych.learning.loop.rollout import Arm, State
+from triptych.wire.tiers import challenger_of
+
+TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 120.0
+_PAGE = 500
+# One author counts with so many ratings of each model, so that one person does not decide alone.
+RATINGS_OF_ONE_AUTHOR = 20
+
+
+class Gateway:
+    """Call the admin API of one gateway with an administrator's key."""
+
+    def __init__(self, address: str, key: str) -> None:
+        self.address = address.rstrip("/")
+        self._key = key
+
+    def call(
+        self, method: str, path: str, body: Any = None, *, timeout_s: float = TIMEOUT_S,
+        **query: str | float | None,
+    ) -> Any:  # fmt: skip
+        """Call a route and return its JSON.
+
+        Raises: LearningError where the gateway refuses, in its own words, or does not answer.
+        """
+        return json.loads(self._read(method, path, body, timeout_s, query))
+
+    def judgements(self, company: str | None = None) -> list[dict[str, Any]]:
+        """Return the judgements whose content may be used for training, as the gateway exports."""
+        query = {"company_id": company}
+        text = self._read("GET", "/api/feedback/export", None, ANSWER_TIMEOUT_S, query)
+        return [json.loads(line) for line in text.splitlines() if line.strip()]
+
+    def requests(self, since: float, company: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the record of requests since a moment in Unix seconds, newest first."""
+        after = None
+        while True:
+            page = self.call(
+                "GET", "/api/requests", since=since, company_id=company, after=after, limit=_PAGE
+            )
+            yield from page["requests"]
+            after = page["next"]
+            if after is None:
+                return
+
+    def feedback(self, since: float, company: str | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the latest version of each judgement since a moment, newest first."""
+        before, seen = None, set[str]()
+        while True:
+            rows = self.call(
+                "GET", "/api/feedback", before=before, company_id=company, limit=_PAGE
+            )["feedback"]
+            new = [row for row in rows if row["feedback_id"] not in seen]
+            seen.update(row["feedback_id"] for row in new)
+            yield from (row for row in new if row["created_at"] >= since)
+            if not new or new[-1]["created_at"] < since:
+                return
+            # A little later than the last row: others may have been written in the same moment.
+            before = float(new[-1]["created_at"]) + 1e-6
+
+    def answer(self, model: str, messages: list[dict[str, Any]]) -> str:
+        """Return a model's answer to a conversation.
+
+        Raises: LearningError where there is no answer.
+        """
+        body = {"model": model, "messages": messages}
+        said = self.call("POST", "/v1/chat/completions", body, timeout_s=ANSWER_TIMEOUT_S)
+        return str(said["choices"][0]["message"].get("content") or "")
+
+    def _read(
+        self, method: str, path: str, body: Any, timeout_s: float, query: dict[str, Any]
+    ) -> str:
+        given = urllib.parse.urlencode({k: v for k, v in query.items() if v is not None})
+        request = urllib.request.Request(  # noqa: S310  # the operator's own address
+            f"{self.address}{path}" + (f"?{given}" if given else ""),
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"authorization": f"Bearer {self._key}", "content-type": "application/json"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310
+                text: str = answer.read().decode("utf-8")
+                return text
+        except urllib.error.HTTPError as error:
+            raise LearningError(
+                f"the gateway refused {method} {path}: {_reason(error)}",
+                hint="give an administrator's key in TRIPTYCH_ADMIN_KEY",
+            ) from error
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise LearningError(
+                f"the gateway at {self.address} did not answer: {type(error).__name__}",
+                hint="start it: triptych gateway serve; or name it with --gateway URL",
+                retryable=True,
+            ) from error
+
+
+def _reason(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(error)["error"]["message"])[:300]
+    except (ValueError, KeyError, TypeError, OSError):
+        return f"status {error.code}"
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The traffic of one tier, or of one company in it."""
+
+    gateway: Gateway
+    tier: str
+    company: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """The flag that decides which users the challenger answers."""
+        return f"challenger.{self.tier}"
+
+    def move(self, state: State) -> None:
+        """Set the flag to a rollout's share; where it is so already nothing is written."""
+        value, targeting = self._rule(state)
+        if self._now() != (value, targeting):
+            self.gateway.call(
+                "PUT", f"/admin/flags/{self.flag}", {"value": value, "targeting": targeting}
+            )
+
+    def agrees(self, state: State) -> bool:
+        """Return whether the gateway serves the share that the rollout's state names."""
+        return self._now() == self._rule(state)
+
+    def check(self, champion: str, challenger: str) -> None:
+        """Check that both upstreams are there and that no other rollout has the flag.
+
+        Raises: LearningError with what to enter.
+        """
+        found = {
+            one["name"]: one for one in self.gateway.call("GET", "/admin/upstreams")["upstreams"]
+        }
+        for name, model in ((champion, self.tier), (challenger, challenger_of(self.tier))):
+            if model not in (found[name]["models"] if name in found else ()):
+                offering = [one for one, row in found.items() if model in row["models"]]
+                raise LearningError(
+                    f"the upstream {name!r} does not offer {model}",
+                    hint=f"upstreams that do: {', '.join(offering) or 'none'}; enter one in the "
+                    f'Console, or in [gateway.upstreams] with models = {{ "{model}" = ... }}',
+                )
+        others = [one for one, row in found.items()
+                  if challenger_of(self.tier) in row["models"] and one != challenger]  # fmt: skip
+        if others:
+            raise LearningError(
+                f"other upstreams offer {challenger_of(self.tier)} too: {', '.join(others)}",
+                hint="take the name from them: users would meet several challengers",
+            )
+        if self._now() != (False, {}):
+            raise LearningError(
+                f"the flag {self.flag} is set",
+                hint="let the tier's own upstream serve the promoted model, then set the flag off: "
+                f"triptych gateway flags {self.flag}=false",
+            )
+
+    def observe(self, state: State) -> tuple[Arm, Arm]:
+        """Return what the champion and the challenger did since the rollout began."""
+        seen = {state.champion: _Counts(), state.challenger: _Counts()}
+        arm_of: dict[str, str] = {}
+        for row in self.gateway.requests(state.started_at, self.company):
+            name = self._asked_first(row, state)
+            if name in seen:
+                arm_of[row["request_id"]] = name
+                seen[name].add(row, name)
+        ratings = self.gateway.feedback(state.started_at, self.company)
+        for author, name, good in _ratings(ratings, arm_of):
+            seen[name].rate(author, good)
+        return seen[state.champion].arm(), seen[state.challenger].arm()
+
+    def _asked_first(self, row: dict[str, Any], state: State) -> str:
+        """Return the upstream a request counts for; empty for a request of another tier."""
+        by_name = row["tier_asked"] == "named" and row["upstream"] == state.challenger
+        if row["tier_served"] not in (self.tier, None) and not by_name:
+            return ""
+        if row["fallback_reason"] == "breaker_open" and row["upstream"] == state.champion:
+            return state.challenger  # it failed so often that it is no longer asked
+        if row["attempts"] > 1 or row["upstream"] is None:
+            tries = self.gateway.call("GET", f"/api/requests/{row['request_id']}")["tries"]
+            return str(tries[0]["upstream"]) if tries else ""
+        return str(row["upstream"])
+
+    def _rule(self, state: State) -> tuple[bool, Any]:
+        """Return the flag's value and targeting: by users, inside the company where one is set."""
+        if state.stage == "promoted" and self.company is None:
+            return True, {}
+        if state.stage not in ("live", "promoted"):
+            return False, {}
+        on = round(state.share * 10_000)
+        who = {"cat": [{"var": "$flagd.flagKey"}, {"var": "targetingKey"}]}
+        share: Any = {"fractional": [who, ["on", on], ["off", 10_000 - on]]}
+        rule: Any = {"if": [{"var": "targetingKey"}, share, "off"]}
+        if state.stage == "promoted":
+            rule = "on"
+        if self.company is not None:
+            rule = {"if": [{"==": [{"var": "company_id"}, self.company]}, rule, "off"]}
+        return False, rule
+
+    def _now(self) -> tuple[bool, Any]:
+        flags = self.gateway.call("GET", "/admin/flags")["flags"]
+        for one in flags:
+            if one["key"] == self.flag:
+                rule = one["definition"]
+                return rule["defaultVariant"] == "on", rule.get("targeting") or {}
+        raise LearningError(f"the gateway has no flag {self.flag}", hint="update the gateway")
+
+
+def _ratings(
+    rows: Iterator[dict[str, Any]], arm_of: dict[str, str]
+) -> Iterator[tuple[str, str, bool]]:
+    """Yield author, upstream and whether it was good; one for an author and a request.
+
+    A correction is no good answer, and stands above a thumb of the same author.
+    """
+    found: dict[tuple[str, str], tuple[float, bool]] = {}
+    for row in rows:
+        name = arm_of.get(str(row["request_id"]))
+        bad = row["kind"] == "correction" or row["label"] == "negative"
+        if name is None or not (bad or row["label"] == "positive"):
+            continue
+        key = (str(row["author"]), str(row["request_id"]))
+        _, good = found.get(key, (0.0, True))
+        found[key] = (float(row["created_at"]), good and not bad)
+    for (author, request_id), (_, good) in sorted(found.items(), key=lambda item: item[1][0]):
+        yield author, arm_of[request_id], good
+
+
+@dataclass
+class _Counts:
+    """Count what one upstream did."""
+
+    requests: int = 0
+    errors: int = 0
+    secrets: int = 0
+    good: int = 0
+    rated: int = 0
+    latencies: list[float] = field(default_factory=list)
+    authors: Counter[str] = field(default_factory=Counter)
+
+    def add(self, row: dict[str, Any], name: str) -> None:
+        """Count a request; what the gateway refused or lost itself says nothing of the model."""
+        if row["cached"] or row["outcome"] in ("refused", "interrupted"):
+            return
+        self.requests += 1
+        self.secrets += row["outcome"] == "blocked"
+        fell_back = row["upstream"] != name
+        self.errors += fell_back or row["outcome"] == "failed"
+        if row["outcome"] == "ok" and not fell_back and row["latency_s"] is not None:
+            self.latencies.append(float(row["latency_s"]))
+
+    def rate(self, author: str, good: bool) -> None:
+        """Count a rating, as long as its author has not given too many."""
+        self.authors[author] += 1
+        if self.authors[author] <= RATINGS_OF_ONE_AUTHOR:
+            self.rated += 1
+            self.good += good
+
+    def arm(self) -> Arm:
+        """Return the counts as the controller takes them."""
+        times = sorted(self.latencies)
+        p95_s = times[math.ceil(0.95 * len(times)) - 1] if times else math.nan
+        return Arm(self.requests, self.errors, self.good, self.rated, 0, self.secrets, p95_s)
