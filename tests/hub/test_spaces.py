@@ -18,7 +18,7 @@ SPACES = sorted(
 )
 COLORS = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
 # Gradio and what comes with it are installed by the sdk itself; httpx2 comes with the hub client.
-WITH_OTHERS = {"gradio", "starlette", "httpx2", "packaging"}
+WITH_OTHERS = {"gradio", "starlette", "httpx2", "packaging", "pydantic_core"}
 
 named = pytest.mark.parametrize("space", SPACES, ids=lambda folder: folder.name)
 

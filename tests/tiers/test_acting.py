@@ -10,8 +10,9 @@ import pytest
 from people import People
 from sqlalchemy import select
 
-from triptych.tiers.store import accounts, consents, memberships, tables
+from triptych.tiers.store import accounts, memberships, tables
 from triptych.tiers.store.database import across, company
+from triptych.tiers.store.personal_data import consents
 
 EVERYTHING = across("a test reads everything")
 ASKED = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}

@@ -28,7 +28,7 @@ TERRACOTTA = gr.themes.Color(
 )
 
 CSS = (
-    tokens_css()
+    tokens_css("dark")
     + """
 .gradio-container { width: 100% !important; max-width: 1180px !important;
                     margin: 0 auto !important; }

@@ -183,7 +183,7 @@ def test_a_checkpoint_of_another_tokenizer_is_refused(
     trainer = Trainer(settings(f"train.init_from={qwen3_folder}"), tmp_path / "run")
     with pytest.raises(Exception, match="tokenizer") as caught:
         record(trainer)
-    assert "data.tokenizer" in caught.value.hint  # type: ignore[attr-defined]
+    assert "--tokenizer" in caught.value.hint  # type: ignore[attr-defined]
     assert not (tmp_path / "run").exists()
 
 

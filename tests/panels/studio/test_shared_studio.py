@@ -199,7 +199,7 @@ def test_what_a_person_keeps_counts_against_their_disk_and_old_runs_are_deleted(
 
 def test_an_upload_is_refused_by_type_and_by_size(own_home: Path, tmp_path: Path) -> None:
     config, local = load_config(None, ["panels.upload_bytes=5000"]), Visitor("local")
-    for name in ("program.exe", "archive.zip", "pickle.pkl", "page.html.gz"):
+    for name in ("program.exe", "archive.zip", "pickle.pkl", "page.exe.gz"):
         (tmp_path / name).write_bytes(b"MZ")
         with pytest.raises(UsageError, match="of no type"):
             corpus.build(tmp_path / "out", config, local, files=[str(tmp_path / name)])

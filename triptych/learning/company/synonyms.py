@@ -44,7 +44,7 @@ talk speak presentation speech
 call meeting
 chat slack
 book schedule reserve
-trip travel flight journey
+trip travel flight
 hotel accommodation lodging
 taxi cab
 receipt invoice

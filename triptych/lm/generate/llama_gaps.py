@@ -51,7 +51,7 @@ def filled(
 
 
 def _begins(detokenizer: Detokenizer, token: int, left: bytes, missing: int) -> bool:
-    """Tell whether a token may be the first of so many that spell these bytes."""
+    """Return whether a token may be the first of so many that spell these bytes."""
     own = detokenizer.bytes_of(token)
     if not left:
         return True  # cut off at the end: unknown, so the likeliest

@@ -19,7 +19,7 @@ A function's result comes back in the next message. Call none where none is need
 
 
 def knows_tools(template: str) -> bool:
-    """Tell whether a chat template renders tools itself."""
+    """Return whether a chat template renders tools itself."""
     return "tools" in template
 
 

@@ -70,7 +70,7 @@ def _parent(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return saved, json.loads((folder / STATE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"train.carry_state needs a checkpoint of a run; {folder.name} is none",
+            f"train.carry_state needs a checkpoint of a run; {folder.name} is not one",
             hint="leave it out: train.carry_state=false starts a new optimizer",
         ) from error
 
@@ -102,7 +102,7 @@ class StartLoss:
 def move_corpus(run_dir: Path, data: Path) -> None:
     """Write into a run's config that its corpus is in another folder now.
 
-    Raises: RunError where that is another corpus; DataError where it is none; StorageError where
+    Raises: RunError where that is another corpus; DataError where it is not a corpus; StorageError where
         the run is live.
     """
     folder = RunFolder(run_dir)

@@ -44,10 +44,15 @@ CURVES_DARK = (
 DASHES = ("", "6 3", "2 3", "8 3 2 3", "", "6 3", "2 3", "8 3 2 3")
 
 
-def tokens_css() -> str:
-    """Return the custom properties of both themes; the system's setting chooses."""
+def tokens_css(dark_class: str = "") -> str:
+    """Return the custom properties of both themes.
+
+    The system's setting chooses; with `dark_class`, as Gradio sets it, that class does.
+    """
     light = _properties(LIGHT, CURVES_LIGHT)
     dark = _properties(DARK, CURVES_DARK)
+    if dark_class:
+        return f":root{{{light}}}.{dark_class}{{{dark}}}"
     return (
         f":root{{color-scheme:light dark;{light}}}"
         f"@media (prefers-color-scheme:dark){{:root{{{dark}}}}}"

@@ -33,6 +33,9 @@ class AnyBody(Body):
 HOT: tuple[Route, ...] = (
     Route("POST", "/v1/chat/completions", "user", None, "Answer a chat.", AnyBody),
     Route("POST", "/v1/completions", "user", None, "Continue a text.", AnyBody),
+    Route("POST", "/v1/responses", "user", None, "Answer in the shape of Responses.", AnyBody),
+    Route("POST", "/v1/messages", "user", None, "Answer in Anthropic's shape.", AnyBody),
+    Route("POST", "/v1/messages/count_tokens", "user", None, "Count tokens.", AnyBody),
     Route("POST", "/api/query", "user", None, "Answer in the originals' shape.", AnyBody),
     Route("GET", "/v1/models", "user", None, "List tiers and models."),
     Route("GET", "/health", "anyone", None, "Say that the process is alive."),
