@@ -102,8 +102,8 @@ class StartLoss:
 def move_corpus(run_dir: Path, data: Path) -> None:
     """Write into a run's config that its corpus is in another folder now.
 
-    Raises: RunError where that is another corpus; DataError where it is not a corpus; StorageError where
-        the run is live.
+    Raises: RunError where that is another corpus; DataError where it is none of ours; StorageError
+        where the run is live.
     """
     folder = RunFolder(run_dir)
     saved = folder.read_config()
