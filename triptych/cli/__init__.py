@@ -29,6 +29,7 @@ COMMANDS: dict[str, Command] = {
         "train", "train.compare", "several checkpoints on one text, as a table and a chart"
     ),
     "generate": Command("train", "train.generate", "continue a prompt in the terminal"),
+    "merge": Command("train", "train.merge", "add a LoRA adapter to the weights of its base"),
     "export": Command("train", "train.export", "write GGUF or ONNX, verified by running it"),
     "serve": Command("serve", "serve.serve", "answer the OpenAI API with your models"),
     "gateway": Command("serve", "serve.gateway", "the tiered gateway: base, company, abstraction"),
