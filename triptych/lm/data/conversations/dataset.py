@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,12 +19,19 @@ from typing import Any, Literal
 import numpy as np
 
 from triptych.errors import DataError
-from triptych.lm.data.conversations.formats import MAPPINGS, Message, Row, normalise
+from triptych.lm.data.conversations.formats import (
+    MAPPINGS,
+    Format,
+    Message,
+    Row,
+    detect,
+    normalise,
+)
 from triptych.lm.data.conversations.masks import encode_conversation
 from triptych.lm.model.tokenizer import Tokenizer
 
 Kind = Literal["sft", "dpo", "kto"]
-_FORMATS = {
+_FORMATS: dict[Kind, tuple[Format, ...]] = {
     "sft": ("messages", "sharegpt", "alpaca", "completion"),
     "dpo": ("preference",),
     "kto": ("label",),
@@ -146,15 +154,7 @@ def read_examples(file: Path, tokenizer: Tokenizer, *, kind: Kind, context_lengt
 
     Raises: DataError where there is no file, or no row of it can be trained on.
     """
-    rows: list[Example] = []
-    refused: list[Refusal] = []
-    for line, record in read_records(file):
-        try:
-            if isinstance(record, DataError):
-                raise record
-            rows.append(encode_row(record, line, tokenizer, kind, context_length))
-        except DataError as error:
-            refused.append(Refusal(file.name, line, error.message))
+    rows, refused = encode_records(file, tokenizer, kind=kind, context_length=context_length)
     if not rows:
         first = "; ".join(map(str, refused[:3])) or "it has no rows"
         raise DataError(
@@ -164,6 +164,39 @@ def read_examples(file: Path, tokenizer: Tokenizer, *, kind: Kind, context_lengt
         )
     rows.sort(key=lambda example: example.record_id)
     return Examples(file, tuple(rows), tuple(refused))
+
+
+def encode_records(
+    file: Path, tokenizer: Tokenizer, *, kind: Kind, context_length: int
+) -> tuple[list[Example], list[Refusal]]:
+    """Return the encoded rows of a file in the order of its lines, and the refused ones.
+
+    Raises: DataError where there is no file.
+    """
+    rows: list[Example] = []
+    refused: list[Refusal] = []
+    for line, record in read_records(file):
+        try:
+            if isinstance(record, DataError):
+                raise record
+            rows.append(encode_row(record, line, tokenizer, kind, context_length))
+        except DataError as error:
+            refused.append(Refusal(file.name, line, error.message))
+    return rows, refused
+
+
+def detect_kind(file: Path) -> Kind:
+    """Return the method that reads most rows of a file; `sft` where no row is of a known format.
+
+    Raises: DataError where there is no file.
+    """
+    counts: Counter[Kind] = Counter({"sft": 0})
+    for _, record in read_records(file):
+        if isinstance(record, dict):
+            with suppress(DataError):
+                form = detect(record)
+                counts.update(kind for kind, read in _FORMATS.items() if form in read)
+    return counts.most_common(1)[0][0]
 
 
 def read_records(file: Path) -> Iterator[tuple[int, Any]]:
