@@ -27,7 +27,7 @@ from triptych.hub.server.storage.git import commits
 from triptych.hub.server.storage.git.attributes import Attributes, ignores
 from triptych.hub.server.storage.git.commits import ATTRIBUTES, Change, Message
 from triptych.hub.server.storage.git.packing import BlobWriter
-from triptych.hub.server.storage.git.pointers import write_pointer
+from triptych.hub.server.storage.git.pointers import parse_pointer, write_pointer
 from triptych.hub.server.storage.git.reading import Snapshot, head_of, open_repository
 from triptych.hub.server.threads import in_thread
 
@@ -144,6 +144,10 @@ def _take(call: Call, writer: BlobWriter, change: Change, key: str, value: dict[
             raise HubRefused(413, f"{path} is too large for git; upload it as a large file")
         if path == "README.md":
             _require_card(content, call.repository.kind)
+        if pointer := parse_pointer(content):
+            # The text of a pointer is the large file it names, so it needs the same right.
+            claim(call.hub, call.repository, call.identity, pointer.sha256, pointer.size)
+            change.large[path] = pointer.sha256
         change.files[path] = writer.add(content)
     elif key == "lfsFile":
         sha256 = value.get("oid")

@@ -14,6 +14,7 @@ from triptych.hub.server.http import failures
 from triptych.hub.server.http.bodies.streaming import FileResponse, threaded
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
+from triptych.hub.server.repositories.claims import holds
 from triptych.hub.server.storage.git.pointers import Pointer
 from triptych.hub.server.storage.git.reading import Entry, Snapshot, open_repository, resolve
 from triptych.hub.server.threads import in_thread
@@ -50,6 +51,11 @@ async def send_entry(call: Call, revision: str, path: str) -> Response:
         return here, None if entry.is_folder else entry
 
     here, entry = await in_thread(look_up)
+    if entry is not None and entry.pointer:
+        # A hash in a pointer is no right to the file: the repository must have been given it.
+        sha256 = entry.pointer.sha256
+        if not await in_thread(holds, call.hub, call.repository, sha256):
+            entry = None
     if entry is None:
         missing = EntryNotFound(f"Entry not found: {path[:300]} on {revision[:100]}")
         return failures.answer(missing, commit=here.sha)

@@ -27,6 +27,12 @@ def known_size(
     return size if any(_readable(hub, identity, holder) for holder in holders) else None
 
 
+def holds(hub: Hub, repository: Repository, sha256: str) -> bool:
+    """Return whether a repository has a large file, whatever a pointer in it names."""
+    found = hub.objects.holders(sha256)
+    return found is not None and repository.id in found[1]
+
+
 def claim(
     hub: Hub, repository: Repository, identity: Identity | None, sha256: str, size: object
 ) -> int:

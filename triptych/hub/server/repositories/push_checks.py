@@ -21,6 +21,7 @@ from triptych.hub.server.repositories.cards import MAXIMUM_BYTES as MAXIMUM_CARD
 from triptych.hub.server.repositories.cards import validate
 from triptych.hub.server.storage.git.plumbing import run_git, small_blobs
 from triptych.hub.server.storage.git.pointers import MAXIMUM_BYTES, parse_pointer
+from triptych.hub.server.storage.git.refs import require_no_commit_id
 
 _NOTHING = "0" * 40
 _LINK, _SUBMODULE = "120000", "160000"
@@ -51,6 +52,7 @@ def main() -> int:
             _, new, ref = line.split(maxsplit=2)
             _check_ref(ref.strip())
             if new != _NOTHING:
+                require_no_commit_id(ref.strip().split("/", 2)[2])
                 _check_commits(new, granted, config.max_regular_file_bytes, repository.kind)
     except HubRefused as error:
         print(f"refused: {error.message}", file=sys.stderr)

@@ -17,6 +17,7 @@ from triptych.hub.server.http.pages.previews import preview
 from triptych.hub.server.http.pages.render import render, static_file
 from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import listing
+from triptych.hub.server.repositories.claims import holds
 from triptych.hub.server.repositories.listing import Search
 from triptych.hub.server.storage.git import history, refs
 from triptych.hub.server.storage.git.reading import MAIN, Snapshot, open_repository, resolve
@@ -178,6 +179,8 @@ async def blob(call: Call) -> Response:
         entry = here.entry(call.params["path"])
         if entry.is_folder:
             raise EntryNotFound(f"{entry.path} is a folder")
+        if entry.pointer and not holds(call.hub, call.repository, entry.pointer.sha256):
+            raise EntryNotFound(f"the large file of {entry.path} is not in this repository")
         base = f"{call.repository.address}%{quote(call.params['revision'], safe='')}/"
         return {
             "entry": entry,

@@ -156,7 +156,9 @@ def resolve(repository: pygit2.Repository, revision: str) -> Snapshot:
 
     Raises: RevisionNotFound.
     """
-    for name in (f"refs/heads/{revision}", f"refs/tags/{revision}", revision):
+    # Forty digits are a commit and nothing else, so that a pinned revision never changes.
+    names = (f"refs/heads/{revision}", f"refs/tags/{revision}", revision)
+    for name in () if len(revision) == 40 and _HEX.fullmatch(revision) else names:
         if name == revision and not revision.startswith("refs/"):
             continue
         commit = _commit_of_ref(repository, name)

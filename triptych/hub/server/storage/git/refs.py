@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pygit2
 from pygit2.enums import ObjectType
 
@@ -11,6 +13,8 @@ from triptych.hub.server.storage.git.reading import MAIN, head_of, resolve
 
 _BRANCHES = "refs/heads/"
 _TAGS = "refs/tags/"
+# What a client may send to pin a commit, in SHA-1 or SHA-256, whole or shortened.
+_COMMIT_ID = re.compile(r"[0-9a-fA-F]{7,64}")
 
 
 def list_refs(repository: pygit2.Repository) -> dict[str, list[dict[str, str]]]:
@@ -59,6 +63,7 @@ def create_tag(repository: pygit2.Repository, tag: str, revision: str, message: 
     """Tag a revision; with a message the tag is an object of its own."""
     target = resolve(repository, revision).commit.id
     _require_name(_TAGS, tag)
+    require_no_commit_id(tag)
     if repository.references.get(_TAGS + tag) is not None:
         raise HubRefused(409, f"The tag {tag} exists already")
     if message.summary:
@@ -87,6 +92,7 @@ def squash(repository: pygit2.Repository, branch: str, message: Message) -> None
 
 def _create(repository: pygit2.Repository, prefix: str, name: str, target: pygit2.Oid) -> None:
     _require_name(prefix, name)
+    require_no_commit_id(name)
     try:
         repository.references.create(prefix + name, target)
     except (pygit2.AlreadyExistsError, pygit2.GitError, ValueError, OSError) as error:
@@ -105,6 +111,15 @@ def _require_name(prefix: str, name: str) -> None:
     valid = pygit2.reference_is_valid_name(prefix + name)
     if not valid or name.startswith(("refs/", "-")) or name == "HEAD" or len(name) > 200:
         raise HubRefused(400, f"Invalid reference name {name[:200]!r}")
+
+
+def require_no_commit_id(name: str) -> None:
+    """Refuse a branch or tag that could be taken for a commit.
+
+    Raises: HubRefused (400).
+    """
+    if _COMMIT_ID.fullmatch(name):
+        raise HubRefused(400, f"{name[:64]!r} looks like a commit id; choose another name")
 
 
 def _ref(name: str, ref: str, target: str) -> dict[str, str]:
