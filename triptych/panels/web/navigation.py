@@ -21,7 +21,6 @@ class Link:
 
 
 LINKS = (
-    Link("Ask", "/ask"),
     Link("Studio", "/studio/"),
     Link("Playground", "/playground/"),
     Link("Console", "/console/"),
