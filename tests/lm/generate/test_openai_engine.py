@@ -86,7 +86,9 @@ def test_answers_are_those_of_the_engine_behind_the_server(
     assert theirs.finish_reason == ours.finish_reason
     for one, other in zip(ours.tokens, theirs.tokens, strict=True):
         assert other.logprob == pytest.approx(one.logprob, abs=1e-4)
-        assert len(other.alternatives) == len(one.alternatives)
+        # Completions name alternatives by their text, and halves of characters have the same.
+        texts = {kind.bytes.decode(errors="replace") for kind in one.alternatives}
+        assert len(texts) <= len(other.alternatives) <= len(one.alternatives)
 
 
 def test_every_sampling_setting_travels(remote: OpenAIEngine, local: Engine) -> None:

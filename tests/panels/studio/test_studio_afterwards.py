@@ -76,7 +76,8 @@ def test_a_run_is_evaluated_on_the_whole_held_out_text_and_goes_on_as_a_new_one(
     made = store.list()[0]
     assert made.run_id in queued and made.state == "queued"
     assert made.request["parent"]["run_id"] == run.run_id
-    assert made.request["config"]["train"]["steps"] == 5
+    # Five more, and the six after the last checkpoint before the rate fell once more.
+    assert made.request["config"]["train"]["steps"] == 5 + 6
     store.delete(made.run_id)
 
 
