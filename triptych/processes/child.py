@@ -100,10 +100,6 @@ class Child:
             time.sleep(POLL_S)
         return True
 
-    def interrupt(self) -> None:
-        """Ask the process alone to end, as Ctrl-C would."""
-        self.identity.signal(signal.SIGINT)
-
     def ask_to_stop(self) -> None:
         """Send SIGTERM to the process alone, so that what it started is there while it saves."""
         self.identity.signal(signal.SIGTERM)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
 
 VOCAB_SIZE = 4096
 BATCH_TOKENS = 1024
-# What two idle cores do; a machine under load takes the same steps, in up to BOUND times the
-# seconds.
+# An estimate of what two idle cores do, so that `--seconds` means about that. Slower machines take
+# the same steps, in up to BOUND times the seconds.
 STEPS_PER_S = 4.0
 BOUND = 3.0
 

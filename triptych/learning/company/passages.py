@@ -1,8 +1,8 @@
 """Divide a document into passages: contiguous slices of its text under one heading path.
 
 A passage never crosses a heading, so that its path says what it is about. Long sections are cut
-between blocks, long blocks between sentences or lines. Source for the size: measured on four
-handbooks, see docs/log.md.
+between blocks, long blocks between sentences or lines. The size is a choice; other sizes were not
+compared.
 """
 
 from __future__ import annotations

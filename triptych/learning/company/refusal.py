@@ -1,8 +1,8 @@
 """Decide from evidence whether the documents hold an answer.
 
 A logistic regression over features of the retrieval; no score alone separates. Its coefficients are
-fitted by `benchmarks/company.py fit` on companies that are used for nothing else, and the threshold
-is chosen so that at most a tenth of unanswerable questions is answered. Left out: the words.
+fitted by `benchmarks/company.py fit` on two handbooks, and measured on two others
+(benchmarks/results/company.md, where it refuses less than is asked for). Left out: the words.
 """
 
 from __future__ import annotations

@@ -2,9 +2,8 @@
 
 Candidates match any word of the question; the rank then counts which rare words a passage holds,
 in its text and in its headings, and whether neighbouring words of the question stand together.
-With an embedder, both lists are joined by reciprocal rank fusion (constant 5, measured better than
-the usual 60 on handbooks and on questions of customers). Left out: what a question asks for
-(sentences.py).
+Left out: what a question asks for (sentences.py), and vectors: nothing calls `fuse` yet, which
+would join their list to this one.
 """
 
 from __future__ import annotations
@@ -26,7 +25,8 @@ FUSION_CONSTANT = 5.0
 # Words that stand in more than this share of the passages find nothing, and cost most of the time.
 _COMMON_FRAC = 0.15
 _COMMON_SYNONYM_FRAC = 0.05
-# Weights of the features below, fitted on companies that are not tested (benchmarks/company.py).
+# Weights of the features below, chosen by hand while looking at the handbooks of
+# benchmarks/company.py; only the refusal is fitted there.
 _RANK = {"bm25": 0.4, "coverage": 1.2, "heading": 0.8, "pairs": 0.4}
 
 
@@ -151,7 +151,7 @@ def rank(question: str, found: Sequence[Found], weights: Weights) -> list[Ranked
 def fuse(lists: Sequence[Sequence[str]], shares: Sequence[float]) -> list[str]:
     """Return ids by reciprocal rank fusion of several ranked lists, ties by id.
 
-    Source: Cormack et al. 2009, with the constant measured here.
+    Source: Cormack et al. 2009; they use the constant 60.
     """
     scores: dict[str, float] = {}
     for ids, share in zip(lists, shares, strict=True):

@@ -8,7 +8,7 @@ from triptych.wire.evidence import Passage
 
 FORMAT = 1
 FILE = "knowledge.db"
-# Matches in a title or a heading count more than in the text; fitted in benchmarks/company.py.
+# Matches in a title or a heading count more than in the text; chosen by hand.
 WEIGHTS = (2.0, 3.0, 1.0)
 TABLES = """
 create table if not exists state (name text primary key, value text not null) without rowid;

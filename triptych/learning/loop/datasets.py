@@ -22,7 +22,6 @@ from triptych.learning.company.words import words
 
 FORMAT = 1
 MINIMUM_ROWS = 200
-LEVELS = ("public", "private", "protected", "proprietary")
 Reason = Literal[
     "no_consent", "level", "erased", "no_judgement", "empty", "instructions", "duplicate",
     "contradiction", "near_gate", "one_user",
@@ -41,7 +40,11 @@ _LABELS = {"positive": True, "negative": False}
 
 @dataclass(frozen=True)
 class Options:
-    """How a data set is made. `held_out` and `user_share` are shares between 0 and 1."""
+    """How a data set is made. `held_out` and `user_share` are shares between 0 and 1.
+
+    `levels` are the protection levels that may be trained on, of public, private, protected and
+    proprietary; a judgement without one counts as private.
+    """
 
     levels: tuple[str, ...] = ("public", "private")
     held_out: float = 0.1

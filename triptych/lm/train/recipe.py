@@ -319,8 +319,8 @@ def _rates(train: TrainConfig, noise: float, width: float) -> dict[str, float]:
 def _pretrained_rates(train: TrainConfig, noise: float) -> dict[str, float]:
     """Return the peak rates for going on from a pretrained model, scaled with the batch's root.
 
-    Source: measured, see docs/log.md: AdamW at 2e-5 with 512 tokens a step lowers the loss on new
-    text and on other text, where the rates for new weights raise both.
+    Source: measured on SmolLM2-135M, see docs/log.md: AdamW at 2e-5 with 512 tokens a step lowers
+    the loss on new text and on other text, where the rates for new weights raise both.
     """
     small = 5.5e-5 * noise
     rates = dict.fromkeys(("learning_rate", "embedding_lr", "head_lr", "gain_lr"), small)

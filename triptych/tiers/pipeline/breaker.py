@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 State = Literal["closed", "open", "half_open"]
@@ -27,7 +27,6 @@ class Breaker:
     _open_until_s: float = 0.0
     _probing: bool = False
     _tripped: bool = False
-    opened_count: int = field(default=0)
 
     @property
     def state(self) -> State:
@@ -76,5 +75,4 @@ class Breaker:
         self._probing = False
         self._tripped = True
         self._failed = 0
-        self.opened_count += 1
         self._open_until_s = max(self._open_until_s, self.clock() + seconds)

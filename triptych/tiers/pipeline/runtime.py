@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -110,7 +109,6 @@ class Runtime:
         self._installed: dict[str, Upstream | None] = {}
         self._task = BackgroundTask("settings", self._poll, logger=logger)
         self._refreshing = asyncio.Lock()
-        self.polled_at = 0.0
 
     async def open(self) -> None:
         """Bring everything up, with the last good settings when the database is away."""
@@ -165,7 +163,6 @@ class Runtime:
             if changed:
                 self._save()
             self.flags.stale = False
-            self.polled_at = time.time()
 
     async def _take(
         self, versions: dict[str, int], rows: settings.Rows, changed: Iterable[str]
