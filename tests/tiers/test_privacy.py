@@ -110,6 +110,35 @@ def on_disk(home: Path, needle: str) -> list[str]:
     ]
 
 
+async def test_f7_an_admin_gives_herself_the_right_to_read_content_and_the_audit_shows_it(
+    house,
+) -> None:
+    request_id = await house.say("ann", "keep this")
+    await house.gateway.records()
+    path = f"/api/requests/{request_id}/content"
+    _, me = await house.call("admin", "GET", "/api/me")
+    right = f"/admin/keys/{me['key_id']}/content"
+    assert (await house.call("officer", "PUT", right, {"allowed": True}))[0] == 403
+    for allowed, status in ((True, 200), (False, 403)):
+        assert (await house.call("admin", "PUT", right, {"allowed": allowed}))[0] == 200
+        assert (await house.call("admin", "GET", path))[0] == status
+    rows = await audit.entries(house.database, ALL, subject=f"keys/{me['key_id']}", limit=9)
+    given = [row["after"]["scopes"] for row in rows if row["action"] == "keys.content"]
+    assert given == [[], ["content"]]
+    assert (await house.call("admin", "PUT", "/admin/keys/nil/content", {"allowed": True}))[
+        0
+    ] == 404
+
+
+async def test_a_company_sees_its_members_but_not_whom_it_invited(house) -> None:
+    await house.call("boss", "PUT", "/api/companies/acme/members/gus")
+    path = "/api/companies/acme/members"
+    for who, seen in (("boss", ["ann"]), ("admin", ["ann", "gus"])):
+        _, found = await house.call(who, "GET", path)
+        assert [row["user_id"] for row in found["members"]] == seen, who
+    assert (await house.call("boss", "GET", "/api/companies/globex/members"))[0] == 403
+
+
 async def test_f7_content_needs_its_own_permission_and_every_look_is_audited(house) -> None:
     request_id = await house.say("ann", "keep this")
     await house.gateway.records()

@@ -114,4 +114,5 @@ def _checked(status: int, content: bytes) -> Any:
         return answer
     error = answer.get("error", {}) if isinstance(answer, dict) else {}
     message = str(error.get("message") or f"the gateway answered {status}")
-    raise TierError(message, code=str(error.get("code") or status))
+    code, param = str(error.get("code") or status), error.get("param")
+    raise TierError(message, code=code, status=status, param=param)

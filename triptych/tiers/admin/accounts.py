@@ -73,6 +73,12 @@ class NewConsent(Body):
     company_id: Id | None = None
 
 
+class ContentRight(Body):
+    """Whether a key may read kept texts."""
+
+    allowed: bool
+
+
 @routes.add("PUT", "/api/consent", "user", body=NewConsent)
 async def set_consent(call: RouteCall) -> Any:
     """Allow a purpose or no longer allow it: for oneself, or as its admin for a company."""
@@ -156,6 +162,17 @@ async def revoke_key(call: RouteCall) -> Any:
     return {"key_id": call.path["key_id"]}
 
 
+@routes.add("PUT", "/admin/keys/{key_id}/content", "admin", body=ContentRight)
+async def allow_content(call: RouteCall) -> Any:
+    """Let a key read what was written, or no longer; the change is in the audit."""
+    key_id = call.path["key_id"][:64]
+    scopes = await store.allow_content(
+        call.runtime.database, key_id, call.body.allowed, actor=call.actor
+    )
+    await call.runtime.refresh()
+    return {"key_id": key_id, "scopes": scopes}
+
+
 @routes.add("GET", "/api/companies", "company_admin", query=("company_id",))
 async def list_companies(call: RouteCall) -> Any:
     """List companies: all for an admin, else one's own."""
@@ -210,6 +227,17 @@ async def create_user(call: RouteCall) -> Any:
     )
     await call.runtime.refresh()
     return {"user_id": body.user_id}
+
+
+@routes.add("GET", "/api/companies/{company_id}/members", "company_admin")
+async def list_members(call: RouteCall) -> Any:
+    """List the members of a company; an admin of the gateway also sees open invitations."""
+    company_id = call.path["company_id"][:64]
+    rows = await memberships.members(
+        call.runtime.database, call.scope(company_id), company_id,
+        with_invited=call.principal.role == "admin",
+    )  # fmt: skip
+    return {"members": rows}
 
 
 @routes.add("PUT", "/api/companies/{company_id}/members/{user_id}", "company_admin")

@@ -156,6 +156,29 @@ async def revoke_key(database: Database, key_id: str, *, actor: str, scope: Scop
         await note(connection, "keys.revoke", f"keys/{key_id}", actor, company_id=scope.company_id)
 
 
+async def allow_content(database: Database, key_id: str, allowed: bool, *, actor: str) -> list[str]:
+    """Let a key read kept texts, or no longer; effective within a second, and in the audit.
+
+    Returns: the scopes of the key from now on.
+    Raises: NotFound.
+    """
+    k = t.api_keys.c
+    async with database.write(_SCOPE) as connection:
+        row = await connection.first(
+            select(k.scopes, k.company_id).where(k.key_id == key_id, k.revoked_at.is_(None))
+        )
+        if row is None:
+            raise NotFound(f"there is no valid key {key_id[:40]!r}")
+        before = list(row["scopes"] or ())
+        after = [scope for scope in before if scope != "content"] + ["content"] * allowed
+        await connection.execute(update(t.api_keys).where(k.key_id == key_id).values(scopes=after))
+        await note(
+            connection, "keys.content", f"keys/{key_id}", actor, before={"scopes": before},
+            after={"scopes": after}, company_id=row["company_id"],
+        )  # fmt: skip
+    return after
+
+
 async def create_company(
     database: Database,
     company_id: str,

@@ -15,10 +15,10 @@ from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, Scope, across
 
 LISTED = (
-    "request_id", "created_at", "company_id", "user_id", "tier_asked", "tier_served", "provider",
-    "upstream", "model", "outcome", "status", "error_code", "reason", "fallback_reason",
-    "attempts", "input_tokens", "output_tokens", "tokens_source", "cost_microusd", "latency_s",
-    "ttft_s", "cached",
+    "request_id", "created_at", "company_id", "user_id", "key_id", "tier_asked", "tier_served",
+    "provider", "upstream", "model", "outcome", "status", "error_code", "reason",
+    "fallback_reason", "flags", "attempts", "input_tokens", "output_tokens", "tokens_source",
+    "cost_microusd", "latency_s", "ttft_s", "cached",
 )  # fmt: skip
 FILTERS = (
     "company_id", "user_id", "key_id", "tier_asked", "tier_served", "provider", "upstream",

@@ -102,6 +102,21 @@ async def leave(database: Database, user_id: str, company_id: str, *, actor: str
         await _note_membership(connection, "leave", user_id, company_id, actor)
 
 
+async def members(
+    database: Database, scope: Scope, company_id: str, *, with_invited: bool
+) -> list[dict[str, Any]]:
+    """List the members of a company, and with `with_invited` also those who have not agreed yet.
+
+    A company does not see whom it invited: only users who are entered have an invitation.
+    """
+    m = t.memberships.c
+    statement = select(m.user_id, m.role, m.created_at).where(m.company_id == company_id)
+    if not with_invited:
+        statement = statement.where(m.role != INVITED)
+    async with database.read(scope) as connection:
+        return await connection.all(statement.order_by(m.user_id))
+
+
 async def memberships_of(database: Database, user_id: str) -> list[dict[str, Any]]:
     """List a user's companies and the invitations it has not answered."""
     m = t.memberships.c
