@@ -105,10 +105,15 @@ class EventReply:
 
     async def forward(self, frames: AsyncGenerator[Frame]) -> None:
         """Send frames as they come, and the end."""
+        take, send = self._writer.take, self._send
         try:
             async for frame in frames:
-                if data := self._writer.take(frame):
-                    await self.write(data)
+                if data := take(frame):
+                    if self.started and self._comment is None:
+                        self._quiet = False
+                        await send({"type": _BODY, "body": data, "more_body": True})
+                    else:
+                        await self.write(data)
         except TierError as error:
             await self.fail(error)
             return

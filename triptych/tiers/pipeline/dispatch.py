@@ -24,6 +24,7 @@ from triptych.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from triptych.processes.idle_clock import IdleClock
 from triptych.tiers.pipeline.accumulator import AnswerAccumulator, texts
 from triptych.tiers.pipeline.breaker import Breaker
 from triptych.tiers.pipeline.calls import CallBuilder
@@ -142,21 +143,21 @@ class Dispatcher:
             for frame in opened.frames:
                 answer.take_chunk(frame.chunk)
                 yield frame
-            while True:
-                asked_s = clock()
-                try:
-                    async with asyncio.timeout(idle_s):
-                        frame = await anext(rest)
-                except StopAsyncIteration:
-                    break
-                except TimeoutError as error:
-                    raise UpstreamTimeout(
-                        f"the upstream was silent for {idle_s:g} s", code="upstream_idle"
-                    ) from error
-                finally:
-                    trace.upstream_s += clock() - asked_s
-                answer.take_chunk(frame.chunk)
-                yield frame
+            with IdleClock(idle_s) as idle:
+                while True:
+                    asked_s = clock()
+                    try:
+                        frame = await idle.wait(anext(rest))
+                    except StopAsyncIteration:
+                        break
+                    except TimeoutError as error:
+                        raise UpstreamTimeout(
+                            f"the upstream was silent for {idle_s:g} s", code="upstream_idle"
+                        ) from error
+                    finally:
+                        trace.upstream_s += clock() - asked_s
+                    answer.take_chunk(frame.chunk)
+                    yield frame
             if answer.cut_off(done=opened.call is not None and opened.call.done):
                 raise UpstreamInterrupted(
                     f"{trace.upstream} ended its stream early", code="upstream_truncated"

@@ -28,6 +28,8 @@ _HOUR_S = 3600.0
 _MICRO = 1_000_000
 #: How long a request is expected to keep a machine busy, before it is known.
 _EXPECTED_S = 5.0
+#: Prices that are kept once found, by model and day.
+_KEPT = 1024
 #: A dated snapshot costs what its family costs: `gpt-5-mini-2025-08-07`.
 _SNAPSHOT = re.compile(r"-\d{4}-\d{2}-\d{2}$")
 #: Their machine is one's own, and costs nothing unless `hardware` says otherwise.
@@ -76,6 +78,7 @@ class PriceList:
         self.hours = {name: sorted(dated) for name, dated in hours.items()}
         self.reference_model = reference_model
         self.as_of = as_of
+        self._held_on: dict[tuple[str, int], TokenPrice | None] = {}
 
     @classmethod
     def load(cls, config: GatewayConfig) -> PriceList:
@@ -111,8 +114,13 @@ class PriceList:
 
     def token_price(self, model: str, day: int) -> TokenPrice | None:
         """Return what a model's tokens cost on a day since 1970."""
+        asked = (model, day)
+        if asked in self._held_on:
+            return self._held_on[asked]
         dated = self.tokens.get(model) or self.tokens.get(_SNAPSHOT.sub("", model))
-        return _held(dated, day)
+        if len(self._held_on) >= _KEPT:  # clients choose the names
+            self._held_on.clear()
+        return self._held_on.setdefault(asked, _held(dated, day))
 
     def hour_price(self, hardware: str, day: int) -> HourPrice | None:
         """Return what an hour of some hardware cost on a day since 1970."""
