@@ -27,6 +27,7 @@
     │   ├── SyncDrift              a target was changed outside of the sync
     │   └── HubRefused             the embedded hub declines a request; carries the status
     ├── LearningError              company knowledge, patterns across companies, the loop
+    │   └── LearningUnavailable    exit 3   retryable: the gateway does not answer
     └── TierError                  wing tiers; `status` is the HTTP status a client sees
         ├── InvalidQuery           422  a field of the request is wrong
         ├── Unauthenticated        401  key missing, unknown, expired or revoked
@@ -61,6 +62,7 @@ from __future__ import annotations
 from triptych.errors.base import (
     ConfigError,
     LearningError,
+    LearningUnavailable,
     ProcessError,
     StorageError,
     TriptychError,
@@ -138,6 +140,7 @@ __all__ = [
     "InvalidQuery",
     "LanguageModelError",
     "LearningError",
+    "LearningUnavailable",
     "LimitExceeded",
     "NoProviderAvailable",
     "NotFound",

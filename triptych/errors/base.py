@@ -59,3 +59,11 @@ class LearningError(TriptychError):
     """Company knowledge, patterns or the loop of feedback cannot go on."""
 
     default_code = "learning"
+
+
+class LearningUnavailable(LearningError):
+    """The gateway that the loop works with does not answer."""
+
+    default_code = "learning_unavailable"
+    exit_code = 3
+    default_retryable = True

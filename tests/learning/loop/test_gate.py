@@ -130,7 +130,7 @@ def test_too_few_cases_say_how_many_are_missing() -> None:
     before = results(made, BEFORE)
     verdict = judge(PLAN, made, before, dict(before), (SAME, SAME))
     assert verdict.outcome == "not_enough_evidence"
-    assert verdict.exit_code == 3
+    assert verdict.exit_code == 4
     assert verdict.needs_cases > 0
     assert str(verdict.needs_cases) in verdict.change
 

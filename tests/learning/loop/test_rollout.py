@@ -54,6 +54,20 @@ def simulated(seed: int, gain: float, limits: Limits | None = None) -> str:
     return state.stage
 
 
+BETTER = [
+    (
+        Arm(requests=1000 * step, good=500 * step, rated=1000 * step, p95_s=1.0),
+        Arm(requests=1000 * step, good=800 * step, rated=1000 * step, p95_s=1.0),
+    )
+    for step in range(1, 5)
+]
+
+
+def to_the_end(one: Rollout) -> None:
+    for arms in BETTER:
+        one.advance(*arms)
+
+
 def test_a_a_rollouts_promote_at_most_one_in_twenty() -> None:
     assert sum(simulated(seed, 0.0) == "promoted" for seed in range(500)) <= 25
 
@@ -69,7 +83,7 @@ def test_a_loss_goes_back() -> None:
 def test_without_traffic_nothing_happens_and_the_page_says_what_is_missing(tmp_path: Path) -> None:
     traffic = Traffic()
     one = begun(tmp_path, traffic)
-    decision = one.look(Arm(), Arm())
+    decision = one.advance(Arm(), Arm())
     assert decision.action == "wait"
     assert decision.needs == 10
     assert "needs 10 more requests" in one.state.reason
@@ -78,11 +92,11 @@ def test_without_traffic_nothing_happens_and_the_page_says_what_is_missing(tmp_p
 
 def test_traffic_that_stops_is_no_reason_to_go_on(tmp_path: Path) -> None:
     one = begun(tmp_path, Traffic())
-    one.look(FINE, FINE)
+    one.advance(FINE, FINE)
     assert one.state.share == 0.05
     stopped = replace(FINE, p95_s=math.nan, good=100)
     for _ in range(5):
-        assert one.look(replace(FINE, p95_s=math.nan), stopped).action == "wait"
+        assert one.advance(replace(FINE, p95_s=math.nan), stopped).action == "wait"
     assert one.state.share == 0.05
 
 
@@ -101,27 +115,27 @@ def test_failures_go_back_even_while_a_person_is_waited_for(
 ) -> None:
     traffic = Traffic()
     one = begun(tmp_path, traffic)
-    one.look(FINE, replace(FINE, rated=0, good=0))
+    one.advance(FINE, replace(FINE, rated=0, good=0))
     one.hold(held)
-    assert one.look(replace(FINE, rated=300, good=200), challenger).action == "roll_back"
+    assert one.advance(replace(FINE, rated=300, good=200), challenger).action == "roll_back"
     assert word in one.state.reason
     assert traffic.shares[-1] == 0.0
 
 
 def test_a_step_that_needs_approval_waits_for_it(tmp_path: Path) -> None:
     one = begun(tmp_path, Traffic(), replace(QUICK, approve=True))
-    assert "approval" in one.look(FINE, FINE).reason
+    assert "approval" in one.advance(FINE, FINE).reason
     one.approve()
-    assert one.look(FINE, FINE).action == "advance"
-    assert one.look(FINE, replace(FINE, requests=1000)).action == "wait"
+    assert one.advance(FINE, FINE).action == "advance"
+    assert one.advance(FINE, replace(FINE, requests=1000)).action == "wait"
 
 
 def test_back_by_hand_takes_a_promoted_model_back_too(tmp_path: Path) -> None:
     traffic = Traffic()
     one = begun(tmp_path, traffic)
-    one.look(FINE, FINE)
-    one.look(replace(FINE, rated=4000, good=2000), replace(FINE, rated=4000, good=3000))
+    to_the_end(one)
     assert one.state.stage == "promoted"
+    assert traffic.shares == [0.0, 0.05, 0.25, 0.5, 1.0]
     assert traffic.shares[-1] == 1.0
     one.back()
     assert traffic.shares[-1] == 0.0
@@ -140,16 +154,11 @@ def test_a_kill_at_any_write_leaves_a_true_state_that_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every write and every move of traffic is once the last thing that happens."""
-    looks = [
-        (FINE, FINE),
-        (replace(FINE, requests=700), replace(FINE, requests=600)),
-        (replace(FINE, rated=4000, good=2000), replace(FINE, rated=4000, good=3000)),
-    ]
 
     class Killed(BaseException):
         pass
 
-    for fatal in range(14):
+    for fatal in range(20):
         folder = tmp_path / str(fatal)
         real: list[float] = [0.0]
         left = [fatal]
@@ -174,8 +183,7 @@ def test_a_kill_at_any_write_leaves_a_true_state_that_goes_on(
             patch.setattr(rollout, "_write", writing)
             try:
                 one = Rollout.begin(folder, move, "v1", "v2", QUICK)
-                for arms in looks:
-                    one.look(*arms)
+                to_the_end(one)
             except Killed:
                 pass
         left[0] = 10_000
@@ -183,8 +191,7 @@ def test_a_kill_at_any_write_leaves_a_true_state_that_goes_on(
             continue
         again = Rollout(folder, move)
         assert real[0] == again.state.share, fatal
-        for arms in looks:
-            again.look(*arms)
+        to_the_end(again)
         assert again.state.stage == "promoted"
         assert real[0] == 1.0
 
@@ -192,7 +199,7 @@ def test_a_kill_at_any_write_leaves_a_true_state_that_goes_on(
 def test_every_decision_can_be_computed_again_from_the_record(tmp_path: Path) -> None:
     one = begun(tmp_path, Traffic())
     for arms in ((Arm(), Arm()), (FINE, FINE), (FINE, replace(FINE, secrets=2))):
-        one.look(*arms)
+        one.advance(*arms)
     state = State(one.state.id, "v1", "v2", limits=QUICK)
     for line in (tmp_path / rollout.LOG_FILE).read_text().splitlines():
         record = json.loads(line)

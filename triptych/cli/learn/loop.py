@@ -2,10 +2,10 @@
 
   triptych learn dataset                      judgements become a data set, with what was removed
   triptych learn plan plan.json --target faq  write down what is asked, before anything is run
-  triptych learn gate plan.json cases.json before.json after.json   better (0), not (1), unknown (3)
+  triptych learn gate plan.json cases.json before.json after.json   better (0), not (1), unknown (4)
   triptych learn start CHAMPION CHALLENGER    two upstreams of the gateway; no user meets it yet
   triptych learn shadow                       ask the challenger the held-out questions
-  triptych learn look                         decide by what was observed: wait, go on, or back
+  triptych learn decide                       decide by what was observed: wait, go on, or back
   triptych learn hold | release | approve     stay at this share; go on
   triptych learn back                         all traffic to the champion, at once
   triptych learn status                       where it stands
@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 from triptych.wire.tiers import TIERS
 
 if TYPE_CHECKING:
+    from triptych.learning.loop.gate import Verdict
     from triptych.learning.loop.gateway import Gateway, Traffic
     from triptych.learning.loop.rollout import Rollout
 
@@ -45,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "gate": verbs.add_parser("gate", help="is a candidate better, by the plan"),
         "start": verbs.add_parser("start", help="start the rollout of a challenger"),
         "shadow": verbs.add_parser("shadow", help="ask the challenger the held-out questions"),
-        "look": verbs.add_parser("look", help="decide once by what was observed"),
+        "decide": verbs.add_parser("decide", help="decide once by what was observed"),
         "hold": verbs.add_parser("hold", help="stay at the present share"),
         "release": verbs.add_parser("release", help="go on after hold"),
         "approve": verbs.add_parser("approve", help="allow the next share"),
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
     verb = {
         "status": _status, "dataset": _dataset, "plan": _plan, "gate": _gate, "start": _start,
-        "shadow": _shadow, "look": _look, "hold": _steer, "release": _steer, "approve": _steer,
+        "shadow": _shadow, "decide": _decide, "hold": _steer, "release": _steer, "approve": _steer,
         "back": _steer,
     }[args.verb]  # fmt: skip
     if args.verb in ("status", "plan", "gate", "shadow"):
@@ -199,14 +200,15 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _gate(args: argparse.Namespace) -> int:
-    from triptych.learning.loop.files import read_cases, read_plan, read_results
-    from triptych.learning.loop.gate import judge
+    from triptych.errors import LearningError
+    from triptych.learning.loop.gate import EXIT_ERROR
 
-    plan = read_plan(args.plan)
-    cases, _ = read_cases(args.cases)
-    before, old = read_results(args.before, plan)
-    after, new = read_results(args.after, plan)
-    verdict = judge(plan, cases, before, after, (old, new))
+    try:
+        verdict = _verdict(args)
+    except LearningError as error:
+        # An error is no verdict: a script must not take it for "not better".
+        print(f"triptych: {error}", file=sys.stderr)
+        return EXIT_ERROR
     if args.json:
         print(json.dumps(_plain(verdict.as_json()), indent=1))
         return verdict.exit_code
@@ -219,6 +221,17 @@ def _gate(args: argparse.Namespace) -> int:
     for case in verdict.worst:
         print(f"  lost {case['id']}: {case['before'][:60]!r} -> {case['after'][:60]!r}")
     return verdict.exit_code
+
+
+def _verdict(args: argparse.Namespace) -> Verdict:
+    from triptych.learning.loop.files import read_cases, read_plan, read_results
+    from triptych.learning.loop.gate import judge
+
+    plan = read_plan(args.plan)
+    cases, _ = read_cases(args.cases)
+    before, old = read_results(args.before, plan)
+    after, new = read_results(args.after, plan)
+    return judge(plan, cases, before, after, (old, new))
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -269,7 +282,7 @@ def _shadow(args: argparse.Namespace) -> int:
     return 0
 
 
-def _look(args: argparse.Namespace) -> int:
+def _decide(args: argparse.Namespace) -> int:
     traffic = _traffic(args)
     rollout = _open(args, traffic)
     assert rollout is not None
@@ -279,7 +292,7 @@ def _look(args: argparse.Namespace) -> int:
         rollout.back(f"the flag {traffic.flag} was changed by hand")
         return _show(args, rollout)
     champion, challenger = traffic.observe(state)
-    decision = rollout.look(champion, challenger)
+    decision = rollout.advance(champion, challenger)
     arms = {"champion": asdict(champion), "challenger": asdict(challenger)}
     return _show(args, rollout, decision=asdict(decision), arms=arms)
 
@@ -307,7 +320,7 @@ def _status(args: argparse.Namespace) -> int:
         return 0
     _line(asdict(state))
     if not agrees:
-        print("  the gateway's flag says otherwise: triptych learn look decides what follows")
+        print("  the gateway's flag says otherwise: triptych learn decide says what follows")
     return 0
 
 

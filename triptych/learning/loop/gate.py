@@ -20,7 +20,9 @@ from triptych.learning.loop.statistics import Interval, mcnemar, needed_cases, p
 
 FORMAT = 1
 Outcome = Literal["better", "not_better", "not_enough_evidence"]
-EXIT_CODES: dict[Outcome, int] = {"better": 0, "not_better": 1, "not_enough_evidence": 3}
+# 2 and 3 are usage and an unreachable gateway, as for every command.
+EXIT_CODES: dict[Outcome, int] = {"better": 0, "not_better": 1, "not_enough_evidence": 4}
+EXIT_ERROR = 5
 _WORST = 10
 
 
@@ -110,7 +112,7 @@ class Verdict:
 
     @property
     def exit_code(self) -> int:
-        """Return 0 for better, 1 for not better, 3 for not enough evidence."""
+        """Return 0 for better, 1 for not better, 4 for not enough evidence."""
         return EXIT_CODES[self.outcome]
 
     def as_json(self) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from triptych.errors import LearningError
+from triptych.errors import LearningError, LearningUnavailable
 from triptych.learning.loop.rollout import Arm, State
 from triptych.wire.tiers import challenger_of
 
@@ -42,7 +42,8 @@ class Gateway:
     ) -> Any:  # fmt: skip
         """Call a route and return its JSON.
 
-        Raises: LearningError where the gateway refuses, in its own words, or does not answer.
+        Raises: LearningError where the gateway refuses, in its own words; LearningUnavailable where
+        it does not answer.
         """
         return json.loads(self._read(method, path, body, timeout_s, query))
 
@@ -108,10 +109,9 @@ class Gateway:
                 hint="give an administrator's key in TRIPTYCH_ADMIN_KEY",
             ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise LearningError(
+            raise LearningUnavailable(
                 f"the gateway at {self.address} did not answer: {type(error).__name__}",
                 hint="start it: triptych gateway serve; or name it with --gateway URL",
-                retryable=True,
             ) from error
 
 
@@ -144,7 +144,11 @@ class Traffic:
             )
 
     def agrees(self, state: State) -> bool:
-        """Return whether the gateway serves the share that the rollout's state names."""
+        """Return whether the gateway serves the share that the rollout's state names.
+
+        False too where the flag is killed by the environment, disabled, or overridden for a user or
+        a company: then other users meet the challenger than the rollout counts on.
+        """
         return self._now() == self._rule(state)
 
     def check(self, champion: str, challenger: str) -> None:
@@ -172,9 +176,9 @@ class Traffic:
             )
         if self._now() != (False, {}):
             raise LearningError(
-                f"the flag {self.flag} is set",
+                f"the flag {self.flag} is set, overridden or killed",
                 hint="let the tier's own upstream serve the promoted model, then set the flag off: "
-                f"triptych gateway flags {self.flag}=false",
+                f"triptych gateway flags {self.flag}=false; clear its overrides in the Console",
             )
 
     def observe(self, state: State) -> tuple[Arm, Arm]:
@@ -219,11 +223,14 @@ class Traffic:
             rule = {"if": [{"==": [{"var": "company_id"}, self.company]}, rule, "off"]}
         return False, rule
 
-    def _now(self) -> tuple[bool, Any]:
-        flags = self.gateway.call("GET", "/admin/flags")["flags"]
-        for one in flags:
+    def _now(self) -> tuple[bool, Any] | None:
+        """Return the flag's value and targeting; None where something stands above them."""
+        found = self.gateway.call("GET", "/admin/flags")
+        for one in found["flags"]:
             if one["key"] == self.flag:
                 rule = one["definition"]
+                if self.flag in found["killed"] or rule["state"] != "ENABLED" or one["overrides"]:
+                    return None
                 return rule["defaultVariant"] == "on", rule.get("targeting") or {}
         raise LearningError(f"the gateway has no flag {self.flag}", hint="update the gateway")
 

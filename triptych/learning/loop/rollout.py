@@ -136,15 +136,16 @@ def _live(state: State, champion: Arm, challenger: Arm) -> Decision:
             "wait", "no latency was measured: traffic has stopped, or it has no value", 1
         )
     rated = min(champion.rated, challenger.rated)
-    if rated >= limits.minimum_rated and bounds.low > 0:
-        return Decision("promote", f"rated better: at least {bounds.low:+.1%}")
-    if rated >= limits.maximum_rated:
+    better = rated >= limits.minimum_rated and bounds.low > 0
+    if rated >= limits.maximum_rated and not better:
         return Decision("roll_back", f"no gain was shown in {rated} ratings of each model")
     missing = limits.stage_requests - (challenger.requests - state.stage_start)
     if missing > 0:
         return Decision("wait", f"{state.share:.0%}: needs {missing} more requests", missing)
     if state.step + 1 < len(limits.shares):
         return _advance(state, f"{state.share:.0%} of the users without a failure")
+    if better:
+        return Decision("promote", f"rated better: at least {bounds.low:+.1%}")
     more = max(1, limits.minimum_rated - rated)
     return Decision("wait", f"{state.share:.0%}: needs about {more} more ratings", more)
 
@@ -216,7 +217,7 @@ class Rollout:
         _write(folder, state)
         return Rollout(folder, move)
 
-    def look(self, champion: Arm, challenger: Arm) -> Decision:
+    def advance(self, champion: Arm, challenger: Arm) -> Decision:
         """Decide by what was observed so far, and move the traffic where the decision says so."""
         decision = decide(self.state, champion, challenger)
         if decision.action != "wait" or decision.reason != self.state.reason:
@@ -279,7 +280,7 @@ def _read(file: Path) -> State:
             "there is no rollout", hint="start one: triptych learn start"
         ) from error
     if values.pop("format", None) != FORMAT:
-        raise LearningError(f"{file} is of another format", hint="update Triptych, then look again")
+        raise LearningError(f"{file} is of another format", hint="update Triptych, then try again")
     limits = values.pop("limits")
     return State(**values, limits=Limits(**{**limits, "shares": tuple(limits["shares"])}))
 
