@@ -219,7 +219,7 @@ async def _draw_all(address: str, key: str, rounds: int) -> dict[str, dict[str, 
 @asynccontextmanager
 async def _pages(client: Any) -> AsyncIterator[dict[str, Callable[[], Awaitable[Any]]]]:
     """Name every page, and what draws it."""
-    from triptych.panels.console import (
+    from triptych.panels.console_gradio import (
         audit,
         feedback,
         models,

@@ -13,8 +13,9 @@ from triptych.config import Config, environment
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.store import RunStore
 from triptych.panels import theme
-from triptych.panels.console import drawing as console_drawing
-from triptych.panels.console.page import build_page as console_page
+from triptych.panels.console.routes import routes as console_routes
+from triptych.panels.console_gradio import drawing as console_drawing
+from triptych.panels.console_gradio.page import build_page as console_page
 from triptych.panels.landing.routes import routes as landing_routes
 from triptych.panels.origin_check import OriginCheck
 from triptych.panels.playground.context import Context
@@ -56,7 +57,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     )
     site = Site(sign_in, sign_in.key)
     app.router.routes.extend([*site.routes(), *sign_in_routes(site, sign_in)])
-    app.router.routes.extend(landing_routes(site, hub, store))
+    app.router.routes.extend([*landing_routes(site, hub, store), *console_routes(site, hub, store)])
     if config.panels.sign_in == "all":
         app.add_middleware(SignInRequired, sign_in=sign_in)
     app.add_middleware(OriginCheck)
@@ -76,7 +77,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     pages = {
         "/studio": studio_page(store, config, navigation("Studio")),
         "/playground": playground_page(context, navigation("Playground")),
-        "/console": console_page(gateway, navigation("Console"), hub, sign_in, store),
+        "/console-gradio": console_page(gateway, navigation("Console"), hub, sign_in, store),
     }
     for path, page in pages.items():
         app = gr.mount_gradio_app(app, page, path=path, **options)

@@ -1,5 +1,6 @@
-"""The Console: an administrator sees and steers the tiered service.
+"""The Console: an admin sees and changes the tiered service, one small page for each part of it.
 
-It knows nothing by itself: everything it shows it asked the gateway for, with the key of the
-person who signed in, and everything it changes the gateway changes, audits and can revert.
+Everything shown comes from the gateway with the key of the signed-in user, and every change is the
+gateway's, which audits it and can revert it. Each page is a router, a view model and a template in
+a folder of its own; `routes` lists them.
 """

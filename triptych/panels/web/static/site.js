@@ -44,3 +44,6 @@ document.addEventListener('submit', event => {
   const reset = event.target.closest('form[data-clear]');
   if (reset) setTimeout(() => reset.reset());
 });
+
+// On a phone the menu is one line that scrolls: the page one is on comes into view.
+document.querySelector('nav.menu [aria-current]')?.scrollIntoView({inline: 'center', block: 'nearest'});

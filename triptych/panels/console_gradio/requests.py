@@ -8,8 +8,15 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
-from triptych.panels.console import drawing
-from triptych.panels.console.tab import QUIET, ConsoleTab, acts, complaint, picked, picking_table
+from triptych.panels.console_gradio import drawing
+from triptych.panels.console_gradio.tab import (
+    QUIET,
+    ConsoleTab,
+    acts,
+    complaint,
+    picked,
+    picking_table,
+)
 from triptych.panels.gateway_client import GatewayClient, segment
 from triptych.wire.tiers import TIERS
 

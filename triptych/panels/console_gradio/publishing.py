@@ -19,8 +19,8 @@ from triptych.lm.runs import control
 from triptych.lm.runs.rights import LOCAL
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels import publishing
-from triptych.panels.console import published
-from triptych.panels.console.tab import QUIET, acts, ask_once, signed_in, to_the_end
+from triptych.panels.console_gradio import published
+from triptych.panels.console_gradio.tab import QUIET, acts, ask_once, signed_in, to_the_end
 from triptych.panels.gateway_client import GatewayClient
 from triptych.panels.visitor import Visitor
 from triptych.wire.tiers import TIERS

@@ -8,7 +8,7 @@ import pytest
 from browsing import screenshot, serving
 from playwright.sync_api import expect
 
-from triptych.panels.console.app import build_app
+from triptych.panels.console_gradio.app import build_app
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 

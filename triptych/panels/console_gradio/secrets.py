@@ -8,8 +8,8 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
-from triptych.panels.console import drawing
-from triptych.panels.console.tab import (
+from triptych.panels.console_gradio import drawing
+from triptych.panels.console_gradio.tab import (
     QUIET,
     acts,
     ask_once,

@@ -17,8 +17,8 @@ from triptych.hub.client import Hub
 from triptych.hub.deployments import MODEL, VERSION, Deployer
 from triptych.hub.ledger import Deployment, Ledger
 from triptych.hub.repository import Repo, split_revision
-from triptych.panels.console import drawing, secrets
-from triptych.panels.console.tab import (
+from triptych.panels.console_gradio import drawing, secrets
+from triptych.panels.console_gradio.tab import (
     QUIET,
     ConsoleTab,
     act_on,

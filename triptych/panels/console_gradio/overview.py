@@ -11,8 +11,8 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
-from triptych.panels.console import drawing
-from triptych.panels.console.tab import QUIET, ConsoleTab, complaint
+from triptych.panels.console_gradio import drawing
+from triptych.panels.console_gradio.tab import QUIET, ConsoleTab, complaint
 from triptych.panels.gateway_client import GatewayClient, segment
 
 #: How far back one looks, and how finely: seconds in all, seconds a point, what a tick counts.

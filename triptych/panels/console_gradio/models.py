@@ -14,8 +14,8 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.lm.runs.store import RunStore
-from triptych.panels.console import drawing, published, publishing
-from triptych.panels.console.tab import (
+from triptych.panels.console_gradio import drawing, published, publishing
+from triptych.panels.console_gradio.tab import (
     QUIET,
     ConsoleTab,
     acts,

@@ -9,8 +9,8 @@ import gradio as gr
 
 from triptych.errors import TierError
 from triptych.formatting import format_count
-from triptych.panels.console import drawing
-from triptych.panels.console.tab import (
+from triptych.panels.console_gradio import drawing
+from triptych.panels.console_gradio.tab import (
     QUIET,
     act_on,
     acts,

@@ -9,8 +9,15 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
-from triptych.panels.console import drawing
-from triptych.panels.console.tab import QUIET, ConsoleTab, complaint, picked, picking_table, told
+from triptych.panels.console_gradio import drawing
+from triptych.panels.console_gradio.tab import (
+    QUIET,
+    ConsoleTab,
+    complaint,
+    picked,
+    picking_table,
+    told,
+)
 from triptych.panels.gateway_client import GatewayClient, segment
 
 KINDS = ["", "rating", "thumb", "correction", "comment", "preference", "automatic"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych.formatting import format_count
 from triptych.panels.charts import line_chart
-from triptych.panels.console.tab import LABELS, REASONS
+from triptych.panels.console_gradio.tab import LABELS, REASONS
 
 # Cells of more characters than this may break into lines; shorter ones are read at a glance.
 LONG = 44

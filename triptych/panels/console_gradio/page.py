@@ -10,7 +10,7 @@ import gradio as gr
 from triptych.errors import TierError
 from triptych.lm.runs.store import RunStore
 from triptych.panels import theme
-from triptych.panels.console import (
+from triptych.panels.console_gradio import (
     audit,
     feedback,
     models,
@@ -21,7 +21,7 @@ from triptych.panels.console import (
     spaces,
     steering,
 )
-from triptych.panels.console.tab import QUIET, ConsoleTab, complaint
+from triptych.panels.console_gradio.tab import QUIET, ConsoleTab, complaint
 from triptych.panels.gateway_client import GatewayClient
 from triptych.panels.sign_in.identity import SignIn
 

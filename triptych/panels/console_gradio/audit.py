@@ -7,8 +7,8 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
-from triptych.panels.console import drawing
-from triptych.panels.console.tab import QUIET, ConsoleTab, act_on, complaint, signed_in
+from triptych.panels.console_gradio import drawing
+from triptych.panels.console_gradio.tab import QUIET, ConsoleTab, act_on, complaint, signed_in
 from triptych.panels.gateway_client import GatewayClient
 
 PAGE = 50

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from triptych.errors import TierError
-from triptych.panels.console import audit, drawing, people, steering
-from triptych.panels.console.effects import effects, named
+from triptych.panels.console_gradio import audit, drawing, people, steering
+from triptych.panels.console_gradio.effects import effects, named
 from triptych.panels.gateway_client import GatewayClient
 
 pytestmark = pytest.mark.timeout(400)

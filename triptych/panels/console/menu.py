@@ -1,0 +1,19 @@
+"""The pages of the Console, in the order of its menu."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One page of the menu; only a visitor with its role sees it."""
+
+    name: str
+    path: str
+    role: str = "company_admin"
+
+
+MENU = (
+    Entry("Overview", "/console/"),
+)  # fmt: skip
