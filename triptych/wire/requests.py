@@ -163,7 +163,7 @@ class CompletionRequest(_Sampled):
     """The body of `POST /v1/completions`; a prompt is text or token ids, or a list of either."""
 
     prompt: str | list[int] | Prompts
-    max_tokens: NewTokens | None = None
+    max_tokens: Annotated[int, Field(ge=0, le=RANGES["max_tokens"].high)] | None = None
     logprobs: TopLogprobs | None = None
     echo: bool = False
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None

@@ -68,7 +68,7 @@ def server(qwen3_folder: Path, gguf_home: None) -> Iterator[RunningServer]:
 Start = Callable[..., AbstractContextManager[RunningServer]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def start() -> Start:
     """Hand out the function that starts another server with its own settings."""
     return serve

@@ -19,6 +19,7 @@ from triptych.lm.generate.engine import (
     GenerateRequest,
     Token,
 )
+from triptych.lm.generate.grammar.constraint import Constraint
 from triptych.lm.generate.sampling import Sampler
 
 
@@ -26,7 +27,12 @@ class DecodeState:
     """Follow one request from its prompt to its last chunk."""
 
     def __init__(
-        self, request: GenerateRequest, ids: list[int], emit: Emit, context_length: int
+        self,
+        request: GenerateRequest,
+        ids: list[int],
+        emit: Emit,
+        context_length: int,
+        constraint: Constraint | None = None,
     ) -> None:
         self.request = request
         self.ids = ids
@@ -34,6 +40,7 @@ class DecodeState:
         self.last_id: int | None = None
         self.cache: AnswerCache | None = None
         self._emit = emit
+        self._constraint = constraint
         self._sampler = Sampler(request.sampling, ids)
         self._text = TextStream(request.sampling.stop)
         self._written = 0
@@ -51,7 +58,11 @@ class DecodeState:
         Shape: logits_V [V], of the position after what is written.
         """
         sampling = self.request.sampling
-        token_id = self._sampler.draw(logits_V)
+        try:
+            token_id = self._draw(logits_V)
+        except GenerationError as fault:
+            self.fail(fault)
+            return False
         if token_id in end_ids and not sampling.ignore_eos:
             self.finish("stop")
             return False
@@ -61,12 +72,21 @@ class DecodeState:
         text = self._text.push(detokenizer.text_bytes_of(token_id))
         if self._text.stopped:
             self.finish("stop", text, token)
+        elif self._constraint is not None and self._constraint.complete:
+            self.finish("stop", text + self._text.flush(), token)
         elif self._written >= self._limit:
             self.finish("length", text + self._text.flush(), token)
         else:
             self._emit(Chunk(text=text, tokens=(token,)))
             return True
         return False
+
+    def _draw(self, logits_V: Tensor) -> int:
+        if self._constraint is None:
+            return self._sampler.draw(logits_V)
+        token_id = self._sampler.draw(self._constraint.apply(logits_V))
+        self._constraint.take(token_id)
+        return token_id
 
     def finish(self, reason: FinishReason, text: str = "", token: Token | None = None) -> None:
         """Send the last chunk."""

@@ -219,11 +219,25 @@ class Engine(Protocol):
     def encode(
         self, prompt: str | Sequence[Message], *, tools: Sequence[Mapping[str, Any]] = ()
     ) -> list[int]:
-        """Return the token ids the model would read for a text or for chat messages."""
+        """Return the token ids the model would read for a text or for chat messages.
+
+        A last message of the assistant is a text that the answer continues.
+        """
 
     @abstractmethod
     def close(self) -> None:
         """Cancel what runs, free the memory; `start` and `score` raise from then on."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens by their names.
+
+        Raises: GenerationError with code `unsupported` from engines that cannot.
+        """
+        raise GenerationError(
+            f"the {self.info.engine} engine knows no text of token ids",
+            hint="send the prompt as text",
+            code="unsupported",
+        )
 
     def embed(self, ids: Sequence[int]) -> list[float]:
         """Return the average of the last hidden states over a text, of length 1.

@@ -24,6 +24,7 @@ from triptych.lm.generate.engine import (
     GenerateRequest,
     Token,
 )
+from triptych.lm.generate.grammar.json_schema import COMPACT, checked_schema
 
 #: The order in which the filters act, the same in every engine.
 SAMPLERS = ["penalties", "temperature", "top_k", "top_p", "min_p"]
@@ -71,7 +72,8 @@ def completion_body(
         body["logprobs"] = body["n_probs"] = max(sampling.logprobs, 1)
         body["verbose"] = True  # each message then says how many tokens there are by now
     if request.json_schema is not None:
-        body["json_schema"] = _checked_schema(request.json_schema)
+        # llama.cpp drops a schema it cannot read without a word, so it is checked here.
+        body["json_schema"] = {**checked_schema(request.json_schema), "x-guidance": COMPACT}
     if request.adapter is not None and request.adapter not in adapters:
         near = difflib.get_close_matches(request.adapter, adapters, n=3)
         raise GenerationError(
@@ -296,17 +298,3 @@ def token_of(entry: Mapping[str, Any], alternatives: int) -> Token:
             for other in entry["top_logprobs"][:alternatives]
         ),
     )
-
-
-def _checked_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
-    # llama.cpp drops a schema it cannot read without a word, so it is checked here.
-    import jsonschema
-
-    try:
-        jsonschema.Draft202012Validator.check_schema(dict(schema))
-    except jsonschema.SchemaError as fault:
-        raise GenerationError(
-            f"the JSON schema is not one: {fault.message}", code="schema"
-        ) from fault
-    # Free white space lets a small model write spaces until its tokens are used up.
-    return {**schema, "x-guidance": {"whitespace_flexible": False}}

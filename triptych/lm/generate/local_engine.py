@@ -54,9 +54,17 @@ class LocalEngine(Engine):
             return ids or [self.tokenizer.boundary_id]
         try:
             messages = [dict(message) for message in prompt]
-            return self.tokenizer.encode_chat(messages, add_generation_prompt=True, tools=tools)
+            return self.tokenizer.encode_chat(
+                messages, add_generation_prompt=True, tools=tools, continue_answer=True
+            )
         except DataError as error:
             raise GenerationError(error.message, hint=error.hint, code="unsupported") from error
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of token ids, special tokens by their names."""
+        return self.tokenizer.decode(
+            self._checked(list(ids), self._info.context_length), skip_special_tokens=False
+        )
 
     def _prompt_ids(self, request: GenerateRequest) -> list[int]:
         """Return the checked token ids of a request."""
@@ -97,11 +105,11 @@ class LocalEngine(Engine):
             )
         return ids
 
-    def _refuse_extras(self, request: GenerateRequest) -> None:
-        """Refuse what only llama.cpp can do."""
-        if request.adapter or request.json_schema is not None:
+    def _refuse_adapter(self, request: GenerateRequest) -> None:
+        """Refuse an adapter by name, which only llama.cpp can use."""
+        if request.adapter:
             raise GenerationError(
-                f"the {self._info.engine} engine has no adapters per request and no JSON schemas",
+                f"the {self._info.engine} engine has no adapters per request",
                 hint="use the llama_cpp engine: --engine llama_cpp",
                 code="unsupported",
             )

@@ -2,7 +2,7 @@
 
 It loads any checkpoint folder the moment it is written. One thread decodes; each of its rounds
 reads a piece of one waiting prompt, then one token for every running answer. Left out: prefix
-sharing, adapters and constrained output, which the llama.cpp engine has.
+sharing and adapters, which the llama.cpp engine has.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from triptych.errors import CheckpointError
 from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
 from triptych.lm.generate.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
+from triptych.lm.generate.grammar.constraint import SchemaCompiler
 from triptych.lm.generate.local_engine import LocalEngine
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
@@ -73,6 +74,7 @@ class TorchEngine(LocalEngine):
             size_bytes=parameters * chosen.itemsize,
         )
         super().__init__(tokenizer, info)
+        self._schemas = SchemaCompiler(tokenizer, info.vocab_size)
         self._end_ids = {
             *end_ids,
             *model.config.eos_token_ids,
@@ -123,8 +125,12 @@ class TorchEngine(LocalEngine):
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Queue a request; see `Engine.start`."""
-        self._refuse_extras(request)
-        answer = DecodeState(request, self._prompt_ids(request), emit, self.info.context_length)
+        self._refuse_adapter(request)
+        constraint = (
+            None if request.json_schema is None else self._schemas.compile(request.json_schema)
+        )
+        ids = self._prompt_ids(request)
+        answer = DecodeState(request, ids, emit, self.info.context_length, constraint)
         with self._changed:
             self._check_open()
             self._waiting.append(answer)

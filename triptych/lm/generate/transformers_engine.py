@@ -18,6 +18,7 @@ import torch
 from triptych.errors import CheckpointError, GenerationError
 from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
+from triptych.lm.generate.grammar.constraint import SchemaCompiler
 from triptych.lm.generate.local_engine import LocalEngine
 from triptych.lm.generate.torch_engine import choose_device, choose_dtype
 from triptych.lm.model.tokenizer import Tokenizer
@@ -55,6 +56,7 @@ class TransformersEngine(LocalEngine):
             note=f"{config.model_type} runs through transformers, one answer at a time",
         )
         super().__init__(tokenizer, info)
+        self._schemas = SchemaCompiler(tokenizer, info.vocab_size)
         self._waiting: deque[DecodeState] = deque()
         self._active: DecodeState | None = None
         self._compute = threading.Lock()
@@ -63,8 +65,12 @@ class TransformersEngine(LocalEngine):
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Queue a request; see `Engine.start`."""
-        self._refuse_extras(request)
-        answer = DecodeState(request, self._prompt_ids(request), emit, self._info.context_length)
+        self._refuse_adapter(request)
+        constraint = (
+            None if request.json_schema is None else self._schemas.compile(request.json_schema)
+        )
+        ids = self._prompt_ids(request)
+        answer = DecodeState(request, ids, emit, self.info.context_length, constraint)
         with self._changed:
             self._check_open()
             self._waiting.append(answer)

@@ -21,6 +21,7 @@ from tokenizers import AddedToken, Regex, decoders, models, pre_tokenizers, trai
 
 from triptych.durable import write_atomic
 from triptych.errors import DataError
+from triptych.lm.model.chat_template import CUT, begun_answer, disarm, rearm, render, until_cut
 from triptych.lm.model.tool_chat import in_words, knows_tools
 from triptych.wire.lenient_json import well_formed
 
@@ -62,8 +63,6 @@ CHAT_TEMPLATE = (
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 
-# A private-use character stands in for special-token look-alikes while a chat is rendered.
-_STAND_IN = "\ue000"
 # Qwen2's pattern always cuts between a newline and a letter.
 _LINE_START = re.compile(r"(?<=\n)[A-Za-z]")
 _PIECE_CHARS = 16_384
@@ -247,7 +246,7 @@ class Tokenizer:
                 "the tokenizer has no chat template",
                 hint="add `chat_template` to its tokenizer_config.json",
             )
-        return _render(
+        return render(
             self.chat_template,
             messages=list(messages),
             **({"tools": list(tools)} if tools else {}),
@@ -262,27 +261,34 @@ class Tokenizer:
         *,
         add_generation_prompt: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
+        continue_answer: bool = False,
     ) -> list[int]:
         """Encode a chat; only the template's own special tokens count as special.
 
         Equal to encoding the rendered text, except that a message cannot forge a turn by
-        spelling a special token.
+        spelling a special token. With `continue_answer`, a last message that is text of the
+        assistant stays open, for an answer that continues it.
         """
         literals: list[str] = []
+        begun = continue_answer and begun_answer(messages)
         if not knows_tools(self.chat_template or ""):
             messages, tools = in_words(messages, tools), ()
-        disarmed = [_disarm(message, self._special_pattern, literals) for message in messages]
+        disarmed = [disarm(message, self._special_pattern, literals) for message in messages]
+        if begun:
+            disarmed[-1]["content"] += CUT
         rendered = self.render_chat(
             disarmed,
-            add_generation_prompt=add_generation_prompt,
-            tools=_disarm(list(tools), self._special_pattern, literals),
+            add_generation_prompt=add_generation_prompt and not begun,
+            tools=disarm(list(tools), self._special_pattern, literals),
         )
+        if begun:
+            rendered = until_cut(rendered)
         ids: list[int] = []
         for piece in self._special_pattern.split(rendered):
             if piece in self.special_ids:
                 ids.append(self.special_ids[piece])
             elif piece:
-                ids.extend(self.encode(_rearm(piece, literals)))
+                ids.extend(self.encode(rearm(piece, literals)))
         return ids
 
     def token_byte_lengths(self) -> np.ndarray:
@@ -353,43 +359,3 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     if template.is_file() and "chat_template" not in settings:
         settings["chat_template"] = template.read_text(encoding="utf-8")
     return settings
-
-
-def _render(template: str, **values: Any) -> str:
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def refuse(message: str) -> None:
-        raise TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-    environment.globals["raise_exception"] = refuse
-    environment.filters["tojson"] = lambda value, **options: json.dumps(
-        value, ensure_ascii=False, **options
-    )
-    try:
-        return environment.from_string(template).render(**values)
-    except TemplateError as error:
-        raise DataError(f"the chat template rejects these messages: {error}") from error
-
-
-def _disarm(value: Any, pattern: re.Pattern[str], literals: list[str]) -> Any:
-    """Replace special-token look-alikes by numbered stand-ins, and remember them."""
-    if isinstance(value, dict):
-        return {key: _disarm(item, pattern, literals) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_disarm(item, pattern, literals) for item in value]
-    if not isinstance(value, str):
-        return value
-
-    def stash(match: re.Match[str]) -> str:
-        literals.append(match.group())
-        return f"{_STAND_IN}{len(literals) - 1}{_STAND_IN}"
-
-    return re.sub(f"{_STAND_IN}|{pattern.pattern}", stash, value)
-
-
-def _rearm(text: str, literals: list[str]) -> str:
-    return re.sub(
-        f"{_STAND_IN}(\\d+){_STAND_IN}", lambda match: literals[int(match.group(1))], text
-    )

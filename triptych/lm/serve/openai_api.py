@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import math
 import secrets
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from fastapi.responses import Response
 from triptych.config.generate import Sampling
 from triptych.errors import TriptychError, UsageError
 from triptych.lm.generate.engine import Chunk, GenerateRequest, Token
-from triptych.lm.serve import tools
+from triptych.lm.serve import echo, tools
 from triptych.lm.serve.http import JSON, EventStream, client_gone, error_answer
+from triptych.lm.serve.logprobs import logprobs_shape
 from triptych.lm.serve.service import Answer, Chosen, ModelService
 from triptych.lm.serve.tools import ToolReader
 from triptych.wire import lenient_json, openai, sse
@@ -39,6 +39,7 @@ class Job:
     logprobs: bool
     prompts: int = 1
     echo: bool = False
+    read_only: bool = False
     tools: Sequence[openai.Shape] = ()
     several_calls: bool = True
 
@@ -101,14 +102,14 @@ def chat_job(service: ModelService, body: ChatRequest) -> Job:
 
 def completion_job(service: ModelService, body: CompletionRequest) -> Job:
     """Read a completion request."""
-    sampling = _sampling(service.defaults, body, body.max_tokens, body.logprobs)
+    # No new token: the prompt alone is read, as measurements of a text's probability need.
+    read_only = body.max_tokens == 0
+    sampling = _sampling(service.defaults, body, body.max_tokens or None, body.logprobs)
     prompts = prompts_of(body.prompt)
     job = _job(
         service, "text", body, sampling, [{"prompt": prompt} for prompt in prompts], _schema(body)
     )
-    if body.echo and not all(isinstance(prompt, str) for prompt in prompts):
-        raise UsageError("echo needs the prompt as text", code="unsupported")
-    return dataclasses.replace(job, echo=body.echo)
+    return dataclasses.replace(job, echo=body.echo, read_only=read_only)
 
 
 def prompts_of(given: str | list[int] | list[str] | list[list[int]]) -> list[str | list[int]]:
@@ -204,6 +205,8 @@ def _schema(body: ChatRequest | CompletionRequest) -> Mapping[str, Any] | None:
 
 async def respond(service: ModelService, job: Job, request: Request) -> Response:
     """Run a request and answer it, streamed or whole."""
+    if job.read_only:
+        return await _read_only(service, job)
     answer = await service.answer(job.chosen, job.requests)
     name = job.requests[0].adapter or job.chosen.model.name
     headers = {"x-triptych-model": name, "x-triptych-revision": job.chosen.model.revision}
@@ -234,10 +237,8 @@ async def _events(job: Job, name: str, answer: Answer) -> AsyncGenerator[bytes, 
                 for index in range(len(job.requests))
             )
         elif job.echo:
-            yield b"".join(
-                writer.text(str(request.prompt), index)
-                for index, request in enumerate(job.requests)
-            )
+            for index, request in enumerate(job.requests):
+                yield _echo_event(job, writer, index, await echo.read(answer.engine, request))
         readers = [job.reader() for _ in job.requests]
         async for batch in answer.batches():
             events: list[bytes] = []
@@ -295,7 +296,10 @@ async def _collect(job: Job, name: str, answer: Answer) -> openai.Shape:
                 reasons[index] = chunk.finish_reason
                 tally.add(index, chunk.input_tokens, chunk.output_tokens, chunk.cached_tokens)
     if job.echo:
-        await _prepend_echo(job, answer, texts, tokens)
+        for index, request in enumerate(job.requests):
+            prompt = await echo.read(answer.engine, request)
+            texts[index].insert(0, prompt.text)
+            tokens[index][:0] = prompt.tokens
     choices = [
         _choice(job, index, "".join(texts[index]), reasons[index], tokens[index])
         for index in range(len(job.requests))
@@ -318,52 +322,42 @@ def _choice(job: Job, index: int, text: str, reason: str, tokens: Sequence[Token
     return openai.chat_choice(text, reason, index=index, logprobs=logprobs, tool_calls=calls)
 
 
-async def _prepend_echo(
-    job: Job, answer: Answer, texts: list[list[str]], tokens: list[list[Token]]
-) -> None:
-    for index, request in enumerate(job.requests):
-        prompt = str(request.prompt)
-        texts[index].insert(0, prompt)
-        if job.logprobs:
-            alternatives = request.sampling.logprobs or 0
-            score = await asyncio.to_thread(answer.engine.score, prompt, alternatives=alternatives)
-            tokens[index][:0] = score.tokens
+def _echo_event(
+    job: Job, writer: openai.ChunkWriter, index: int, prompt: echo.Prompt, reason: str | None = None
+) -> bytes:
+    logprobs = logprobs_shape(job.kind, prompt.tokens) if job.logprobs else None
+    return writer.chunk(text=prompt.text, index=index, logprobs=logprobs, finish_reason=reason)
 
 
-def logprobs_shape(kind: openai.Kind, tokens: Sequence[Token]) -> openai.Shape:
-    """Build the log-probabilities of a chat choice, or of a plain completion's."""
-    if kind == "chat":
-        return {
-            "content": [
-                {**_entry(token), "top_logprobs": [_entry(other) for other in token.alternatives]}
-                for token in tokens
-            ],
-            "refusal": None,
-        }
-    offsets, offset = [], 0
-    for token in tokens:
-        offsets.append(offset)
-        offset += len(token.text)
-    return {
-        "tokens": [token.text for token in tokens],
-        "token_logprobs": [_number(token.logprob) for token in tokens],
-        "top_logprobs": [
-            {other.text: other.logprob for other in token.alternatives} for token in tokens
-        ],
-        "text_offset": offsets,
-    }
+async def _read_only(service: ModelService, job: Job) -> Response:
+    """Answer a request for no new token."""
+    name = job.requests[0].adapter or job.chosen.model.name
+    with await service.lease(job.chosen.model) as engine:
+        prompts = [await echo.read(engine, request, count=True) for request in job.requests]
+    tally = _Tally(len(job.requests) // job.prompts)
+    for index, prompt in enumerate(prompts):
+        tally.add(index, prompt.input_tokens, 0, 0)
+    shown = prompts if job.echo else [echo.Prompt() for _ in prompts]
+    if not job.stream:
+        choices = [
+            _choice(job, index, prompt.text, "length", prompt.tokens)
+            for index, prompt in enumerate(shown)
+        ]
+        fingerprint = job.chosen.model.revision
+        shape = openai.completion(
+            job.kind, name, choices, tally.usage(), system_fingerprint=fingerprint
+        )
+        return JSON(shape)
 
+    async def events() -> AsyncGenerator[bytes, None]:
+        writer = openai.ChunkWriter(job.kind, name, fingerprint=job.chosen.model.revision)
+        for index, prompt in enumerate(shown):
+            yield _echo_event(job, writer, index, prompt, "length")
+        if job.include_usage:
+            yield writer.usage(tally.usage())
+        yield sse.DONE
 
-def _entry(token: Any) -> openai.Shape:
-    return {
-        "token": token.text,
-        "logprob": _number(token.logprob),
-        "bytes": list(token.bytes),
-    }
-
-
-def _number(logprob: float) -> float | None:
-    return None if math.isnan(logprob) else logprob
+    return EventStream(events(), {})
 
 
 class _Tally:

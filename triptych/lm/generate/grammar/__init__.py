@@ -1,0 +1,1 @@
+"""Answers that follow a JSON schema, on engines that draw their own tokens."""
