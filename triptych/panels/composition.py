@@ -13,6 +13,9 @@ from triptych.config import Config, environment
 from triptych.lm.runs.api import add_error_answers, router
 from triptych.lm.runs.store import RunStore
 from triptych.panels import theme
+from triptych.panels.ask.answering import Answering
+from triptych.panels.ask.history import History
+from triptych.panels.ask.routes import routes as ask_routes
 from triptych.panels.console.routes import routes as console_routes
 from triptych.panels.console_gradio import drawing as console_drawing
 from triptych.panels.console_gradio.page import build_page as console_page
@@ -43,6 +46,7 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         supervisor = supervise(store, config)
         yield
+        await answering.close()
         if supervisor is not None:
             supervisor.close()
         context.close()
@@ -57,7 +61,10 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
     )
     site = Site(sign_in, sign_in.key)
     app.router.routes.extend([*site.routes(), *sign_in_routes(site, sign_in)])
+    history = History(environment.home() / "ask")
+    answering = Answering(history)
     app.router.routes.extend([*landing_routes(site, hub, store), *console_routes(site, hub, store)])
+    app.router.routes.extend(ask_routes(site, history, answering))
     if config.panels.sign_in == "all":
         app.add_middleware(SignInRequired, sign_in=sign_in)
     app.add_middleware(OriginCheck)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
@@ -10,8 +10,10 @@ import aiohttp
 import orjson
 
 from triptych.errors import TierError
+from triptych.wire import sse
 
 TIMEOUT_S = 10.0
+SILENCE_S = 120.0  # between two events of a streamed answer
 PROBE_S = 65.0  # a real request to a model that may have to wake
 
 
@@ -66,6 +68,30 @@ class GatewayClient:
                     _checked(answer.status, await answer.read())
                 async for line in answer.content:
                     yield line
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._away() from error
+
+    async def events(
+        self, path: str, body: Any, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Mapping[str, str] | sse.Event]:
+        """Yield the headers of a streamed answer, then each of its events.
+
+        Raises: TierError in the gateway's own words.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=TIMEOUT_S, sock_read=SILENCE_S)
+        sent = {**self._headers(), **headers}
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.post(self.address + path, data=orjson.dumps(body), headers=sent) as answer,
+            ):
+                yield answer.headers
+                if answer.status >= 400:
+                    _checked(answer.status, await answer.read())
+                parser = sse.Parser()
+                async for piece in answer.content.iter_any():
+                    for event in parser.feed(piece):
+                        yield event
         except (aiohttp.ClientError, TimeoutError) as error:
             raise self._away() from error
 

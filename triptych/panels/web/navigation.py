@@ -21,6 +21,7 @@ class Link:
 
 
 LINKS = (
+    Link("Ask", "/ask"),
     Link("Studio", "/studio/"),
     Link("Playground", "/playground/"),
     Link("Console", "/console/"),

@@ -38,6 +38,10 @@ document.addEventListener('click', event => {
 // The first error of a form receives the focus, so that it is seen and read out.
 document.addEventListener('htmx:after:swap', () => {
   document.querySelector('[aria-invalid=true]')?.focus();
+  // A button that was swapped away leaves the keyboard nowhere: a chat goes on in its own field.
+  if (document.activeElement === document.body && matchMedia('(hover: hover)').matches) {
+    document.querySelector('.composer textarea')?.focus({preventScroll: true});
+  }
 });
 
 document.addEventListener('submit', event => {
