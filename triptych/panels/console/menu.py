@@ -16,4 +16,5 @@ class Entry:
 
 MENU = (
     Entry("Overview", "/console/"),
+    Entry("Requests", "/console/requests"),
 )  # fmt: skip

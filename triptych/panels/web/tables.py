@@ -30,3 +30,5 @@ class Table:
     numbers: frozenset[int] = frozenset()
     more: str = ""
     """Address of the next page of rows; empty: there is none."""
+    stack: bool = False
+    """Whether each row is a block of labelled lines on a phone, for tables of many columns."""
