@@ -76,6 +76,12 @@ def words(code: str | None) -> str:
     return FAILURES.get(code) or REASONS.get(code) or code.replace("_", " ")
 
 
+def outcome(row: Mapping[str, Any], configured: Collection[str] | None = None) -> str:
+    """Return how a request ended, with its cause."""
+    why, ended = cause(row, configured), OUTCOMES.get(row["outcome"], str(row["outcome"]))
+    return f"{ended}{', ' if why.startswith('after') else ': '}{why}" if why else ended
+
+
 def cause(row: Mapping[str, Any], configured: Collection[str] | None = None) -> str:
     """Return why a request ended as it did, in one sentence part.
 

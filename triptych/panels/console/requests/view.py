@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from triptych.panels.console.accounts import ANY, Accounts
 from triptych.panels.console.times import when
-from triptych.panels.console.words import FAILURES, KINDS, OUTCOMES, cause, words
+from triptych.panels.console.words import FAILURES, KINDS, OUTCOMES, outcome, words
 from triptych.panels.gateway_client import segment
 from triptych.panels.web.forms import Field, FormSpec
 from triptych.panels.web.tables import Row, Table
@@ -90,7 +90,7 @@ def _row(row: Mapping[str, Any], accounts: Accounts) -> Row:
         who(row, accounts),
         tiers(row),
         answered_by(row),
-        f"{OUTCOMES.get(row['outcome'], row['outcome'])}: {cause(row, accounts.providers)}",
+        outcome(row, accounts.providers),
         (row["input_tokens"] or 0) + (row["output_tokens"] or 0),
         milliseconds(row["latency_s"]),
     )
@@ -153,11 +153,10 @@ def record(
     request: Mapping[str, Any], feedback: Sequence[Mapping[str, Any]], accounts: Accounts
 ) -> Record:
     """Return the whole record of a request."""
-    outcome = OUTCOMES.get(request["outcome"], request["outcome"])
-    sentence = f"{outcome[:1].upper()}{outcome[1:]}: {cause(request, accounts.providers)}."
+    ended = outcome(request, accounts.providers)
     return Record(
         str(request["request_id"]),
-        sentence,
+        f"{ended[:1].upper()}{ended[1:]}.",
         MARKS.get(request["outcome"], "bad"),
         tuple((title, _known(facts)) for title, facts in _groups(request, accounts).items()),
         tuple(_attempts(request)),
