@@ -50,7 +50,11 @@ def service_from_variables() -> ModelService:
             hint="set it to a model repository such as acme/base, and MODEL_VERSION to its commit",
         )
     version = environment.get("MODEL_VERSION") or ""
-    model = describe_model(model_id, lambda _: find_model(model_id, version), revision=version)
+
+    def resolve(reference: str) -> Path:
+        return find_model(reference, version if reference == model_id else "")
+
+    model = describe_model(model_id, resolve, revision=version)
     return build_service([model], load_config())
 
 

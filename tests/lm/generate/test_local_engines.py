@@ -94,11 +94,10 @@ def test_a_prompt_that_fills_the_context_has_one_token_of_answer_but_for_llama_c
         assert refused.value.code == "context_length"
 
 
-@pytest.mark.parametrize("engine", ["torch", "transformers"], indirect=True)
-def test_engines_on_torch_refuse_what_only_llama_cpp_can_do(engine: Engine) -> None:
-    with pytest.raises(GenerationError, match="no adapters per request") as refused:
+def test_all_engines_refuse_an_adapter_that_is_not_loaded(engine: Engine) -> None:
+    with pytest.raises(GenerationError, match="no adapter 'company' is loaded") as refused:
         engine.generate(GenerateRequest(prompt="x", adapter="company"))
-    assert refused.value.code == "unsupported" and "llama_cpp" in refused.value.hint
+    assert refused.value.code == "adapter"
 
 
 @pytest.mark.parametrize("name", ENGINES)

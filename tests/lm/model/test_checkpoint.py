@@ -16,10 +16,9 @@ from triptych.lm.model.checkpoint import (
     load_model,
     load_tokenizer,
     save_model,
-    verify_manifest,
-    write_manifest,
 )
 from triptych.lm.model.config import ModelConfig
+from triptych.lm.model.manifest import verify_manifest, write_manifest
 from triptych.lm.model.tokenizer import Tokenizer
 
 

@@ -4,8 +4,9 @@
   triptych serve ./checkpoint owner/name@revision --port 8000
   triptych serve ./checkpoint --adapter acme=./acme-lora --engine llama_cpp --dtype q8_0
 
-A model is a checkpoint folder, a run, or a hub repository. The first one loads at once, others
-when first asked for. TRIPTYCH_SERVE_TOKEN, when set, is asked of every client as bearer token.
+A model is a checkpoint folder, a run, or a hub repository; an adapter brings its base. The first
+one loads at once, others when first asked for. TRIPTYCH_SERVE_TOKEN, when set, is asked of every
+client as bearer token.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--adapter",
         action="append",
         default=[],
-        metavar="NAME=FOLDER",
-        help="a LoRA adapter of the first model, served under its own name",
+        metavar="NAME=REF",
+        help="a LoRA adapter (run, folder or owner/name) of the first model, under its own name",
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file with [serve] and [generate]")
     parser.add_argument(
@@ -83,7 +84,5 @@ def run(args: argparse.Namespace) -> int:
 def _adapter(text: str) -> tuple[str, str]:
     name, equals, folder = text.partition("=")
     if not (name and equals and folder):
-        raise UsageError(
-            f"--adapter {text!r} is not NAME=FOLDER", hint="--adapter acme=./acme-lora"
-        )
+        raise UsageError(f"--adapter {text!r} is not NAME=REF", hint="--adapter acme=./acme-lora")
     return name, folder

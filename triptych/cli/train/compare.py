@@ -29,10 +29,12 @@ def run(args: argparse.Namespace) -> int:
     from triptych.lm.evaluate.charts import draw_comparison
     from triptych.lm.evaluate.comparison import evaluate_text, read_text, table
     from triptych.lm.evaluate.run_history import run_history_of
+    from triptych.lm.model.adapter_record import find_source
 
     config = load_config().evaluate
     text = read_text(args.text)
-    evaluations = [evaluate_text(resolve(ref), text, config) for ref in args.checkpoints]
+    sources = [find_source(reference, resolve) for reference in args.checkpoints]
+    evaluations = [evaluate_text(source, text, config) for source in sources]
     if args.json:
         print(json.dumps([evaluation.to_dict() for evaluation in evaluations], indent=2))
     else:

@@ -35,13 +35,14 @@ def run(args: argparse.Namespace) -> int:
     from triptych.cli.resolve import resolve
     from triptych.config import load_config
     from triptych.lm.evaluate.comparison import evaluate_corpus, evaluate_text, read_text
+    from triptych.lm.model.adapter_record import find_source
 
     config = load_config(None, args.settings).evaluate
-    folder = resolve(args.checkpoint)
+    source = find_source(args.checkpoint, resolve)
     if args.text:
-        evaluation = evaluate_text(folder, read_text(args.text), config)
+        evaluation = evaluate_text(source, read_text(args.text), config)
     else:
-        evaluation = evaluate_corpus(folder, args.data, config)
+        evaluation = evaluate_corpus(source, args.data, config)
     values = evaluation.to_dict()
     if args.json:
         print(json.dumps(values, indent=2))
@@ -55,7 +56,9 @@ def _tasks(args: argparse.Namespace) -> int:
     from triptych.cli.resolve import resolve
     from triptych.errors import UsageError
     from triptych.lm.generate.torch_engine import TorchEngine
+    from triptych.lm.model.adapter_record import find_source
     from triptych.lm.model.checkpoint import load_tokenizer
+    from triptych.lm.model.source import load_source
 
     try:
         from triptych.lm.evaluate.harness import run_tasks
@@ -63,10 +66,12 @@ def _tasks(args: argparse.Namespace) -> int:
         raise UsageError(
             "tasks need the package lm-eval", hint="pip install 'triptych[tasks]'"
         ) from error
-    folder = resolve(args.checkpoint)
-    engine = TorchEngine.load(folder)
+    source = find_source(args.checkpoint, resolve)
+    model = load_source(source)
+    tokenizer = load_tokenizer(source.folder)
+    engine = TorchEngine(model, tokenizer, name=source.folder.name)
     try:
-        scores = run_tasks(engine, load_tokenizer(folder), args.tasks, limit=args.limit)
+        scores = run_tasks(engine, tokenizer, args.tasks, limit=args.limit)
     finally:
         engine.close()
     if args.json:

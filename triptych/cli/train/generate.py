@@ -4,7 +4,8 @@ Examples:
   triptych generate RUN "Once upon a time"
   triptych generate OWNER/NAME "What is a fox?" --chat --temperature 0
   echo "def main(" | triptych generate checkpoints/step-00000100 --top-p 0.9 --seed 7
-CHECKPOINT is a folder, a run (its best checkpoint), or OWNER/NAME on the hub.
+CHECKPOINT is a folder, a run (its best checkpoint), or OWNER/NAME on the hub; an adapter is put
+on its base.
 """
 
 from __future__ import annotations
@@ -53,15 +54,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Generate and print."""
+    from dataclasses import replace
+
     from triptych.cli.resolve import resolve
     from triptych.config import load_config
+    from triptych.lm.generate.select_engine import open_engine
+    from triptych.lm.model.adapter_record import find_source
 
     config = load_config(None, _overrides(args)).generate
     request = _request(args, config)
-    folder = resolve(args.checkpoint)
-    from triptych.lm.generate.select_engine import open_engine
-
-    engine = open_engine(folder, config)
+    source = find_source(args.checkpoint, resolve)
+    adapters = {"adapter": source.adapter} if source.adapter else {}
+    if adapters:
+        request = replace(request, adapter="adapter")
+    engine = open_engine(source.folder, config, adapters=adapters)
     try:
         return _answer(engine, request, as_json=args.json)
     finally:

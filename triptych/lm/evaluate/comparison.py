@@ -16,9 +16,10 @@ from triptych.errors import EvaluationError
 from triptych.lm.data.shards import TokenShards
 from triptych.lm.evaluate.loss import Measurement, measure
 from triptych.lm.evaluate.run_history import run_history_of
-from triptych.lm.model.checkpoint import load_model, load_tokenizer
+from triptych.lm.model.adapter_record import ModelSource
+from triptych.lm.model.checkpoint import load_tokenizer
+from triptych.lm.model.source import load_source
 from triptych.lm.model.tokenizer import Tokenizer
-from triptych.lm.model.transformer import Transformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,40 +48,45 @@ class Evaluation:
         }
 
 
-def evaluate_text(folder: Path, text: str, config: EvaluateConfig) -> Evaluation:
-    """Evaluate a checkpoint on a text, as one document.
+def evaluate_text(model: Path | ModelSource, text: str, config: EvaluateConfig) -> Evaluation:
+    """Evaluate a checkpoint, or an adapter on its base, on a text as one document.
 
     Raises: EvaluationError for an empty text; CheckpointError and DataError for the folder.
     """
     if not text:
         raise EvaluationError("the text is empty", hint="choose a file with some text in it")
-    model, tokenizer = load_model(folder, device=_device(config)), load_tokenizer(folder)
+    source = _source(model)
+    tokenizer = load_tokenizer(source.folder)
     tokens = np.array([tokenizer.boundary_id, *tokenizer.encode(text)], dtype=np.int64)
-    return _evaluation(folder, model, tokenizer, tokens, config)
+    return _evaluation(source, tokenizer, tokens, config)
 
 
-def evaluate_corpus(folder: Path, data: Path, config: EvaluateConfig) -> Evaluation:
-    """Evaluate a checkpoint on the validation split of a corpus built with its tokenizer.
+def evaluate_corpus(model: Path | ModelSource, data: Path, config: EvaluateConfig) -> Evaluation:
+    """Evaluate a checkpoint, or an adapter on its base, on the validation split of a corpus.
+
+    The corpus was built with its tokenizer.
 
     Raises: EvaluationError where the corpus has another tokenizer.
     """
-    model, tokenizer = load_model(folder, device=_device(config)), load_tokenizer(folder)
+    source = _source(model)
+    tokenizer = load_tokenizer(source.folder)
     shards = TokenShards(data, "val")
     if Tokenizer.load(data / "tokenizer").core.get_vocab() != tokenizer.core.get_vocab():
         raise EvaluationError(
-            f"the corpus {data} was built with another tokenizer than {folder} has",
+            f"the corpus {data} was built with another tokenizer than {source.folder} has",
             hint="evaluate on text instead: --text FILE",
         )
-    return _evaluation(folder, model, tokenizer, shards, config)
+    return _evaluation(source, tokenizer, shards, config)
 
 
 def _evaluation(
-    folder: Path,
-    model: Transformer,
+    source: ModelSource,
     tokenizer: Tokenizer,
     tokens: np.ndarray | TokenShards,
     config: EvaluateConfig,
 ) -> Evaluation:
+    folder = source.adapter or source.folder
+    model = load_source(source, device=_device(config))
     longest = model.config.max_position_embeddings
     context = config.context_length or min(longest, 1024)
     if context > longest:
@@ -110,6 +116,10 @@ def _evaluation(
         tokens_seen=_tokens_seen(folder),
         measurement=scored,
     )
+
+
+def _source(model: Path | ModelSource) -> ModelSource:
+    return model if isinstance(model, ModelSource) else ModelSource(model)
 
 
 def read_text(path: Path) -> str:

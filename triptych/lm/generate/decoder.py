@@ -7,12 +7,15 @@ one answer reads never depends on the others. Left out: sampling, scheduling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from triptych.lm.generate.adapters.packed import PackedAdapter, Rows, add_adapters, load_packed
+from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.rope import rope_table
 from triptych.lm.model.transformer import Block, Linear, RMSNorm, Transformer
 
@@ -23,13 +26,14 @@ MIN_ROWS = 2
 
 
 class AnswerCache:
-    """The keys and values of one answer.
+    """The keys and values of one answer, and the adapter that it is read and written with.
 
     Shape: (layers, 2, K, capacity, H); grows by doubling up to `limit`.
     """
 
-    def __init__(self, decoder: PackedDecoder, limit: int) -> None:
+    def __init__(self, decoder: PackedDecoder, limit: int, adapter: str | None = None) -> None:
         self.length = 0
+        self.adapter = None if adapter is None else decoder.adapters[adapter]
         self.limit = limit
         shape = decoder.cache_shape
         self.data = torch.empty(
@@ -67,7 +71,13 @@ class PackedDecoder:
     rotary positions and attention run in float32 on a CPU.
     """
 
-    def __init__(self, model: Transformer, dtype: torch.dtype, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        dtype: torch.dtype,
+        device: str = "cpu",
+        adapters: Mapping[str, Path] | None = None,
+    ) -> None:
         config = model.config
         self.config = config
         self.dtype = dtype
@@ -79,10 +89,15 @@ class PackedDecoder:
         self._turns = self._turns.to(self.device)[:, None]
         with torch.inference_mode():
             self._embedding = model.model.embed_tokens.weight.detach().to(self.device, dtype)
-            self._layers = [_PackedBlock(block, self) for block in _blocks(model)]
+            self._layers = [_PackedBlock(*block, self) for block in enumerate(_blocks(model))]
             self._norm = _Norm(model.model.norm.weight, config.rms_norm_eps, self.device)
             head = model.lm_head.weight.detach().to(self.device, dtype)
             self._head = pack_linear(head, None)
+        order = _qkv_rows(config)
+        self.adapters: dict[str, PackedAdapter] = {
+            name: load_packed(folder, config, order, dtype, self.device)
+            for name, folder in (adapters or {}).items()
+        }
         self._desks: dict[int, _Desk] = {}
         self._agreeing: dict[int, bool] = {}
         past = AnswerCache(self, 3)
@@ -103,10 +118,11 @@ class PackedDecoder:
         if rows < MIN_ROWS:
             turns_M1R = turns_M1R.expand(MIN_ROWS, -1, -1)
         q_TNH, kv_T2KH = desk.queries_MNH[:rows], desk.keys_values_M2KH[:rows]
+        adapted: Rows = [] if cache.adapter is None else [(slice(0, rows), cache.adapter)]
         for index, layer in enumerate(self._layers):
-            layer.project(desk, turns_M1R)
+            layer.project(desk, turns_M1R, adapted)
             desk.y_MC[:rows] = _attend_prompt(q_TNH, kv_T2KH, cache.data[index], cache.length)
-            layer.finish(desk)
+            layer.finish(desk, adapted)
         cache.length += rows
         return self._norm(desk.x_MC, desk.narrow_MC)[:rows]
 
@@ -160,15 +176,20 @@ class PackedDecoder:
         desk.x_MC = self._embed(ids)
         positions = torch.tensor(lengths + [0] * (padded - rows), device=self.device)
         turns_M1R = self._turns[positions]
+        adapted: Rows = [
+            (slice(row, row + 1), cache.adapter)
+            for row, cache in enumerate(caches)
+            if cache.adapter is not None
+        ]
         for index, layer in enumerate(self._layers):
-            layer.project(desk, turns_M1R)
+            layer.project(desk, turns_M1R, adapted)
             for row, (new, past) in enumerate(places):
                 new[index].copy_(desk.keys_values[row])
                 q_1KGH = desk.queries[row].to(self.cache_dtype)
                 keys_1KSH, values_1KSH = past[2 * index], past[2 * index + 1]
                 y_1KGH = F.scaled_dot_product_attention(q_1KGH, keys_1KSH, values_1KSH)
                 desk.answers[row].copy_(y_1KGH)
-            layer.finish(desk)
+            layer.finish(desk, adapted)
         # Only now: every layer of this step wrote at the same position.
         for cache in caches:
             cache.length += 1
@@ -246,14 +267,12 @@ class _PackedBlock:
     The two halves of each head that rotate together are laid as pairs, which are complex numbers.
     """
 
-    def __init__(self, block: Block, decoder: PackedDecoder) -> None:
+    def __init__(self, index: int, block: Block, decoder: PackedDecoder) -> None:
+        self.index = index
         config, device, dtype = decoder.config, decoder.device, decoder.dtype
         heads, shared = config.num_attention_heads, config.num_key_value_heads
         attention, mlp, eps = block.self_attn, block.mlp, config.rms_norm_eps
-        # Half-split pairs (i, i + H/2) become neighbours (2i, 2i + 1), which `view_as_complex`
-        # takes as one complex number: to rotate is then one product. Queries and keys are reordered
-        # alike, so their dot products stay; values are neither rotated nor reordered.
-        pairs_H = torch.arange(config.head_dim).view(2, -1).t().flatten()
+        pairs_H = _pairs(config.head_dim)
 
         def pack(*maps: Linear, order: Tensor | None = None) -> LinearMap:
             weight = torch.cat([m.effective_weight().detach() for m in maps]).to(device, dtype)
@@ -264,9 +283,8 @@ class _PackedBlock:
                 weight, bias = weight[order], None if bias is None else bias[order]
             return pack_linear(weight, bias)
 
-        rows = torch.arange((heads + 2 * shared) * config.head_dim).view(-1, config.head_dim)
-        rows[: heads + shared] = rows[: heads + shared, pairs_H]
-        self.qkv = pack(attention.q_proj, attention.k_proj, attention.v_proj, order=rows.flatten())
+        order = _qkv_rows(config)
+        self.qkv = pack(attention.q_proj, attention.k_proj, attention.v_proj, order=order)
         self.out = pack(attention.o_proj)
         self.gate_up = pack(mlp.gate_proj, mlp.up_proj)
         self.down = pack(mlp.down_proj)
@@ -278,23 +296,51 @@ class _PackedBlock:
             k_scale = attention.k_norm.weight.detach()[pairs_H].expand(shared, -1)
             self.qk_norm = _Norm(torch.cat((q_scale, k_scale)), eps, device)
 
-    def project(self, desk: _Desk, turns_M1R: Tensor) -> None:
+    def project(self, desk: _Desk, turns_M1R: Tensor, adapted: Rows) -> None:
         """Write queries, keys and values of the stream into the desk, in float32.
 
         Shape: turns_M1R complex (M, 1, H/2).
         """
-        mixed = self.qkv(self.norm(desk.x_MC, desk.narrow_MC))
+        x_MC = self.norm(desk.x_MC, desk.narrow_MC)
+        mixed = add_adapters(self.qkv(x_MC), x_MC, adapted, self.index, "qkv")
         desk.mixed.copy_(mixed.view(desk.mixed.shape))
         if self.qk_norm is not None:
             qk = desk.turned
             qk.div_(self.qk_norm.length(qk)).mul_(self.qk_norm.weight)
         desk.turned_pairs.mul_(turns_M1R)
 
-    def finish(self, desk: _Desk) -> None:
+    def finish(self, desk: _Desk, adapted: Rows) -> None:
         """Add what attention and MLP give to the stream, in place."""
-        desk.x_MC.add_(self.out(desk.y_MC))
-        gate, up = self.gate_up(self.mlp_norm(desk.x_MC, desk.narrow_MC)).chunk(2, dim=-1)
-        desk.x_MC.add_(self.down(F.silu(gate).mul_(up)))
+        add, y_MC = add_adapters, desk.y_MC
+        desk.x_MC.add_(add(self.out(y_MC), y_MC, adapted, self.index, "out"))
+        x_MC = self.mlp_norm(desk.x_MC, desk.narrow_MC)
+        gate, up = add(self.gate_up(x_MC), x_MC, adapted, self.index, "gate_up").chunk(2, dim=-1)
+        inner = F.silu(gate).mul_(up)
+        desk.x_MC.add_(add(self.down(inner), inner, adapted, self.index, "down"))
+
+
+def _pairs(head_dim: int) -> Tensor:
+    """Return the order in which half-split pairs (i, i + H/2) become neighbours (2i, 2i + 1).
+
+    `view_as_complex` takes them as one complex number: to rotate is then one product.
+
+    Shape: (H,).
+    """
+    return torch.arange(head_dim).view(2, -1).t().flatten()
+
+
+def _qkv_rows(config: ModelConfig) -> Tensor:
+    """Return the order of the rows of queries, keys and values.
+
+    Queries and keys are reordered alike, so their dot products stay; values are neither rotated
+    nor reordered.
+
+    Shape: ((N + 2 K) * H,).
+    """
+    rotated, shared = config.num_attention_heads, config.num_key_value_heads
+    rows = torch.arange((rotated + 2 * shared) * config.head_dim).view(-1, config.head_dim)
+    rows[: rotated + shared] = rows[: rotated + shared, _pairs(config.head_dim)]
+    return rows.flatten()
 
 
 def pack_linear(weight: Tensor, bias: Tensor | None) -> LinearMap:

@@ -205,7 +205,9 @@ class Engine(Protocol):
         """
 
     @abstractmethod
-    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+    def score(
+        self, text: str | Sequence[int], *, alternatives: int = 0, adapter: str | None = None
+    ) -> Score:
         """Return the log-probability of each token of a text, with the likeliest alternatives.
 
         Raises: GenerationError as for `start`.

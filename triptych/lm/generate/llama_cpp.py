@@ -41,7 +41,7 @@ from triptych.lm.generate.llama_messages import (
     lora_scales,
     token_of,
 )
-from triptych.lm.generate.local_engine import LocalEngine
+from triptych.lm.generate.local_engine import LocalEngine, check_adapter
 from triptych.lm.generate.native import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
 
@@ -168,7 +168,8 @@ class LlamaCppEngine(LocalEngine):
                 ) from fault
         # One step warms the caches, and proves that the decoding loop runs: a server that is
         # closed before it does would wait for it forever.
-        server.handle_completions(forced_token_body([0], 0, 1), lambda _: False)
+        body = forced_token_body([0], 0, 1, lora_scales(None, self._adapters))
+        server.handle_completions(body, lambda _: False)
         return server
 
     def _listener(self) -> str:
@@ -189,6 +190,7 @@ class LlamaCppEngine(LocalEngine):
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Begin an answer and return at once; `emit` receives every chunk."""
         ids = self._prompt_ids(request)
+        check_adapter(request.adapter, self._adapters)
         new_tokens = min(request.sampling.max_new_tokens, self._context_length - len(ids))
         body = completion_body(
             request,
@@ -248,17 +250,21 @@ class LlamaCppEngine(LocalEngine):
                 self._embedder.close()
         self._socket_folder.cleanup()
 
-    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+    def score(
+        self, text: str | Sequence[int], *, alternatives: int = 0, adapter: str | None = None
+    ) -> Score:
         """Return the log-probability of each token of a text, with the likeliest alternatives.
 
         One step per token: llama.cpp reports the probability of the token it takes, so each
         true token is forced in turn; the shared prefix is not computed again.
         """
         self._check_open()
+        check_adapter(adapter, self._adapters)
+        lora = lora_scales(adapter, self._adapters)
         ids = self._text_ids(text)
         tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for position in range(1, len(ids)):
-            tokens.append(self._score_one(ids[:position], ids[position], alternatives))
+            tokens.append(self._score_one(ids[:position], ids[position], alternatives, lora))
         return self._score_of(tokens)
 
     def embed(self, ids: Sequence[int]) -> list[float]:
@@ -276,12 +282,18 @@ class LlamaCppEngine(LocalEngine):
                 )
             return self._embedder.embed(ids)
 
-    def _score_one(self, prefix: list[int], target: int, alternatives: int) -> Token:
-        entry = self._forced(prefix, target, max(alternatives, 1))
+    def _score_one(
+        self,
+        prefix: list[int],
+        target: int,
+        alternatives: int,
+        lora: Sequence[Mapping[str, Any]],
+    ) -> Token:
+        entry = self._forced(prefix, target, max(alternatives, 1), lora)
         if entry is None:
             # A token that is part of a character is not reported when taken; read it from the
             # whole distribution instead, reported with a token that stands alone.
-            entry = self._forced(prefix, self._plain_token, self._info.vocab_size)
+            entry = self._forced(prefix, self._plain_token, self._info.vocab_size, lora)
             if entry is None:
                 raise GenerationError(
                     "llama.cpp did not report a token's log-probability", code="model_failed"
@@ -292,7 +304,7 @@ class LlamaCppEngine(LocalEngine):
         return token_of(entry, alternatives)
 
     def _forced(
-        self, prefix: list[int], token: int, n_probs: int, lora: Sequence[Mapping[str, Any]] = ()
+        self, prefix: list[int], token: int, n_probs: int, lora: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any] | None:
         messages: list[bytes] = []
         body = forced_token_body(prefix, token, n_probs, lora)
@@ -331,7 +343,7 @@ class LlamaCppEngine(LocalEngine):
     def _fill(self, job: _Job) -> None:
         """Emit the tokens that llama.cpp did not report one by one; its slot is free by now."""
         request = job.request
-        lora = lora_scales(request.adapter, self._adapters) if self._adapters else ()
+        lora = lora_scales(request.adapter, self._adapters)
 
         def after(ids: Sequence[int]) -> list[Mapping[str, Any]]:
             size = self._info.vocab_size

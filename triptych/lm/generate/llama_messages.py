@@ -6,7 +6,6 @@ turns the messages that come back into chunks. No state lives here beyond one an
 
 from __future__ import annotations
 
-import difflib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
@@ -43,7 +42,7 @@ def completion_body(
 ) -> bytes:
     """Build the message that asks llama.cpp for one answer.
 
-    Raises: GenerationError for an adapter that is not loaded or a schema it cannot follow.
+    Raises: GenerationError for a schema it cannot follow.
     """
     sampling = request.sampling
     body: dict[str, Any] = {
@@ -74,20 +73,17 @@ def completion_body(
     if request.json_schema is not None:
         # llama.cpp drops a schema it cannot read without a word, so it is checked here.
         body["json_schema"] = {**checked_schema(request.json_schema), "x-guidance": COMPACT}
-    if request.adapter is not None and request.adapter not in adapters:
-        near = difflib.get_close_matches(request.adapter, adapters, n=3)
-        raise GenerationError(
-            f"no adapter {request.adapter!r} is loaded",
-            hint=f"did you mean {', '.join(near)}?" if near else "load it with --adapter",
-            code="adapter",
-        )
     if adapters:
         body["lora"] = lora_scales(request.adapter, adapters)
     return orjson.dumps(body)
 
 
 def lora_scales(adapter: str | None, adapters: Sequence[str]) -> list[dict[str, Any]]:
-    """Return which of the loaded adapters acts."""
+    """Return the scale of every loaded adapter, that of the one which acts being 1.
+
+    llama.cpp keeps the scale it had for one that is left out.
+    Source: https://github.com/ggml-org/llama.cpp/issues/28674
+    """
     return [{"id": index, "scale": float(name == adapter)} for index, name in enumerate(adapters)]
 
 

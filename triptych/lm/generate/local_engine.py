@@ -6,6 +6,7 @@ llama.cpp does without, and engines that reach another server (`openai`).
 
 from __future__ import annotations
 
+import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -105,15 +106,6 @@ class LocalEngine(Engine):
             )
         return ids
 
-    def _refuse_adapter(self, request: GenerateRequest) -> None:
-        """Refuse an adapter by name, which only llama.cpp can use."""
-        if request.adapter:
-            raise GenerationError(
-                f"the {self._info.engine} engine has no adapters per request",
-                hint="use the llama_cpp engine: --engine llama_cpp",
-                code="unsupported",
-            )
-
     def _check_open(self) -> None:
         """Refuse work after `close`; hold `_changed` where the answer must still be true after."""
         if self._closed:
@@ -129,4 +121,18 @@ class LocalEngine(Engine):
             text_bytes=sum(
                 len(self._detokenizer.text_bytes_of(token.token_id)) for token in scored
             ),
+        )
+
+
+def check_adapter(adapter: str | None, adapters: Sequence[str]) -> None:
+    """Refuse an adapter that is not loaded.
+
+    Raises: GenerationError (code `adapter`) with the nearest names.
+    """
+    if adapter is not None and adapter not in adapters:
+        near = difflib.get_close_matches(adapter, adapters, n=3)
+        raise GenerationError(
+            f"no adapter {adapter!r} is loaded",
+            hint=f"did you mean {', '.join(near)}?" if near else "load it with --adapter",
+            code="adapter",
         )

@@ -125,7 +125,9 @@ class OpenAIEngine(Engine):
             ) from fault
         return [int(token) for token in answer["tokens"]]
 
-    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+    def score(
+        self, text: str | Sequence[int], *, alternatives: int = 0, adapter: str | None = None
+    ) -> Score:
         """Return the log-probability of each token of a text, as the server echoes it.
 
         An echo has no token ids, so they are -1.
@@ -133,7 +135,7 @@ class OpenAIEngine(Engine):
         self._check_open()
         prompt = text if isinstance(text, str) else [int(token) for token in text]
         question = {
-            "model": self._info.model,
+            "model": adapter or self._info.model,
             "prompt": prompt,
             "echo": True,
             "max_tokens": 1,

@@ -13,11 +13,13 @@ from typing import Literal, NamedTuple
 
 from triptych.config import environment
 from triptych.config.generate import GenerateConfig
-from triptych.errors import CheckpointError, ExportError, GenerationError
+from triptych.errors import CheckpointError, ExportError, GenerationError, TriptychError
 from triptych.lm.export.gguf import GgufType, pre_tokenizer_name, read_config
 from triptych.lm.export.gguf_folder import MODEL, read_record
 from triptych.lm.export.weights import Weights
+from triptych.lm.generate.adapters.movement import check_movement
 from triptych.lm.generate.engine import Engine
+from triptych.lm.model.manifest import verify_manifest
 
 EngineName = Literal["torch", "llama_cpp", "transformers", "openai"]
 
@@ -78,36 +80,60 @@ def open_engine(
 ) -> Engine:
     """Open a model folder with the engine that `select_engine` names.
 
-    Raises: CheckpointError, ExportError, GenerationError where it cannot run.
+    Raises: CheckpointError, ExportError, GenerationError where it cannot run; CheckpointError (code
+    `movement`) where an adapter does not change the model as it did when it was trained.
     """
     chosen = select_engine(folder, config).engine
-    name = model or folder.name
-    if chosen == "llama_cpp":
-        from triptych.lm.generate.gguf_cache import cached_gguf, cached_lora
-        from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
-
-        dtype = GGUF_TYPE[config.dtype]
-        options = LlamaCppOptions(
-            dtype=dtype,
-            threads=config.threads,
-            max_batch=config.max_batch,
-            kv_cache_bytes=kv_cache_bytes,
-            prompt_cache_bytes=prompt_cache_bytes,
-            adapters={
-                adapter: cached_lora(place, folder) for adapter, place in (adapters or {}).items()
-            },
-        )
-        gguf = _given(folder) or cached_gguf(folder, dtype, name=name)
-        return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
+    name, adapters = model or folder.name, adapters or {}
+    for place in adapters.values():
+        verify_manifest(place)
     if chosen == "openai":
         return _open_remote(config, name)
-    if config.dtype == "q8_0" or adapters:
-        raise GenerationError(
-            f"the {chosen} engine has neither q8_0 weights nor adapters",
-            hint="use --engine llama_cpp",
-            code="unsupported",
+    if chosen == "llama_cpp":
+        engine = _open_llama_cpp(
+            folder, config, name, revision, adapters, kv_cache_bytes, prompt_cache_bytes
         )
-    return _open_on_torch(chosen, folder, config, name, revision)
+    else:
+        if config.dtype == "q8_0" or (adapters and chosen == "transformers"):
+            missing = "q8_0 weights" if config.dtype == "q8_0" else "adapters"
+            raise GenerationError(
+                f"the {chosen} engine has no {missing}",
+                hint="use --engine llama_cpp",
+                code="unsupported",
+            )
+        engine = _open_on_torch(chosen, folder, config, name, revision, adapters)
+    try:
+        for adapter, place in adapters.items():
+            check_movement(engine, adapter, place)
+    except TriptychError:
+        engine.close()
+        raise
+    return engine
+
+
+def _open_llama_cpp(
+    folder: Path,
+    config: GenerateConfig,
+    name: str,
+    revision: str,
+    adapters: Mapping[str, Path],
+    kv_cache_bytes: int,
+    prompt_cache_bytes: int,
+) -> Engine:
+    from triptych.lm.generate.gguf_cache import cached_gguf, cached_lora
+    from triptych.lm.generate.llama_cpp import LlamaCppEngine, LlamaCppOptions
+
+    dtype = GGUF_TYPE[config.dtype]
+    options = LlamaCppOptions(
+        dtype=dtype,
+        threads=config.threads,
+        max_batch=config.max_batch,
+        kv_cache_bytes=kv_cache_bytes,
+        prompt_cache_bytes=prompt_cache_bytes,
+        adapters={adapter: cached_lora(place, folder) for adapter, place in adapters.items()},
+    )
+    gguf = _given(folder) or cached_gguf(folder, dtype, name=name)
+    return LlamaCppEngine(folder, gguf, options, model=name, revision=revision)
 
 
 def _open_remote(config: GenerateConfig, model: str) -> Engine:
@@ -124,7 +150,12 @@ def _open_remote(config: GenerateConfig, model: str) -> Engine:
 
 
 def _open_on_torch(
-    engine: EngineName, folder: Path, config: GenerateConfig, name: str, revision: str
+    engine: EngineName,
+    folder: Path,
+    config: GenerateConfig,
+    name: str,
+    revision: str,
+    adapters: Mapping[str, Path],
 ) -> Engine:
     # Imported here: torch takes seconds to load, and llama.cpp does without.
     if engine == "transformers":
@@ -142,6 +173,7 @@ def _open_on_torch(
         max_batch=config.max_batch,
         name=name,
         revision=revision,
+        adapters=adapters,
     )
 
 

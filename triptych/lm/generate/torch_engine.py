@@ -2,7 +2,7 @@
 
 It loads any checkpoint folder the moment it is written. One thread decodes; each of its rounds
 reads a piece of one waiting prompt, then one token for every running answer. Left out: prefix
-sharing and adapters, which the llama.cpp engine has.
+sharing, which the llama.cpp engine has.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
 from triptych.lm.generate.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
 from triptych.lm.generate.grammar.constraint import SchemaCompiler
-from triptych.lm.generate.local_engine import LocalEngine
+from triptych.lm.generate.local_engine import LocalEngine, check_adapter
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
@@ -58,6 +58,7 @@ class TorchEngine(LocalEngine):
         name: str = "model",
         revision: str = "",
         end_ids: Sequence[int] = (),
+        adapters: Mapping[str, Path] | None = None,
     ) -> None:
         device = choose_device(device)
         chosen = choose_dtype(dtype, device)
@@ -81,7 +82,7 @@ class TorchEngine(LocalEngine):
             tokenizer.eos_id,
             tokenizer.boundary_id,
         }
-        self._decoder = on_a_passing_thread(lambda: PackedDecoder(model, chosen, device))
+        self._decoder = on_a_passing_thread(lambda: PackedDecoder(model, chosen, device, adapters))
         self._max_batch = max_batch
         self._waiting: deque[DecodeState] = deque()
         self._active: list[DecodeState] = []
@@ -104,6 +105,7 @@ class TorchEngine(LocalEngine):
         max_batch: int = 16,
         name: str = "",
         revision: str = "",
+        adapters: Mapping[str, Path] | None = None,
     ) -> TorchEngine:
         """Load a checkpoint folder.
 
@@ -121,11 +123,12 @@ class TorchEngine(LocalEngine):
             name=name or folder.name,
             revision=revision,
             end_ids=_end_ids_of(folder),
+            adapters=adapters,
         )
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Queue a request; see `Engine.start`."""
-        self._refuse_adapter(request)
+        check_adapter(request.adapter, list(self._decoder.adapters))
         constraint = (
             None if request.json_schema is None else self._schemas.compile(request.json_schema)
         )
@@ -154,10 +157,13 @@ class TorchEngine(LocalEngine):
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+    def score(
+        self, text: str | Sequence[int], *, alternatives: int = 0, adapter: str | None = None
+    ) -> Score:
         """Return the log-probability of each token; see `Engine.score`."""
         self._check_open()
-        return on_a_passing_thread(lambda: self._score(text, alternatives))
+        check_adapter(adapter, list(self._decoder.adapters))
+        return on_a_passing_thread(lambda: self._score(text, alternatives, adapter))
 
     def embed(self, ids: Sequence[int]) -> list[float]:
         """Return the average of the last hidden states; see `Engine.embed`."""
@@ -176,9 +182,9 @@ class TorchEngine(LocalEngine):
         vector: list[float] = torch.nn.functional.normalize(total_C, dim=0).tolist()
         return vector
 
-    def _score(self, text: str | Sequence[int], alternatives: int) -> Score:
+    def _score(self, text: str | Sequence[int], alternatives: int, adapter: str | None) -> Score:
         ids = self._text_ids(text)
-        cache = AnswerCache(self._decoder, len(ids))
+        cache = AnswerCache(self._decoder, len(ids), adapter)
         tokens = [Token(ids[0], self._detokenizer.bytes_of(ids[0]), math.nan)]
         for start in range(0, len(ids) - 1, PREFILL_ROWS):
             piece = ids[start : start + PREFILL_ROWS]
@@ -243,7 +249,8 @@ class TorchEngine(LocalEngine):
         """Read one piece of a prompt."""
         (answer,) = reading
         if answer.cache is None:
-            answer.cache = AnswerCache(self._decoder, answer.positions)
+            adapter = answer.request.adapter
+            answer.cache = AnswerCache(self._decoder, answer.positions, adapter)
         start = answer.cache.length
         hidden_TC = self._decoder.prefill(answer.ids[start : start + PREFILL_ROWS], answer.cache)
         if answer.cache.length == len(answer.ids):

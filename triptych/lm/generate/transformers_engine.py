@@ -19,7 +19,7 @@ from triptych.errors import CheckpointError, GenerationError
 from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
 from triptych.lm.generate.grammar.constraint import SchemaCompiler
-from triptych.lm.generate.local_engine import LocalEngine
+from triptych.lm.generate.local_engine import LocalEngine, check_adapter
 from triptych.lm.generate.torch_engine import choose_device, choose_dtype
 from triptych.lm.model.tokenizer import Tokenizer
 
@@ -65,7 +65,7 @@ class TransformersEngine(LocalEngine):
 
     def start(self, request: GenerateRequest, emit: Emit) -> None:
         """Queue a request; see `Engine.start`."""
-        self._refuse_adapter(request)
+        check_adapter(request.adapter, ())
         constraint = (
             None if request.json_schema is None else self._schemas.compile(request.json_schema)
         )
@@ -95,9 +95,12 @@ class TransformersEngine(LocalEngine):
             self._thread.join()
 
     @torch.inference_mode()
-    def score(self, text: str | Sequence[int], *, alternatives: int = 0) -> Score:
+    def score(
+        self, text: str | Sequence[int], *, alternatives: int = 0, adapter: str | None = None
+    ) -> Score:
         """Return the log-probability of each token; see `Engine.score`."""
         self._check_open()
+        check_adapter(adapter, ())
         ids = self._text_ids(text)
         with self._compute:
             logits_TV = self._model(self._tensor(ids)).logits[0].float()

@@ -16,16 +16,16 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from triptych.durable import atomic_folder, sha256_file, write_atomic
+from triptych.durable import atomic_folder, write_atomic
 from triptych.errors import CheckpointError
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.gguf_weights import read_gguf_weights
 from triptych.lm.model.lora import LoraLinear
+from triptych.lm.model.manifest import verify_manifest, write_manifest
 from triptych.lm.model.tensors import save_tensors
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 
-MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
 WEIGHTS_INDEX = "model.safetensors.index.json"
 GGUF = "model.gguf"
@@ -138,45 +138,6 @@ def read_weights(folder: Path) -> Iterator[tuple[str, Tensor]]:
                 hint="copy or pull the checkpoint again",
                 code="torn",
             ) from error
-
-
-def write_manifest(folder: Path) -> None:
-    """Record size and sha256 of every file, for `verify_manifest`."""
-    folder = Path(folder)
-    files = {
-        str(file.relative_to(folder)): {"bytes": file.stat().st_size, "sha256": sha256_file(file)}
-        for file in sorted(folder.rglob("*"))
-        if file.is_file() and file.name != MANIFEST
-    }
-    write_atomic(folder / MANIFEST, _json({"format_version": 1, "files": files}))
-
-
-def verify_manifest(folder: Path) -> bool:
-    """Check every file against the manifest; False where the folder has none.
-
-    Raises: CheckpointError (code `torn`) naming the files that are missing or differ.
-    """
-    manifest = Path(folder) / MANIFEST
-    if not manifest.exists():
-        return False
-    try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{manifest} is torn", code="torn") from error
-    damaged = [
-        name
-        for name, facts in files.items()
-        if not (file := Path(folder) / name).is_file()
-        or file.stat().st_size != facts["bytes"]
-        or sha256_file(file) != facts["sha256"]
-    ]
-    if damaged:
-        raise CheckpointError(
-            f"{folder} is torn: {', '.join(damaged)} differ from the manifest",
-            hint="use an earlier checkpoint, or pull it again",
-            code="torn",
-        )
-    return True
 
 
 def _weight_files(folder: Path) -> list[Path]:

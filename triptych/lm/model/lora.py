@@ -1,13 +1,14 @@
 """Low-rank adapters: a small trained difference beside frozen weights, stored as PEFT stores it.
 
 Attach, train with any trainer (only the adapter asks for gradients), save the adapter alone, or
-merge it into the weights. Left out: adapters chosen per request, which llama.cpp and vLLM serve.
+merge it into the weights. Left out: adapters chosen per request (`lm/generate/adapters`).
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,10 @@ from torch import Tensor, nn
 
 from triptych.durable import atomic_folder, write_atomic
 from triptych.errors import CheckpointError, ConfigError
+from triptych.lm.model.adapter_record import CONFIG
 from triptych.lm.model.tensors import save_tensors
 from triptych.lm.model.transformer import Linear, Transformer
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
@@ -65,17 +66,20 @@ class LoraConfig:
 class LoraLinear(Linear):
     """A frozen linear map plus `scale * B @ A`; B starts at zero, so nothing changes at first."""
 
-    def __init__(self, base: Linear, config: LoraConfig) -> None:
+    def __init__(self, base: Linear, config: LoraConfig, device: str | None = None) -> None:
         super().__init__(base.in_features, base.out_features, bias=False, device="meta")
         self.weight, self.bias = base.weight, base.bias
         self.config = config
-        device = base.weight.device
-        self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, device=device))
-        self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, device=device))
+        place = device or base.weight.device
+        self.lora_A = nn.Parameter(torch.empty(config.rank, base.in_features, device=place))
+        self.lora_B = nn.Parameter(torch.zeros(base.out_features, config.rank, device=place))
         nn.init.kaiming_uniform_(self.lora_A, a=5**0.5)
+        self.active = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (..., in) to (..., out)."""
+        if not self.active:
+            return super().forward(x)
         dropped = F.dropout(x, self.config.dropout, self.training)
         narrow = F.linear(dropped, self.lora_A.to(x.dtype))
         return super().forward(x) + F.linear(narrow, self.lora_B.to(x.dtype)) * self.config.scale
@@ -88,19 +92,22 @@ class LoraLinear(Linear):
         return self.weight + (self.lora_B @ self.lora_A * self.config.scale).to(self.weight.dtype)
 
 
-def attach_lora(model: Transformer, config: LoraConfig) -> None:
-    """Freeze a model and put a new adapter beside each of the named maps."""
+def attach_lora(model: Transformer, config: LoraConfig, device: str | None = None) -> None:
+    """Freeze a model and put a new adapter beside each of the named maps.
+
+    The adapter lies on the device of the weights, unless another is named.
+    """
     model.requires_grad_(False)
     for parent in list(model.model.modules()):
         for name, child in list(parent.named_children()):
             if name in config.target_modules and isinstance(child, Linear):
                 assert not isinstance(child, LoraLinear), f"{name} has an adapter already"
-                setattr(parent, name, LoraLinear(child, config))
+                setattr(parent, name, LoraLinear(child, config, device))
 
 
 def merge_lora(model: Transformer) -> None:
     """Add the adapter to the weights and take it off; everything can be trained again."""
-    for _, parent, name, adapted in _adapted(model):
+    for _, parent, name, adapted in adapted_maps(model):
         merged = Linear(adapted.in_features, adapted.out_features, bias=False, device="meta")
         with torch.no_grad():
             merged.weight = nn.Parameter(adapted.effective_weight())
@@ -109,13 +116,26 @@ def merge_lora(model: Transformer) -> None:
     model.requires_grad_(True)
 
 
+@contextmanager
+def without_adapter(model: Transformer) -> Iterator[None]:
+    """Let the model answer as its base does, for as long as the block runs."""
+    adapted = [module for module in model.modules() if isinstance(module, LoraLinear)]
+    for module in adapted:
+        module.active = False
+    try:
+        yield
+    finally:
+        for module in adapted:
+            module.active = True
+
+
 def lora_tensors(model: Transformer) -> dict[str, Tensor]:
     """Return the adapter's tensors under the names PEFT uses; empty where none is attached.
 
     Shape: `lora_A` (rank, in), `lora_B` (out, rank) of each map.
     """
     tensors = {}
-    for path, _, _, adapted in _adapted(model):
+    for path, _, _, adapted in adapted_maps(model):
         tensors[f"{_PREFIX}{path}.lora_A.weight"] = adapted.lora_A.detach()
         tensors[f"{_PREFIX}{path}.lora_B.weight"] = adapted.lora_B.detach()
     return tensors
@@ -129,7 +149,7 @@ def save_lora(folder: Path, model: Transformer, base: str) -> None:
     Raises: CheckpointError where no adapter is attached; StorageError where it cannot be written.
     """
     folder = Path(folder)
-    config = next((adapted.config for *_, adapted in _adapted(model)), None)
+    config = next((adapted.config for *_, adapted in adapted_maps(model)), None)
     if config is None:
         raise CheckpointError("the model has no LoRA adapter", hint="attach one before training")
     if not folder.exists():
@@ -154,15 +174,17 @@ def save_lora(folder: Path, model: Transformer, base: str) -> None:
     write_atomic(folder / CONFIG, json.dumps(described, indent=2, sort_keys=True) + "\n")
 
 
-def load_lora(folder: Path, model: Transformer) -> None:
+def load_lora(folder: Path, model: Transformer, device: str | None = None) -> None:
     """Attach the adapter of a PEFT folder to the model it belongs to.
+
+    The model may have its weights on the meta device; `device` then says where the adapter lies.
 
     Raises: CheckpointError where the folder is torn, more than plain LoRA, or of another model.
     """
     folder = Path(folder)
     config = _read_config(folder)
     found = _read_tensors(folder)
-    attach_lora(model, config)
+    attach_lora(model, config, device)
     wanted = lora_tensors(model)
     differ = sorted(
         name
@@ -220,7 +242,7 @@ def _read_config(folder: Path) -> LoraConfig:
     )
 
 
-def _adapted(model: Transformer) -> Iterator[tuple[str, nn.Module, str, LoraLinear]]:
+def adapted_maps(model: Transformer) -> Iterator[tuple[str, nn.Module, str, LoraLinear]]:
     """Yield the path, the parent, the name and the map of everything that has an adapter."""
     for path, module in list(model.named_modules()):
         for name, child in list(module.named_children()):

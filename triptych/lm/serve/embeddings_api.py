@@ -14,6 +14,7 @@ import struct
 from fastapi import APIRouter
 from fastapi.responses import Response
 
+from triptych.errors import UsageError
 from triptych.lm.generate.engine import Engine
 from triptych.lm.serve.http import JSON
 from triptych.lm.serve.openai_api import prompts_of
@@ -29,6 +30,12 @@ def routes(service: ModelService) -> APIRouter:
     @router.post("/v1/embeddings")
     async def embeddings(body: EmbeddingsRequest) -> Response:
         chosen = service.choose(body.model)
+        if chosen.adapter:
+            raise UsageError(
+                f"{chosen.adapter} is an adapter, and embeddings are made by its base alone",
+                hint="name the base as the model",
+                code="unsupported",
+            )
         with await service.lease(chosen.model) as engine:
             made = await asyncio.to_thread(_embed_all, engine, body)
         return JSON({**made, "model": chosen.model.name})

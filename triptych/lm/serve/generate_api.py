@@ -120,9 +120,10 @@ async def begin(service: ModelService, body: GenerateBody) -> Generation:
             new_tokens=sampling.max_new_tokens,
         )
     if isinstance(rendered.prompt, str):
-        request = GenerateRequest(prompt=rendered.prompt, sampling=sampling)
+        given: dict[str, Any] = {"prompt": rendered.prompt}
     else:
-        request = GenerateRequest(messages=rendered.prompt, sampling=sampling)
+        given = {"messages": rendered.prompt}
+    request = GenerateRequest(**given, sampling=sampling, adapter=chosen.adapter)
     running = await service.answer(chosen, [request])
     return Generation(
         chosen, running, bool(company), bool(abstraction), rendered.history_dropped, started

@@ -15,6 +15,7 @@ from triptych.errors import UsageError
 from triptych.lm.export.gguf_folder import read_record
 from triptych.lm.generate.engine import Engine
 from triptych.lm.generate.select_engine import open_engine, select_engine, weights_bytes
+from triptych.lm.model.adapter_record import CONFIG, check_base, find_source, is_adapter
 from triptych.lm.serve.service import ModelService, ServedModel
 
 Resolve = Callable[[str], Path]
@@ -30,17 +31,25 @@ def describe_model(
 ) -> ServedModel:
     """Find a model's folder, its name for clients and its revision.
 
-    The revision of a hub snapshot is its commit; of any other folder, a digest of its weights.
+    An adapter is served on its base, under its own name. The revision of a hub snapshot is its
+    commit; of any other folder, a digest of its weights.
+
+    Raises: CheckpointError where one of the adapters was trained on another base.
     """
-    folder = resolve(reference)
+    source = find_source(reference, resolve)
+    own = source.adapter or source.folder
     repo_id = reference.partition("@")[0]
     is_folder = Path(reference).expanduser().is_dir()
+    name = name or (_folder_name(reference) if is_folder else _short(repo_id))
+    for adapter in (adapters or {}).values():
+        check_base(adapter, source.folder)
     return ServedModel(
-        name=name or (_folder_name(reference) if is_folder else _short(repo_id)),
-        folder=folder,
-        revision=revision or _revision(folder),
-        adapters=adapters or {},
-        created=int((folder / "config.json").stat().st_mtime),
+        name=name,
+        folder=source.folder,
+        revision=revision or _revision(own),
+        adapters={**({name: own} if source.adapter else {}), **(adapters or {})},
+        created=int((own / (CONFIG if source.adapter else "config.json")).stat().st_mtime),
+        default_adapter=name if source.adapter else None,
     )
 
 
@@ -54,7 +63,7 @@ def build_service(models: Sequence[ServedModel], config: Config) -> ModelService
 
     Raises: UsageError where two models share a name.
     """
-    names = [name for model in models for name in (model.name, *model.adapters)]
+    names = [name for model in models for name in model.names]
     doubles = sorted({name for name in names if names.count(name) > 1})
     if doubles:
         raise UsageError(
@@ -105,7 +114,8 @@ def _revision(folder: Path) -> str:
     if manifest.is_file():
         try:
             files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-            return str(files["model.safetensors"]["sha256"])[:12]
+            weights_file = "adapter_model" if is_adapter(real) else "model"
+            return str(files[f"{weights_file}.safetensors"]["sha256"])[:12]
         except (ValueError, KeyError, TypeError):
             pass
     weights = sorted(real.glob("*.safetensors"))

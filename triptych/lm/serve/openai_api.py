@@ -81,7 +81,7 @@ def model_cards(service: ModelService) -> list[openai.Shape]:
             openai.model_card(
                 adapter, created=model.created, revision=model.revision, parent=model.name
             )
-            for adapter in model.adapters
+            for adapter in model.names[1:]
         ]
     return cards
 

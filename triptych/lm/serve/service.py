@@ -31,13 +31,22 @@ PACE_S = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """One model of this server: the name clients use, its folder, what runs there."""
+    """One model of this server: the name clients use, its folder, what runs there.
+
+    `default_adapter` is set where the model is itself an adapter on the base in `folder`.
+    """
 
     name: str
     folder: Path
     revision: str
     adapters: Mapping[str, Path] = field(default_factory=dict)
     created: int = 0
+    default_adapter: str | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Return every name that clients may use: the model's, then those of its adapters."""
+        return [self.name, *(name for name in self.adapters if name != self.default_adapter)]
 
 
 @dataclass(frozen=True)
@@ -186,10 +195,10 @@ class ModelService:
 
         Raises: UnknownModel with the nearest names.
         """
-        if not name:
-            return Chosen(next(iter(self.models.values())), adapter)
+        name = name or next(iter(self.models))
         if name in self.models:
-            return Chosen(self.models[name], adapter)
+            chosen = self.models[name]
+            return Chosen(chosen, adapter or chosen.default_adapter)
         for model in self.models.values():
             if name in model.adapters:
                 return Chosen(model, name)
@@ -201,10 +210,8 @@ class ModelService:
 
     def names(self) -> list[str]:
         """List every name a client may use: models, then their adapters."""
-        return [
-            *self.models,
-            *(adapter for model in self.models.values() for adapter in model.adapters),
-        ]
+        models = self.models.values()
+        return [*self.models, *(name for model in models for name in model.names[1:])]
 
     async def answer(self, chosen: Chosen, requests: Sequence[GenerateRequest]) -> Answer:
         """Begin the answer to one client, one request per choice.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from triptych.durable import atomic_folder, require_free_space, write_atomic
 from triptych.errors import CheckpointError
-from triptych.lm.model.checkpoint import verify_manifest, write_manifest
+from triptych.lm.model.manifest import verify_manifest, write_manifest
 from triptych.lm.model.tensors import save_tensors
 
 FORMAT_VERSION = 1

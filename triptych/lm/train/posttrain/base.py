@@ -6,8 +6,6 @@ refused. Left out: training (`setup`).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,11 +13,10 @@ from typing import Any
 
 import torch
 
-from triptych.durable import sha256_file
-from triptych.errors import CheckpointError, ConfigError, RunError
+from triptych.errors import ConfigError, RunError
 from triptych.lm.model import lora
-from triptych.lm.model.checkpoint import GGUF, load_model
-from triptych.lm.model.tokenizer import Tokenizer
+from triptych.lm.model.adapter_record import base_of, check_base, is_adapter, weights_sha256
+from triptych.lm.model.checkpoint import load_model
 from triptych.lm.model.transformer import Transformer
 
 
@@ -66,13 +63,10 @@ def find_base(reference: str, resolve: Callable[[str], Path]) -> Base:
         )
     folder = resolve(reference)
     adapter = ""
-    config = folder / lora.CONFIG
-    if config.is_file():
-        adapter, folder = str(folder.resolve()), None  # type: ignore[assignment]
-        reference = str(json.loads(config.read_bytes()).get("base_model_name_or_path") or "")
-        if not reference:
-            raise CheckpointError(f"{config} names no base_model_name_or_path")
+    if is_adapter(folder):
+        adapter, reference = str(folder.resolve()), base_of(folder)
         folder = resolve(reference)
+        check_base(Path(adapter), folder)
     return Base(_named(reference, folder), folder.resolve(), weights_sha256(folder), adapter)
 
 
@@ -92,25 +86,6 @@ def load_base(base: Base, config: lora.LoraConfig | None, seed: int) -> Transfor
     else:
         model.requires_grad_(True)
     return model
-
-
-def weights_sha256(folder: Path) -> str:
-    """Return the hash of a folder's weights.
-
-    Raises: CheckpointError where it has none.
-    """
-    files = [folder / GGUF] if (folder / GGUF).is_file() else sorted(folder.glob("*.safetensors"))
-    files = [file for file in files if file.name != "optimizer.safetensors"]
-    if not files:
-        raise CheckpointError(f"{folder} has no weights", hint="`triptych pull` one that has")
-    if len(files) == 1:
-        return sha256_file(files[0])
-    return hashlib.sha256("".join(sha256_file(file) for file in files).encode()).hexdigest()
-
-
-def template_sha256(tokenizer: Tokenizer) -> str:
-    """Return the hash of a chat template, with which an adapter is trained and served."""
-    return hashlib.sha256((tokenizer.chat_template or "").encode()).hexdigest()
 
 
 def _named(reference: str, folder: Path) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor
 from triptych.durable import atomic_folder
 from triptych.errors import CheckpointError
 from triptych.lm.model import lora
+from triptych.lm.model.adapter_record import CONFIG, find_source, is_adapter
 from triptych.lm.model.checkpoint import (
     GGUF,
     WEIGHTS,
@@ -59,18 +60,15 @@ def find_adapter(reference: str, resolve: Callable[[str], Path], base: str | Non
     Raises: CheckpointError where the reference is no adapter, or its base is not found.
     """
     folder = resolve(reference)
-    if not (folder / lora.CONFIG).is_file():
+    if not is_adapter(folder):
         raise CheckpointError(
-            f"{folder} has no {lora.CONFIG}, so there is no adapter to merge",
+            f"{folder} has no {CONFIG}, so there is no adapter to merge",
             hint="name a run of `triptych train --adapter lora`, or a PEFT folder; a run with "
             "train.adapter=none is an ordinary model already",
         )
-    if base is None:
-        return find_base(reference, resolve)
-    found = find_base(base, resolve)
-    if found.adapter:
-        raise CheckpointError(f"--base {base} is an adapter itself", hint="merge that one first")
-    return replace(found, adapter=str(folder.resolve()))
+    source = find_source(reference, resolve, base)
+    found = find_base(source.reference, resolve)
+    return replace(found, adapter=str(source.adapter))
 
 
 def merge_adapter(base: Base, out: Path, dtype: Precision = "float32") -> Merged:

@@ -21,7 +21,9 @@ from triptych.errors import ConfigError, RunError
 from triptych.lm.data.conversations.dataset import Examples, read_examples
 from triptych.lm.evaluate.loss import Measurement
 from triptych.lm.model import lora
-from triptych.lm.model.checkpoint import WEIGHTS, load_tokenizer, save_model, write_manifest
+from triptych.lm.model.adapter_record import AdapterRecord, template_sha256, write_record
+from triptych.lm.model.checkpoint import WEIGHTS, load_tokenizer, save_model
+from triptych.lm.model.manifest import write_manifest
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import probe
@@ -35,9 +37,9 @@ from triptych.lm.train.posttrain.base import (
     find_base,
     load_base,
     lora_config,
-    template_sha256,
 )
 from triptych.lm.train.posttrain.evaluate import Evaluator
+from triptych.lm.train.posttrain.probe import probe_texts, take_probe
 from triptych.lm.train.posttrain.reference import Reference
 from triptych.lm.train.posttrain.samples import answer_prompts, first_prompts
 from triptych.lm.train.posttrain.step import DpoStep, KtoStep, SftStep
@@ -69,6 +71,7 @@ class PosttrainSetup(RunSetup):
         if self.is_adapter:
             _store_frozen(model, probe.DTYPES[recipe.precision])
         model.compute_dtype = probe.DTYPES[recipe.precision]
+        self._probe_texts = probe_texts(tokenizer) if self.is_adapter else []
         self.reference = Reference(self.kind, train, val, tokenizer, recipe)
         if run_dir is not None:
             self.reference.load(run_dir)
@@ -132,6 +135,13 @@ class PosttrainSetup(RunSetup):
             save_model(folder, model, self.tokenizer)
             return
         lora.save_lora(folder, model, self.base.reference)
+        record = AdapterRecord(
+            base=self.base.reference,
+            base_sha256=self.base.sha256,
+            template_sha256=template_sha256(self.tokenizer),
+            probe=take_probe(model, self._probe_texts),
+        )
+        write_record(folder, record)
         write_manifest(folder)
 
     def load_weights(self, folder: Path) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from triptych.config import Config
 from triptych.config.generate import Sampling
@@ -96,7 +97,9 @@ class LoadedModels(ModelService):
 
         Raises: TooBusy, GenerationError.
         """
-        answer = await self.answer(Chosen(model, None), [request])
+        adapter = request.adapter or model.default_adapter
+        request = dataclasses.replace(request, adapter=adapter)
+        answer = await self.answer(Chosen(model, adapter), [request])
         try:
             async for batch in answer.batches():
                 for _, chunk in batch:
@@ -110,7 +113,9 @@ class LoadedModels(ModelService):
         Raises: GenerationError.
         """
         with await self.lease(model) as engine:
-            return await asyncio.to_thread(engine.score, text, alternatives=alternatives)
+            return await asyncio.to_thread(
+                engine.score, text, alternatives=alternatives, adapter=model.default_adapter
+            )
 
     async def fetch_named(self) -> None:
         """Fetch what was named at the start, so that the first visitor need not wait for it."""
@@ -126,8 +131,16 @@ class LoadedModels(ModelService):
         if folder.parent.name == "snapshots":
             name = f"{reference.removeprefix('hf://').partition('@')[0]}@{folder.name[:12]}"
         model = self.models.get(name)
-        if model is None or model.folder != folder:
-            model = describe_model(reference, lambda _: folder, name=name)
+        if model is None or folder not in (model.folder, *model.adapters.values()):
+
+            def resolve(wanted: str) -> Path:
+                return (
+                    folder
+                    if wanted == reference
+                    else self.model_list.base_folder(wanted, reference)
+                )
+
+            model = describe_model(reference, resolve, name=name)
             self.models[name] = model
             self._forget_oldest()
         self._names[reference] = name
@@ -145,6 +158,7 @@ class LoadedModels(ModelService):
             self._generate,
             model=model.name,
             revision=model.revision,
+            adapters=model.adapters,
             kv_cache_bytes=self.config.kv_cache_bytes,
             prompt_cache_bytes=self.config.prompt_cache_bytes,
         )

@@ -18,6 +18,7 @@ from triptych.formatting import format_bytes
 from triptych.hub.client import Hub
 from triptych.hub.pull import is_repository, pull
 from triptych.hub.repository import Repo, split_revision
+from triptych.lm.model.adapter_record import is_adapter
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.serve.service import UnknownModel
 
@@ -92,11 +93,23 @@ class ModelList:
             folder = self._pull(reference)
         else:
             raise self._unknown(reference)
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").is_file() and not is_adapter(folder):
             raise CheckpointError(
                 f"{reference} holds no model", hint="a model repository has a config.json"
             )
         return folder
+
+    def base_folder(self, base: str, adapter: str) -> Path:
+        """Return the folder of the model that an adapter belongs to.
+
+        An adapter trained or named here may stand on a folder of this machine; one that a visitor
+        fetched may not.
+
+        Raises: as `folder`.
+        """
+        if base.startswith("pypi:") or self.is_offered(adapter):
+            return self._resolve(base)
+        return self.folder(base)
 
     def search(self, words: str) -> list[str]:
         """Find repositories on the hub by words, or the tags of one by its name.
