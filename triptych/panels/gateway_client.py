@@ -9,7 +9,7 @@ from urllib.parse import quote
 import aiohttp
 import orjson
 
-from triptych.errors import TierError
+from triptych.errors import TierError, Unauthenticated
 from triptych.wire import sse
 
 TIMEOUT_S = 10.0
@@ -103,6 +103,7 @@ class GatewayClient:
             f"the gateway at {self.address} does not answer",
             hint="start it: triptych gateway serve",
             code="gateway_away",
+            status=502,
         )
 
     async def me(self) -> dict[str, Any]:
@@ -140,5 +141,6 @@ def _checked(status: int, content: bytes) -> Any:
         return answer
     error = answer.get("error", {}) if isinstance(answer, dict) else {}
     message = str(error.get("message") or f"the gateway answered {status}")
-    code, param = str(error.get("code") or status), error.get("param")
-    raise TierError(message, code=code, status=status, param=param)
+    kind = Unauthenticated if status == 401 else TierError
+    code = str(error.get("code") or status)
+    raise kind(message, code=code, status=status, param=error.get("param"))

@@ -16,5 +16,6 @@ class Entry:
 
 MENU = (
     Entry("Overview", "/console/"),
+    Entry("Switches", "/console/switches", "admin"),
     Entry("Requests", "/console/requests"),
 )  # fmt: skip

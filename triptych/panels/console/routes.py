@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from triptych.lm.runs.store import RunStore
-from triptych.panels.console import overview, requests
+from triptych.panels.console import overview, requests, switches
 from triptych.panels.console.menu import MENU, Entry
 from triptych.panels.web.site import ROLES, Pages, Site, Visit
 
@@ -27,6 +27,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
         *pages.routes,
         *overview.routes(site),
         *requests.routes(site),
+        *switches.routes(site),
     ]  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from triptych.errors import Forbidden, TierError, TriptychError
+from triptych.errors import Forbidden, TierError, TriptychError, Unauthenticated
 from triptych.formatting import format_bytes, format_count, format_duration
 from triptych.panels.gateway_client import GatewayClient
 from triptych.panels.web import assets
@@ -186,13 +186,15 @@ class Pages:
                 visit = Visit(self.site, request, self.site.sessions.session(request.cookies))
                 try:
                     if role and visit.session is None:
-                        return visit.go(f"/sign-in?then={quote(_address(request), safe='/')}")
+                        return visit.go(_sign_in(request))
                     if role:
                         require(visit, role)
                     if method == "POST" and _is_form(request):
                         visit.form = await request.form()
                         self._verify(visit)
                     return await handler(visit)
+                except Unauthenticated:  # the session's key was revoked, or has expired
+                    return visit.go(_sign_in(request))
                 except TriptychError as error:
                     return visit.trouble(error)
 
@@ -232,8 +234,9 @@ def _is_form(request: Request) -> bool:
     )
 
 
-def _address(request: Request) -> str:
-    return request.url.path if request.method == "GET" else "/"
+def _sign_in(request: Request) -> str:
+    then = request.url.path if request.method == "GET" else "/"
+    return f"/sign-in?then={quote(then, safe='/')}"
 
 
 def _when(seconds: float | None) -> str:

@@ -67,14 +67,6 @@ class Now:
     shares: tuple[Table, ...]
 
 
-@dataclass(frozen=True)
-class Providers:
-    """The providers as an admin sees them: how many are there, and the table of them."""
-
-    known: bool
-    table: Table
-
-
 async def read_now(gateway: GatewayClient, span: Range, role: str) -> Now:
     """Return the figures, their shares and what needs attention."""
     since = time.time() - span.whole_s
@@ -88,10 +80,7 @@ async def read_now(gateway: GatewayClient, span: Range, role: str) -> Now:
     upstreams: Rows = ()
     flags: Mapping[str, Any] = {}
     if role == "admin":
-        listed, flags = await asyncio.gather(
-            gateway.ask("GET", "/admin/upstreams"), gateway.ask("GET", "/admin/flags")
-        )
-        upstreams = listed["upstreams"]
+        upstreams, flags = await _service(gateway)
     attention = list(failures(totals, failed["requests"], upstreams, flags))
     if role == "admin":
         attention += service(totals, upstreams, flags)
@@ -101,6 +90,13 @@ async def read_now(gateway: GatewayClient, span: Range, role: str) -> Now:
         share_table("Requests by kind of provider", providers, "provider"),
     )
     return Now(tuple(attention), figures(totals), shares)
+
+
+async def _service(gateway: GatewayClient) -> tuple[Rows, Mapping[str, Any]]:
+    found: tuple[Any, Any] = await asyncio.gather(
+        gateway.ask("GET", "/admin/upstreams"), gateway.ask("GET", "/admin/flags")
+    )
+    return found[0]["upstreams"], found[1]
 
 
 async def read_charts(gateway: GatewayClient, span: Range) -> tuple[Chart, ...]:
