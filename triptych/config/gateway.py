@@ -156,6 +156,10 @@ class GatewayConfig:
     max_body_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
     """Largest request body."""
 
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call `/v1` and `/api/query` from a browser, as
+    `https://app.example.com`; `*` is every page. Empty: none."""
+
     max_input_bytes: int = Field(default=64 * 1024, ge=256)
     """Largest single message."""
 

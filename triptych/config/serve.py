@@ -26,6 +26,9 @@ class ServeConfig:
     max_body_bytes: Annotated[int, Field(ge=1024)] = 2 * 2**20
     """Largest request body; a larger one is refused with 413."""
 
+    cors_origins: tuple[str, ...] = ()
+    """Web origins whose pages may call this server from a browser; `*` is every page."""
+
     drain_s: Annotated[float, Field(ge=0.0)] = 30.0
     """Seconds that running answers are given to finish after SIGTERM."""
 

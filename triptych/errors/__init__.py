@@ -33,6 +33,7 @@
         ├── Unauthenticated        401  key missing, unknown, expired or revoked
         ├── Forbidden              403  not entitled to this tier, company or route
         ├── NotFound               404  no such model, flag, record, or not visible to the caller
+        ├── NotHere                501  a part of another API that does not exist here
         ├── EditConflict           409  changed since it was read
         ├── TooLarge               413  the body or the prompt
         ├── LimitExceeded          429  too many requests; carries retry_after_s
@@ -99,6 +100,7 @@ from triptych.errors.tiers import (
     LimitExceeded,
     NoProviderAvailable,
     NotFound,
+    NotHere,
     OutputBlocked,
     StructureInvalid,
     TierError,
@@ -144,6 +146,7 @@ __all__ = [
     "LimitExceeded",
     "NoProviderAvailable",
     "NotFound",
+    "NotHere",
     "OutputBlocked",
     "ProcessError",
     "PublishRefused",

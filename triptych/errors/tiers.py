@@ -59,6 +59,13 @@ class NotFound(TierError):
     status = 404
 
 
+class NotHere(TierError):
+    """A part of another API that does not exist here; says what does instead."""
+
+    default_code = "not_implemented"
+    status = 501
+
+
 class EditConflict(TierError):
     """The object changed since the caller read it."""
 

@@ -14,10 +14,10 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
-from triptych.errors import InvalidQuery, NotFound, TierError
+from triptych.errors import InvalidQuery, NotFound, NotHere, TierError
 from triptych.tiers.admin.routing import application
 from triptych.tiers.admin.table import TABLE
-from triptych.tiers.http import anthropic, bodies, response_items, responses
+from triptych.tiers.http import anthropic, bodies, pages, response_items, responses
 from triptych.tiers.http.replies import (
     JSON,
     EventReply,
@@ -45,7 +45,7 @@ from triptych.tiers.pipeline.service import LLMService, body_bytes, new_request_
 from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.query import Query
 from triptych.tiers.rules.tokens import estimated
-from triptych.wire import lenient_json
+from triptych.wire import absent, lenient_json
 from triptych.wire import openai as shapes
 from triptych.wire.tiers import TIERS
 
@@ -79,21 +79,30 @@ class Gateway:
             ("GET", "/ready"): self._ready,
             ("GET", "/metrics"): self._metrics,
         }
+        self._for_pages = pages.allowing(runtime.config.cors_origins, self._http)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one ASGI connection."""
         if scope["type"] == "lifespan":
             await self._lifespan(receive, send)
-            return
-        if scope["type"] != "http":
-            return
+        elif scope["type"] == "http":
+            if self._for_pages is not None and scope["path"].startswith(pages.PATHS):
+                await self._for_pages(scope, receive, send)
+            else:
+                await self._http(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         handler = self._hot.get((method, scope["path"]))
         if handler is None and method == "GET" and scope["path"].startswith(_MODEL):
             handler = self._model
         request = Request(scope, receive)
+        if b"content-encoding" in request.headers:
+            receive = request.unpack(self.runtime.config.max_body_bytes)
         try:
             if handler is None:
+                if why := absent.reason(scope["path"]):
+                    raise NotHere(why)
                 await self._rest(scope, receive, cast(Any, send))
             else:
                 await handler(request, send)

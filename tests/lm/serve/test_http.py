@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import time
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+import httpx2 as httpx
 import pytest
 
 Server = Any
@@ -326,3 +328,25 @@ async def test_a_face_before_another_server_passes_answers_and_its_absence_on(
         status, answer, headers = await ask(server, "POST", "/v1/completions", json=SHORT)
         assert status == 503 and "retry-after" in headers
         assert "no answer from 127.0.0.1" in answer["error"]["message"]
+
+
+def test_a_compressed_body_is_read_and_a_bomb_refused(server: Any) -> None:
+    body = gzip.compress(json.dumps({"prompt": "The", "max_tokens": 2}).encode())
+    sent = {"content-encoding": "gzip", "content-type": "application/json"}
+    url = f"{server.url}/v1/completions"
+    assert httpx.post(url, content=body, headers=sent, timeout=60).status_code == 200
+    bomb = httpx.post(url, content=gzip.compress(b" " * 2**26), headers=sent, timeout=60)
+    assert bomb.status_code == 413 and "unpacks" in bomb.json()["error"]["message"]
+
+
+def test_what_is_not_here_says_so_and_other_origins_are_let_in_by_setting(
+    server: Any, start: Any, qwen3_folder: Path
+) -> None:
+    absent = httpx.get(f"{server.url}/v1/batches", timeout=60)
+    assert (absent.status_code, absent.json()["error"]["code"]) == (501, "not_implemented")
+    origin = {"origin": "https://app.example"}
+    models = httpx.get(f"{server.url}/v1/models", headers=origin, timeout=60)
+    assert "access-control-allow-origin" not in models.headers
+    with start(qwen3_folder, settings=('serve.cors_origins=["https://app.example"]',)) as open_:
+        models = httpx.get(f"{open_.url}/v1/models", headers=origin, timeout=60)
+        assert models.headers["access-control-allow-origin"] == "https://app.example"

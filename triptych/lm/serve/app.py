@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from triptych import __version__
 from triptych.config.environment import Secret
@@ -50,6 +51,12 @@ def create_app(service: ModelService, *, token: Secret | None = None) -> FastAPI
     app.add_exception_handler(HTTPException, http.on_http_error)
     app.add_middleware(http.BodyLimit, max_bytes=service.config.max_body_bytes)
     app.add_middleware(http.BearerToken, token=token)
+    if origins := service.config.cors_origins:
+        # Outermost: a browser asks for leave without the token.
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["*"], allow_headers=["*"],
+            expose_headers=["*"],
+        )  # fmt: skip
     return app
 
 

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from triptych.config.environment import Secret
 from triptych.errors import TriptychError
 from triptych.lm.serve.service import TooBusy
-from triptych.wire import lenient_json, openai, sse
+from triptych.wire import absent, compression, lenient_json, openai, sse
 from triptych.wire.requests import (
     ChatRequest,
     CompletionRequest,
@@ -153,9 +153,14 @@ async def on_invalid_request(request: Request, error: Exception) -> Response:
     return JSON(body, 422)
 
 
-async def on_http_error(_: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     """Answer unknown paths and methods in the same shape as every other error."""
     assert isinstance(error, HTTPException)
+    if error.status_code in (404, 405) and (why := absent.reason(request.url.path)):
+        # The header stops SDKs from trying a server error again.
+        return JSON(
+            openai.error(why, status=501, code="not_implemented"), 501, {"x-should-retry": "false"}
+        )
     return JSON(
         openai.error(str(error.detail), status=error.status_code),
         error.status_code,
@@ -210,7 +215,20 @@ class BodyLimit:
                 raise HTTPException(413, self._words())
             return message
 
-        await self.app(scope, counted, send)
+        encoding = compression.encoding_of(scope["headers"])
+        if not encoding:
+            await self.app(scope, counted, send)
+            return
+        inner = compression.unpacked(receive, encoding, self._max_bytes)
+
+        async def checked() -> Message:
+            try:
+                found: Message = await inner()
+            except compression.CompressionFault as fault:
+                raise HTTPException(fault.status, str(fault)) from fault
+            return found
+
+        await self.app(scope, checked, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = openai.error(self._words(), status=413, code="too_large")

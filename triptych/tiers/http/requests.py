@@ -7,9 +7,10 @@ import dataclasses
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from triptych.errors import TierError, TooLarge
+from triptych.errors import InvalidQuery, TierError, TooLarge
 from triptych.tiers.pipeline.exchange import Exchange
 from triptych.tiers.rules.query import Query
+from triptych.wire import compression
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -66,6 +67,28 @@ class Request:
         """Return the caller's address."""
         client = self.scope.get("client")
         return str(client[0]) if client else ""
+
+    def unpack(self, max_bytes: int) -> Receive:
+        """Read the body unpacked from here on; what unpacks to more is refused.
+
+        Returns: what hands it out, for those who read it themselves.
+        """
+        encoding = compression.encoding_of(self.scope["headers"])
+        if not encoding:
+            return self._receive
+        inner = compression.unpacked(self._receive, encoding, max_bytes)
+
+        async def receive() -> dict[str, Any]:
+            try:
+                message: dict[str, Any] = await inner()
+            except compression.CompressionFault as fault:
+                if fault.status == 413:
+                    raise TooLarge(str(fault)) from fault
+                raise InvalidQuery(str(fault), status=fault.status) from fault
+            return message
+
+        self._receive = receive
+        return receive
 
     async def body(self, max_bytes: int) -> bytes:
         """Read the whole body.
