@@ -54,9 +54,10 @@ class LoraSection:
     """Probability of dropping an input of the adapter."""
 
     target_modules: tuple[str, ...] = (
-        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+        "q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj",
+        "gate_proj", "up_proj", "gate_up_proj", "down_proj",
     )  # fmt: skip
-    """The linear maps of each layer that get an adapter."""
+    """The linear maps of each layer that get an adapter, where the model has them."""
 
     rank_stabilised: bool = False
     """Scale by `alpha / sqrt(rank)` instead (rsLoRA)."""

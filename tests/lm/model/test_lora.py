@@ -120,3 +120,10 @@ def test_impossible_settings_are_refused() -> None:
         LoraConfig(target_modules=("q_proj", "z_proj"))
     with pytest.raises(CheckpointError, match="no LoRA adapter"):
         save_lora(Path("nowhere"), random_model(), base="")
+
+
+def test_an_adapter_stands_beside_the_fused_maps_of_phi3() -> None:
+    model = random_model(model_type="phi3", head_dim=16)
+    attach_lora(model, LoraConfig(rank=2))
+    names = {name.split(".")[-3] for name in lora_tensors(model)}
+    assert names == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}

@@ -7,7 +7,7 @@ one answer reads never depends on the others. Left out: sampling, scheduling.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -15,14 +15,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.lm.generate.adapters.packed import PackedAdapter, Rows, add_adapters, load_packed
-from triptych.lm.model.config import ModelConfig
-from triptych.lm.model.rope import rope_table
-from triptych.lm.model.transformer import Block, Linear, RMSNorm, Transformer
+from triptych.lm.generate.layout import (
+    MIN_ROWS,
+    LinearMap,
+    PackedNorm,
+    pack_linear,
+    pack_norm,
+    pair_order,
+    qkv_order,
+    turns_of,
+)
+from triptych.lm.model.norms import RMSNorm
+from triptych.lm.model.transformer import Block, Linear, Transformer
 
-LinearMap = Callable[[Tensor], Tensor]
 PREFILL_ROWS = 512
-# oneDNN multiplies one row by another kernel, with another rounding, than two or more.
-MIN_ROWS = 2
 
 
 class AnswerCache:
@@ -85,15 +91,17 @@ class PackedDecoder:
         # Attention over bfloat16 keys is the slower one on a CPU.
         self.cache_dtype = torch.float32 if self.device.type == "cpu" else dtype
         self.cache_shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
-        self._turns = torch.complex(*rope_table(config, config.max_position_embeddings))
-        self._turns = self._turns.to(self.device)[:, None]
+        self._turns = turns_of(config, self.device)
+        # Layers that see a window turn by angles of their own.
+        self._local_turns = turns_of(config, self.device, local=bool(config.layer_types))
+        self._embed_scale = torch.tensor(model.model.embed_scale, dtype=dtype).item()
         with torch.inference_mode():
             self._embedding = model.model.embed_tokens.weight.detach().to(self.device, dtype)
             self._layers = [_PackedBlock(*block, self) for block in enumerate(_blocks(model))]
-            self._norm = _Norm(model.model.norm.weight, config.rms_norm_eps, self.device)
+            self._norm = pack_norm(model.model.norm, self.device)
             head = model.lm_head.weight.detach().to(self.device, dtype)
             self._head = pack_linear(head, None)
-        order = _qkv_rows(config)
+        order = qkv_order(config)
         self.adapters: dict[str, PackedAdapter] = {
             name: load_packed(folder, config, order, dtype, self.device)
             for name, folder in (adapters or {}).items()
@@ -114,14 +122,17 @@ class PackedDecoder:
         cache.reserve(rows)
         desk = _Desk(self, max(rows, MIN_ROWS))
         desk.x_MC = self._embed(ids)
-        turns_M1R = self._turns[cache.length : cache.length + rows]
+        positions = slice(cache.length, cache.length + rows)
+        turns = [self._turns[positions], self._local_turns[positions]]
         if rows < MIN_ROWS:
-            turns_M1R = turns_M1R.expand(MIN_ROWS, -1, -1)
+            turns = [table.expand(MIN_ROWS, -1, -1) for table in turns]
         q_TNH, kv_T2KH = desk.queries_MNH[:rows], desk.keys_values_M2KH[:rows]
         adapted: Rows = [] if cache.adapter is None else [(slice(0, rows), cache.adapter)]
         for index, layer in enumerate(self._layers):
-            layer.project(desk, turns_M1R, adapted)
-            desk.y_MC[:rows] = _attend_prompt(q_TNH, kv_T2KH, cache.data[index], cache.length)
+            layer.project(desk, turns[layer.local], adapted)
+            desk.y_MC[:rows] = _attend_prompt(
+                q_TNH, kv_T2KH, cache.data[index], cache.length, layer.window
+            )
             layer.finish(desk, adapted)
         cache.length += rows
         return self._norm(desk.x_MC, desk.narrow_MC)[:rows]
@@ -175,18 +186,21 @@ class PackedDecoder:
         places = [cache.places() for cache in caches]
         desk.x_MC = self._embed(ids)
         positions = torch.tensor(lengths + [0] * (padded - rows), device=self.device)
-        turns_M1R = self._turns[positions]
+        turns = (self._turns[positions], self._local_turns[positions])
         adapted: Rows = [
             (slice(row, row + 1), cache.adapter)
             for row, cache in enumerate(caches)
             if cache.adapter is not None
         ]
         for index, layer in enumerate(self._layers):
-            layer.project(desk, turns_M1R, adapted)
+            layer.project(desk, turns[layer.local], adapted)
             for row, (new, past) in enumerate(places):
                 new[index].copy_(desk.keys_values[row])
                 q_1KGH = desk.queries[row].to(self.cache_dtype)
                 keys_1KSH, values_1KSH = past[2 * index], past[2 * index + 1]
+                if layer.window is not None:
+                    keys_1KSH = keys_1KSH[:, :, -layer.window :]
+                    values_1KSH = values_1KSH[:, :, -layer.window :]
                 y_1KGH = F.scaled_dot_product_attention(q_1KGH, keys_1KSH, values_1KSH)
                 desk.answers[row].copy_(y_1KGH)
             layer.finish(desk, adapted)
@@ -206,7 +220,8 @@ class PackedDecoder:
     def _embed(self, ids: Sequence[int]) -> Tensor:
         """Shape: float32 (M, C), padded with token 0 to `MIN_ROWS`."""
         padded = [*ids, *[0] * (MIN_ROWS - len(ids))]
-        return F.embedding(torch.tensor(padded, device=self.device), self._embedding).float()
+        rows = F.embedding(torch.tensor(padded, device=self.device), self._embedding)
+        return rows.float() if self._embed_scale == 1.0 else rows.float() * self._embed_scale
 
 
 class _Desk:
@@ -234,33 +249,6 @@ class _Desk:
         self.answers = self.y_MC.view(grouped).unbind(0)
 
 
-class _Norm:
-    """The root mean square norm, in four operations where torch's own takes nine on a CPU."""
-
-    def __init__(self, weight: Tensor, eps: float, device: torch.device) -> None:
-        """Shape: weight (..., C)."""
-        width = weight.shape[-1]
-        self.weight = weight.detach().to(device, torch.float32) * width**0.5
-        self._least = torch.tensor((width * eps) ** 0.5, device=device)
-
-    def length(self, x: Tensor) -> Tensor:
-        """Return the root of the sum of squares, with the eps of the mean inside.
-
-        sqrt(mean + eps) = sqrt(sum + C eps) / sqrt(C); the last factor is in `weight`.
-
-        Shape: (..., C) to (..., 1).
-        """
-        norm: Tensor = torch.linalg.vector_norm(x, 2, -1, True)
-        return norm.hypot_(self._least)
-
-    def __call__(self, x_MC: Tensor, out_MC: Tensor) -> Tensor:
-        """Write the normalised rows in the precision of `out_MC`.
-
-        Shape: (M, C) to (M, C).
-        """
-        return torch.mul(x_MC / self.length(x_MC), self.weight, out=out_MC)
-
-
 class _PackedBlock:
     """One layer with its three input maps of attention, and two of the MLP, side by side.
 
@@ -272,7 +260,7 @@ class _PackedBlock:
         config, device, dtype = decoder.config, decoder.device, decoder.dtype
         heads, shared = config.num_attention_heads, config.num_key_value_heads
         attention, mlp, eps = block.self_attn, block.mlp, config.rms_norm_eps
-        pairs_H = _pairs(config.head_dim)
+        pairs_H = pair_order(config)
 
         def pack(*maps: Linear, order: Tensor | None = None) -> LinearMap:
             weight = torch.cat([m.effective_weight().detach() for m in maps]).to(device, dtype)
@@ -283,18 +271,29 @@ class _PackedBlock:
                 weight, bias = weight[order], None if bias is None else bias[order]
             return pack_linear(weight, bias)
 
-        order = _qkv_rows(config)
-        self.qkv = pack(attention.q_proj, attention.k_proj, attention.v_proj, order=order)
+        order, fused = qkv_order(config), attention.fused
+        qkv = ["qkv_proj"] if fused else ["q_proj", "k_proj", "v_proj"]
+        self.qkv = pack(*(getattr(attention, name) for name in qkv), order=order)
         self.out = pack(attention.o_proj)
-        self.gate_up = pack(mlp.gate_proj, mlp.up_proj)
+        gate_up = ["gate_up_proj"] if fused else ["gate_proj", "up_proj"]
+        self.gate_up = pack(*(getattr(mlp, name) for name in gate_up))
         self.down = pack(mlp.down_proj)
-        self.norm = _Norm(block.input_layernorm.weight, eps, device)
-        self.mlp_norm = _Norm(block.post_attention_layernorm.weight, eps, device)
+        self.norm = pack_norm(block.input_layernorm, device)
+        self.rotary, self.window = attention.rotary, attention.window
+        self.local = int(attention.window is not None)
+        self.query_scale, self.heads = attention.query_scale, heads
+        self.gemma = block.gemma
+        if block.gemma:
+            self.after_attention = pack_norm(block.post_attention_layernorm, device)
+            self.mlp_norm = pack_norm(block.pre_feedforward_layernorm, device)
+            self.after_mlp = pack_norm(block.post_feedforward_layernorm, device)
+        else:
+            self.mlp_norm = pack_norm(block.post_attention_layernorm, device)
         self.qk_norm = None
         if isinstance(attention.q_norm, RMSNorm) and isinstance(attention.k_norm, RMSNorm):
-            q_scale = attention.q_norm.weight.detach()[pairs_H].expand(heads, -1)
-            k_scale = attention.k_norm.weight.detach()[pairs_H].expand(shared, -1)
-            self.qk_norm = _Norm(torch.cat((q_scale, k_scale)), eps, device)
+            q_scale = attention.q_norm.scale().detach()[pairs_H].expand(heads, -1)
+            k_scale = attention.k_norm.scale().detach()[pairs_H].expand(shared, -1)
+            self.qk_norm = PackedNorm(torch.cat((q_scale, k_scale)), eps, device)
 
     def project(self, desk: _Desk, turns_M1R: Tensor, adapted: Rows) -> None:
         """Write queries, keys and values of the stream into the desk, in float32.
@@ -307,56 +306,32 @@ class _PackedBlock:
         if self.qk_norm is not None:
             qk = desk.turned
             qk.div_(self.qk_norm.length(qk)).mul_(self.qk_norm.weight)
-        desk.turned_pairs.mul_(turns_M1R)
+        if self.rotary:
+            desk.turned_pairs.mul_(turns_M1R)
+        if self.query_scale != 1.0:
+            desk.queries_MNH.mul_(self.query_scale)
 
     def finish(self, desk: _Desk, adapted: Rows) -> None:
         """Add what attention and MLP give to the stream, in place."""
         add, y_MC = add_adapters, desk.y_MC
-        desk.x_MC.add_(add(self.out(y_MC), y_MC, adapted, self.index, "out"))
+        attended = add(self.out(y_MC), y_MC, adapted, self.index, "out")
+        if self.gemma:
+            attended = self.after_attention(attended.float(), torch.empty_like(desk.x_MC))
+        desk.x_MC.add_(attended)
         x_MC = self.mlp_norm(desk.x_MC, desk.narrow_MC)
         gate, up = add(self.gate_up(x_MC), x_MC, adapted, self.index, "gate_up").chunk(2, dim=-1)
-        inner = F.silu(gate).mul_(up)
-        desk.x_MC.add_(add(self.down(inner), inner, adapted, self.index, "down"))
+        opened = F.gelu(gate, approximate="tanh") if self.gemma else F.silu(gate)
+        inner = opened.mul_(up)
+        mapped = add(self.down(inner), inner, adapted, self.index, "down")
+        if self.gemma:
+            mapped = self.after_mlp(mapped.float(), torch.empty_like(desk.x_MC))
+        desk.x_MC.add_(mapped)
 
 
-def _pairs(head_dim: int) -> Tensor:
-    """Return the order in which half-split pairs (i, i + H/2) become neighbours (2i, 2i + 1).
-
-    `view_as_complex` takes them as one complex number: to rotate is then one product.
-
-    Shape: (H,).
-    """
-    return torch.arange(head_dim).view(2, -1).t().flatten()
-
-
-def _qkv_rows(config: ModelConfig) -> Tensor:
-    """Return the order of the rows of queries, keys and values.
-
-    Queries and keys are reordered alike, so their dot products stay; values are neither rotated
-    nor reordered.
-
-    Shape: ((N + 2 K) * H,).
-    """
-    rotated, shared = config.num_attention_heads, config.num_key_value_heads
-    rows = torch.arange((rotated + 2 * shared) * config.head_dim).view(-1, config.head_dim)
-    rows[: rotated + shared] = rows[: rotated + shared, _pairs(config.head_dim)]
-    return rows.flatten()
-
-
-def pack_linear(weight: Tensor, bias: Tensor | None) -> LinearMap:
-    """Lay a weight out for few rows, where this build of torch can (oneDNN); else keep it.
-
-    Shape: weight (out, in), bias (out,); the map takes (M, in) to (M, out).
-    Source: measured: benchmarks/results/generate.md.
-    """
-    if weight.device.type == "cpu" and torch._C._has_mkldnn:
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), MIN_ROWS)
-        return lambda x: torch.ops.mkldnn._linear_pointwise(x, packed, bias, "none", [], "")
-    return lambda x: F.linear(x, weight, bias)
-
-
-def _attend_prompt(q_TNH: Tensor, kv_T2KH: Tensor, data: Tensor, start: int) -> Tensor:
-    """Write new positions and let each see those up to itself.
+def _attend_prompt(
+    q_TNH: Tensor, kv_T2KH: Tensor, data: Tensor, start: int, window: int | None
+) -> Tensor:
+    """Write new positions and let each see those up to itself, or a window of them.
 
     Shape: (T, N, H), (T, 2, K, H), (2, K, capacity, H) to (T, N*H).
     """
@@ -364,14 +339,17 @@ def _attend_prompt(q_TNH: Tensor, kv_T2KH: Tensor, data: Tensor, start: int) -> 
     stop = start + rows
     data[:, :, start:stop] = kv_T2KH.permute(1, 2, 0, 3)
     mask = None
-    if start and rows > 1:
+    narrow = window is not None and window < stop
+    if (start and rows > 1) or narrow:
         mask = torch.ones((rows, stop), dtype=torch.bool, device=data.device).tril(start)
+        if window is not None and narrow:
+            mask = mask.triu(start - window + 1)
     y_NTH = F.scaled_dot_product_attention(
         q_TNH.transpose(0, 1).to(data.dtype)[None],
         data[:1, :, :stop],
         data[1:, :, :stop],
         attn_mask=mask,
-        is_causal=start == 0 and rows > 1,
+        is_causal=mask is None and start == 0 and rows > 1,
         enable_gqa=q_TNH.shape[1] != data.shape[1],
     )[0]
     return y_NTH.transpose(0, 1).flatten(1)

@@ -1,7 +1,8 @@
 """Choose the engine that runs a model, open it, and say why it was chosen.
 
-`auto` takes llama.cpp on a CPU for the shapes it can run exactly (Llama, Qwen3), the torch engine
-on a GPU, and transformers for any other model. A forced choice is kept or refused, never replaced.
+`auto` takes llama.cpp on a CPU for the shapes whose GGUF is exact (Llama, Qwen3), the torch engine
+on a GPU and for the other families that are built here, and transformers for any other model. A
+forced choice is kept or refused, never replaced.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from triptych.lm.export.gguf_folder import MODEL, read_record
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.adapters.movement import check_movement
 from triptych.lm.generate.engine import Engine
+from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.manifest import verify_manifest
 
 EngineName = Literal["torch", "llama_cpp", "transformers", "openai"]
@@ -54,7 +56,9 @@ def select_engine(folder: Path, config: GenerateConfig) -> SelectedEngine:
     if config.engine != "auto":
         return SelectedEngine(config.engine, "as asked for")
     model_type = _model_type(folder)
-    if model_type not in ("llama", "qwen3"):
+    try:
+        ModelConfig.from_folder(folder)
+    except CheckpointError:
         return SelectedEngine("transformers", f"{model_type} models run through transformers")
     if config.device.startswith("cuda") or (config.device == "auto" and _has_gpu()):
         return SelectedEngine("torch", "a GPU is present")

@@ -19,13 +19,19 @@ BLOCK = 256
 MAX_LENGTH = 1024
 
 
-def causal_attention(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
+def causal_attention(
+    q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor, window: int | None = None
+) -> Tensor:
     """Let every position see itself and those before it; query heads may share keys.
+
+    With a window of w, a position sees itself and the w - 1 before it.
 
     Shape: (B, N, T, H), (B, K, T, H), (B, K, T, H) to (B, N, T, H).
     Source: measured: benchmarks/results/train.md.
     """
     length = q_BNTH.shape[2]
+    if window is not None and window < length:
+        return attention_with_past(q_BNTH, k_BKTH, v_BKTH, window)
     by_hand = q_BNTH.device.type == "cpu" and q_BNTH.dtype == torch.bfloat16
     if by_hand and torch.is_grad_enabled() and length <= MAX_LENGTH:
         attended: Tensor = _BlockedAttention.apply(q_BNTH, k_BKTH, v_BKTH)  # type: ignore[no-untyped-call]
@@ -36,6 +42,27 @@ def causal_attention(q_BNTH: Tensor, k_BKTH: Tensor, v_BKTH: Tensor) -> Tensor:
         v_BKTH,
         is_causal=True,
         enable_gqa=q_BNTH.shape[1] != k_BKTH.shape[1],
+    )
+
+
+def attention_with_past(
+    q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor, window: int | None = None
+) -> Tensor:
+    """Let the last T of S positions see everything up to themselves, or a window of it.
+
+    Shape: (B, N, T, H), (B, K, S, H), (B, K, S, H) to (B, N, T, H).
+    """
+    length, total = q_BNTH.shape[2], k_BKSH.shape[2]
+    # Row t is position S - T + t; torch's own causal mask would take it for position t.
+    seen = torch.ones((length, total), dtype=torch.bool, device=q_BNTH.device).tril(total - length)
+    if window is not None:
+        seen = seen.triu(total - length - window + 1)
+    return F.scaled_dot_product_attention(
+        q_BNTH,
+        k_BKSH,
+        v_BKSH,
+        attn_mask=seen,
+        enable_gqa=q_BNTH.shape[1] != k_BKSH.shape[1],
     )
 
 

@@ -11,21 +11,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from triptych.errors import CheckpointError, ConfigError
-
-ModelType = Literal["qwen3", "llama"]
-ARCHITECTURES: Mapping[str, str] = {"qwen3": "Qwen3ForCausalLM", "llama": "LlamaForCausalLM"}
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+from triptych.lm.model.families import FAMILIES, FAMILY_FIELDS, NAMES, Family, ModelType
+from triptych.lm.model.hf_config import (
+    ROPE_TYPES,
+    own_values,
+    read_layers,
+    read_rope,
+    refuse_what_is_not_built,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Describe one decoder; every name is the one of `config.json`.
 
-    `model_type` `qwen3` normalises queries and keys per head, `llama` does not; nothing else
-    differs. `rope_scaling` holds the keys beside `rope_theta` of one of `ROPE_TYPES`, or nothing.
+    `model_type` `qwen3` normalises queries and keys per head, `llama` does not; what else differs
+    stands in `families`. `rope_scaling` holds the keys beside `rope_theta` of one of `ROPE_TYPES`,
+    or nothing. `layer_types` and `no_rope_layers` (1: the layer has rotary positions) have an entry
+    for each layer, or are empty where all layers are alike.
     Raises: ConfigError where the shape is impossible.
     """
 
@@ -44,6 +50,12 @@ class ModelConfig:
     tie_word_embeddings: bool = True
     attention_bias: bool = False
     mlp_bias: bool = False
+    sliding_window: int | None = None
+    layer_types: tuple[str, ...] = ()
+    no_rope_layers: tuple[int, ...] = ()
+    rope_local_base_freq: float = 10_000.0
+    partial_rotary_factor: float = 1.0
+    query_pre_attn_scalar: int | None = None
     initializer_range: float = 0.02
     bos_token_id: int | None = None
     eos_token_id: int | tuple[int, ...] | None = None
@@ -58,9 +70,29 @@ class ModelConfig:
             )
 
     @property
+    def family(self) -> Family:
+        """Return what this family has that no field says."""
+        return FAMILIES[self.model_type]
+
+    @property
     def qk_norm(self) -> bool:
         """Return whether queries and keys are normalised per head."""
-        return self.model_type == "qwen3"
+        return self.family.qk_norm
+
+    @property
+    def rotary_dim(self) -> int:
+        """Count the leading entries of a head that are turned by their position."""
+        return int(self.head_dim * self.partial_rotary_factor)
+
+    def window_of(self, layer: int) -> int | None:
+        """Return how many positions a layer sees, itself included; None: all before it."""
+        if self.layer_types and self.layer_types[layer] != "sliding_attention":
+            return None
+        return self.sliding_window
+
+    def rotates(self, layer: int) -> bool:
+        """Return whether a layer has rotary positions."""
+        return not self.no_rope_layers or bool(self.no_rope_layers[layer])
 
     @property
     def rope_type(self) -> str:
@@ -81,9 +113,10 @@ class ModelConfig:
         queries, keys = self.num_attention_heads * head, self.num_key_value_heads * head
         attention = width * (queries + 2 * keys) + queries * width
         attention += (queries + 2 * keys + width) * self.attention_bias
+        attention += (queries + 2 * keys) * self.family.qkv_bias
         mlp = 3 * width * self.intermediate_size
         mlp += (2 * self.intermediate_size + width) * self.mlp_bias
-        layer = attention + mlp + 2 * width + 2 * head * self.qk_norm
+        layer = attention + mlp + (4 if self.family.gemma else 2) * width + 2 * head * self.qk_norm
         tables = self.vocab_size * width * (1 if self.tie_word_embeddings else 2)
         return self.num_hidden_layers * layer + tables + width
 
@@ -132,25 +165,26 @@ class ModelConfig:
 
         Raises: CheckpointError where it describes a model this decoder is not.
         """
-        model_type = values.get("model_type")
-        if model_type not in ARCHITECTURES:
+        model_type = str(values.get("model_type"))
+        if model_type not in FAMILIES:
             raise CheckpointError(
                 f"{origin} describes a {model_type!r} model",
-                hint="this decoder is Qwen3 and Llama; other models run with --engine transformers",
+                hint=f"this decoder is {NAMES}; other models run with --engine transformers",
             )
-        _refuse_what_is_not_built(values, origin)
+        refuse_what_is_not_built(values, origin)
         names = {field.name for field in dataclasses.fields(cls)}
         known = {key: value for key, value in values.items() if key in names and value is not None}
         heads = known.get("num_attention_heads", 32)
         known.setdefault("num_key_value_heads", heads)
-        # Qwen3's own default is 128 whatever the width; Llama's is the width shared by the heads.
-        known.setdefault(
-            "head_dim", 128 if model_type == "qwen3" else known.get("hidden_size", 0) // heads
-        )
-        known.setdefault("tie_word_embeddings", False)
-        known["rope_theta"], known["rope_scaling"] = _read_rope(values, origin)
-        if isinstance(known.get("eos_token_id"), list):
-            known["eos_token_id"] = tuple(known["eos_token_id"])
+        # Two families have a width of their own; the others share the model's among the heads.
+        own_head_dim = {"qwen3": 128, "gemma3_text": 256}.get(model_type)
+        known.setdefault("head_dim", own_head_dim or known.get("hidden_size", 0) // heads)
+        known.setdefault("tie_word_embeddings", FAMILIES[model_type].default_tied)
+        known.update(read_layers(values, known.get("num_hidden_layers", 0)))
+        known.update(read_rope(values, origin))
+        for name in ("eos_token_id", "layer_types", "no_rope_layers"):
+            if isinstance(known.get(name), list):
+                known[name] = tuple(known[name])
         try:
             return cls(**known)
         except (ConfigError, TypeError) as error:
@@ -161,8 +195,8 @@ class ModelConfig:
         values = dataclasses.asdict(self)
         scaling = dict(self.rope_scaling) if self.rope_scaling else None
         values.update(
-            architectures=[ARCHITECTURES[self.model_type]],
-            hidden_act="silu",
+            architectures=[self.family.architecture],
+            hidden_act="gelu_pytorch_tanh" if self.family.gemma else "silu",
             attention_dropout=0.0,
             use_cache=True,
             dtype=dtype,
@@ -177,10 +211,9 @@ class ModelConfig:
                 "rope_theta": self.rope_theta,
             },
         )
-        if self.model_type == "qwen3":
-            del values["mlp_bias"]
-            values.update(use_sliding_window=False, sliding_window=None)
-        return values
+        for name in FAMILY_FIELDS.difference(self.family.own_fields):
+            del values[name]
+        return values | own_values(dataclasses.asdict(self))
 
 
 # name -> layers, heads, hidden size, intermediate size, context, vocabulary
@@ -208,46 +241,19 @@ def _shape_problems(config: ModelConfig) -> list[str]:
     ):
         if getattr(config, name) < 1:
             problems.append(f"{name} is {getattr(config, name)}, it must be at least 1")
-    if config.model_type not in ARCHITECTURES:
-        problems.append(f"model_type is {config.model_type!r}, it must be qwen3 or llama")
+    if config.model_type not in FAMILIES:
+        return [*problems, f"model_type is {config.model_type!r}, it must be one of {NAMES}"]
+    for name in ("layer_types", "no_rope_layers"):
+        listed = len(getattr(config, name))
+        if listed not in (0, config.num_hidden_layers):
+            problems.append(f"{name} has {listed} entries for {config.num_hidden_layers} layers")
     if config.num_key_value_heads > 0 and config.num_attention_heads % config.num_key_value_heads:
         problems.append(
             f"num_attention_heads {config.num_attention_heads} cannot be shared by "
             f"num_key_value_heads {config.num_key_value_heads}"
         )
-    if config.head_dim % 2:
+    if config.head_dim % 2 or config.rotary_dim % 2:
         problems.append(f"head_dim is {config.head_dim}, rotary positions need an even number")
     if config.rope_type not in ROPE_TYPES:
         problems.append(f"rope_type is {config.rope_type!r}, known are {', '.join(ROPE_TYPES)}")
     return problems
-
-
-def _read_rope(values: Mapping[str, Any], origin: str) -> tuple[float, dict[str, Any] | None]:
-    """Read the rotary settings of transformers 5 (`rope_parameters`) or 4 (`rope_theta`)."""
-    parameters = dict(values.get("rope_parameters") or values.get("rope_scaling") or {})
-    theta = parameters.pop("rope_theta", None) or values.get("rope_theta") or 10_000.0
-    legacy_type = parameters.pop("type", None)
-    rope_type = parameters.get("rope_type") or legacy_type or "default"
-    if rope_type not in ROPE_TYPES:
-        raise CheckpointError(
-            f"{origin} asks for {rope_type!r} rotary positions; known are {', '.join(ROPE_TYPES)}",
-            hint="run this model with --engine transformers",
-        )
-    if parameters.get("partial_rotary_factor", 1.0) != 1.0:
-        raise CheckpointError(
-            f"{origin} rotates a part of each head only", hint="use --engine transformers"
-        )
-    if rope_type == "default":
-        return float(theta), None
-    return float(theta), {**parameters, "rope_type": rope_type}
-
-
-def _refuse_what_is_not_built(values: Mapping[str, Any], origin: str) -> None:
-    hint = "run this model with --engine transformers"
-    if values.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise CheckpointError(f"{origin} uses {values['hidden_act']!r}, not silu", hint=hint)
-    layer_types = set(values.get("layer_types") or ["full_attention"])
-    if layer_types != {"full_attention"} or values.get("use_sliding_window"):
-        raise CheckpointError(f"{origin} uses sliding-window attention", hint=hint)
-    if values.get("quantization_config"):
-        raise CheckpointError(f"{origin} holds quantised weights", hint=hint)

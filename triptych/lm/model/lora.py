@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ from triptych.lm.model.tensors import save_tensors
 from triptych.lm.model.transformer import Linear, Transformer
 
 WEIGHTS = "adapter_model.safetensors"
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+ALL_LINEAR = (
+    "q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj",
+    "gate_proj", "up_proj", "gate_up_proj", "down_proj",
+)  # fmt: skip
 _PREFIX = "base_model.model."
 
 
@@ -93,10 +96,19 @@ class LoraLinear(Linear):
 
 
 def attach_lora(model: Transformer, config: LoraConfig, device: str | None = None) -> None:
-    """Freeze a model and put a new adapter beside each of the named maps.
+    """Freeze a model and put a new adapter beside each of the named maps that it has.
 
     The adapter lies on the device of the weights, unless another is named.
+    Raises: ConfigError where the model has none of the maps.
     """
+    here = {name.rpartition(".")[2] for name, _ in model.model.named_modules()}
+    present = tuple(name for name in config.target_modules if name in here)
+    if not present:
+        raise ConfigError(
+            f"this model has no map {', '.join(config.target_modules)}",
+            hint="choose among " + ", ".join(sorted(here & set(ALL_LINEAR))),
+        )
+    config = replace(config, target_modules=present)
     model.requires_grad_(False)
     for parent in list(model.model.modules()):
         for name, child in list(parent.named_children()):

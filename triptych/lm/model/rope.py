@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,22 +16,31 @@ from torch import Tensor
 from triptych.lm.model.config import ModelConfig
 
 
-def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
+def rope_table(config: ModelConfig, length: int, *, local: bool = False) -> tuple[Tensor, Tensor]:
     """Return cosine and sine of every position's angles, in float32.
 
-    Shape: both (T, H/2).
+    `local`: with the base of layers that see a window (Gemma 3), never stretched.
+
+    Shape: both (T, R/2), R the entries of a head that are turned.
     Source: Su et al. 2021 (RoFormer); Llama 3.1 and YaRN (Peng et al. 2023) for the stretchings.
     """
+    if local:
+        config = replace(config, rope_theta=config.rope_local_base_freq, rope_scaling=None)
     frequencies, magnitude = _frequencies(config)
     angles = torch.arange(length, dtype=torch.float32, device="cpu")[:, None] * frequencies
     return angles.cos() * magnitude, angles.sin() * magnitude
 
 
 def rotate(x_BNTH: Tensor, cos_TR: Tensor, sin_TR: Tensor) -> Tensor:
-    """Turn each head's pairs (i, i + H/2) by the angle of their position.
+    """Turn each head's pairs (i, i + R/2) by the angle of their position.
 
-    Shape: x (..., T, H), cos and sin (T, H/2) or anything that broadcasts; gives (..., T, H).
+    Shape: x (..., T, H), cos and sin (T, R/2) or anything that broadcasts; gives (..., T, H).
+    What lies behind the first R of the H entries is left as it is.
     """
+    turned = 2 * cos_TR.shape[-1]
+    if turned < x_BNTH.shape[-1]:
+        first = rotate(x_BNTH[..., :turned], cos_TR, sin_TR)
+        return torch.cat((first, x_BNTH[..., turned:]), dim=-1)
     if torch.compiler.is_compiling():
         first, second = x_BNTH.chunk(2, dim=-1)
         parts = (first * cos_TR - second * sin_TR, second * cos_TR + first * sin_TR)
@@ -71,8 +81,8 @@ def _frequencies(config: ModelConfig) -> tuple[Tensor, float]:
     Shape: (H/2,).
     """
     scaling = config.rope_scaling or {}
-    pairs = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu")
-    exponents = pairs / config.head_dim
+    pairs = torch.arange(0, config.rotary_dim, 2, dtype=torch.float32, device="cpu")
+    exponents = pairs / config.rotary_dim
     base = 1.0 / config.rope_theta**exponents
     match config.rope_type:
         case "linear":

@@ -1,4 +1,4 @@
-"""The one decoder: exactly Qwen3, and with QK-norm off exactly Llama.
+"""The one decoder: exactly Qwen3 and Llama, and the other families of `families`.
 
 Parameter names are those of the Hugging Face checkpoints, so a state dict is a checkpoint.
 Parameters keep their own precision; products run in `compute_dtype`. Left out: the output head's
@@ -7,16 +7,15 @@ loss (`head`), files (`checkpoint`), sampling and batching (`lm.generate`).
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from triptych.lm.model.attention import causal_attention
+from triptych.lm.model.attention import attention_with_past, causal_attention
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.head import IGNORED, head_loss, head_losses, head_token_losses
+from triptych.lm.model.norms import norm
 from triptych.lm.model.rope import rope_table, rotate
 
 
@@ -34,53 +33,6 @@ class Linear(nn.Linear):
         Shape: (out, in).
         """
         return self.weight
-
-
-class RMSNorm(nn.Module):
-    """Divide by the root mean square, in float32, then scale.
-
-    Source: Zhang and Sennrich 2019.
-    """
-
-    def __init__(self, width: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape: (..., C) to (..., C)."""
-        if torch.compiler.is_compiling():
-            scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + self.eps)
-            return (x.float() * scale).to(x.dtype) * self.weight.to(x.dtype)
-        normalised: Tensor = _RMSNorm.apply(x, self.weight, self.eps)  # type: ignore[no-untyped-call]
-        return normalised
-
-
-class _RMSNorm(torch.autograd.Function):
-    """The gradient in closed form: half the time of what autograd derives."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """Shape: (..., C), (C,) to (..., C)."""
-        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)
-        unit = (x.float() * scale).to(x.dtype)
-        ctx.save_for_backward(unit, scale, weight)
-        return unit * weight.to(x.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        """Shape: (..., C) to the gradients (..., C) and (C,).
-
-        With u = x * scale and scale = 1 / rms(x), which itself depends on x:
-        dx = scale * (g - u * mean(g * u)), where g is the gradient of u.
-        """
-        unit, scale, weight = ctx.saved_tensors
-        by_unit = grad * unit
-        grad_weight = by_unit.flatten(0, -2).sum(0, dtype=torch.float32)
-        narrow = weight.to(grad.dtype)
-        along = (by_unit @ narrow).float()[..., None] / grad.shape[-1]
-        grad_x = torch.addcmul((grad * narrow).float(), unit.float(), along, value=-1) * scale
-        return grad_x.to(grad.dtype), grad_weight.to(weight.dtype), None
 
 
 class KVCache:
@@ -124,23 +76,32 @@ class KVCache:
 
 
 class Attention(nn.Module):
-    """Causal attention with rotary positions, grouped queries and, for Qwen3, QK-norm."""
+    """Causal attention of one layer: rotary positions, grouped queries, QK-norm, a window."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int = 0) -> None:
         super().__init__()
-        width, bias = config.hidden_size, config.attention_bias
+        width, family = config.hidden_size, config.family
+        bias = config.attention_bias or family.qkv_bias
         self.head_dim = config.head_dim
         queries = config.num_attention_heads * config.head_dim
         keys = config.num_key_value_heads * config.head_dim
-        self.q_proj = Linear(width, queries, bias=bias)
-        self.k_proj = Linear(width, keys, bias=bias)
-        self.v_proj = Linear(width, keys, bias=bias)
-        self.o_proj = Linear(queries, width, bias=bias)
-        if config.qk_norm:
-            self.q_norm: RMSNorm | nn.Identity = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm: RMSNorm | nn.Identity = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.widths = (queries, keys, keys)
+        self.window, self.rotary = config.window_of(layer), config.rotates(layer)
+        # Scores are divided by the root of this scalar; the kernels divide by that of head_dim.
+        scalar = config.query_pre_attn_scalar or config.head_dim
+        self.query_scale = (config.head_dim / scalar) ** 0.5
+        if family.fused:
+            self.qkv_proj = Linear(width, sum(self.widths), bias=bias)
         else:
-            self.q_norm = self.k_norm = nn.Identity()
+            self.q_proj = Linear(width, queries, bias=bias)
+            self.k_proj = Linear(width, keys, bias=bias)
+            self.v_proj = Linear(width, keys, bias=bias)
+        self.fused = family.fused
+        self.o_proj = Linear(queries, width, bias=config.attention_bias)
+        self.q_norm: nn.Module = nn.Identity()
+        self.k_norm: nn.Module = nn.Identity()
+        if config.qk_norm:
+            self.q_norm, self.k_norm = (norm(config, config.head_dim) for _ in range(2))
 
     def forward(
         self,
@@ -151,62 +112,65 @@ class Attention(nn.Module):
         layer: int = 0,
     ) -> Tensor:
         """Shape: (B, T, C) to (B, T, C)."""
+        if self.fused:
+            q, k, v = self.qkv_proj(x_BTC).split(self.widths, dim=-1)
+        else:
+            q, k, v = self.q_proj(x_BTC), self.k_proj(x_BTC), self.v_proj(x_BTC)
         heads = (*x_BTC.shape[:2], -1, self.head_dim)
-        q_BNTH = self.q_norm(self.q_proj(x_BTC).view(heads)).transpose(1, 2)
-        k_BKTH = self.k_norm(self.k_proj(x_BTC).view(heads)).transpose(1, 2)
-        v_BKTH = self.v_proj(x_BTC).view(heads).transpose(1, 2)
-        q_BNTH, k_BKTH = rotate(q_BNTH, cos_TR, sin_TR), rotate(k_BKTH, cos_TR, sin_TR)
+        q_BNTH = self.q_norm(q.reshape(heads)).transpose(1, 2)
+        k_BKTH = self.k_norm(k.reshape(heads)).transpose(1, 2)
+        v_BKTH = v.reshape(heads).transpose(1, 2)
+        if self.rotary:
+            q_BNTH, k_BKTH = rotate(q_BNTH, cos_TR, sin_TR), rotate(k_BKTH, cos_TR, sin_TR)
+        if self.query_scale != 1.0:
+            q_BNTH = q_BNTH * self.query_scale
         if cache is None:
-            y_BNTH = causal_attention(q_BNTH, k_BKTH, v_BKTH)
+            y_BNTH = causal_attention(q_BNTH, k_BKTH, v_BKTH, self.window)
         else:
             k_BKTH, v_BKTH = cache.extend(layer, k_BKTH, v_BKTH)
-            y_BNTH = _attend_with_past(q_BNTH, k_BKTH, v_BKTH)
+            y_BNTH = attention_with_past(q_BNTH, k_BKTH, v_BKTH, self.window)
         return self.o_proj(y_BNTH.transpose(1, 2).flatten(2))
-
-
-def _attend_with_past(q_BNTH: Tensor, k_BKSH: Tensor, v_BKSH: Tensor) -> Tensor:
-    """Let the last T of S positions see everything up to themselves.
-
-    Shape: (B, N, T, H), (B, K, S, H), (B, K, S, H) to (B, N, T, H).
-    """
-    length, total = q_BNTH.shape[2], k_BKSH.shape[2]
-    # Row t is position S - T + t; torch's own causal mask would take it for position t.
-    seen = torch.ones((length, total), dtype=torch.bool, device=q_BNTH.device)
-    return F.scaled_dot_product_attention(
-        q_BNTH,
-        k_BKSH,
-        v_BKSH,
-        attn_mask=seen.tril(total - length),
-        enable_gqa=q_BNTH.shape[1] != k_BKSH.shape[1],
-    )
 
 
 class MLP(nn.Module):
     """The gated feed-forward map.
 
-    Source: SwiGLU, Shazeer 2020.
+    Source: SwiGLU and GEGLU, Shazeer 2020.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         width, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
-        self.gate_proj = Linear(width, inner, bias=bias)
-        self.up_proj = Linear(width, inner, bias=bias)
+        self.fused, self.gelu = config.family.fused, config.family.gemma
+        if self.fused:
+            self.gate_up_proj = Linear(width, 2 * inner, bias=bias)
+        else:
+            self.gate_proj = Linear(width, inner, bias=bias)
+            self.up_proj = Linear(width, inner, bias=bias)
         self.down_proj = Linear(inner, width, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: (..., C) to (..., C)."""
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        if self.fused:
+            gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        else:
+            gate, up = self.gate_proj(x), self.up_proj(x)
+        opened = F.gelu(gate, approximate="tanh") if self.gelu else F.silu(gate)
+        return self.down_proj(opened * up)
 
 
 class Block(nn.Module):
     """One layer: attention, then feed-forward, each added to the stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int = 0) -> None:
         super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm = norm(config)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = norm(config)
+        self.gemma = config.family.gemma
+        if self.gemma:
+            self.pre_feedforward_layernorm = norm(config)
+            self.post_feedforward_layernorm = norm(config)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(0.0)
 
@@ -220,6 +184,10 @@ class Block(nn.Module):
     ) -> Tensor:
         """Shape: (B, T, C) to (B, T, C)."""
         attended = self.self_attn(self.input_layernorm(x_BTC), cos_TR, sin_TR, cache, layer)
+        if self.gemma:  # each part is normalised once more before it is added
+            x_BTC = x_BTC + self.dropout(self.post_attention_layernorm(attended))
+            mapped = self.mlp(self.pre_feedforward_layernorm(x_BTC))
+            return x_BTC + self.dropout(self.post_feedforward_layernorm(mapped))
         x_BTC = x_BTC + self.dropout(attended)
         return x_BTC + self.dropout(self.mlp(self.post_attention_layernorm(x_BTC)))
 
@@ -230,22 +198,37 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.layers = nn.ModuleList(
+            Block(config, layer) for layer in range(config.num_hidden_layers)
+        )
+        self.norm = norm(config)
+        self.embed_scale = config.hidden_size**0.5 if config.family.gemma else 1.0
         self.dropout = nn.Dropout(0.0)
         self.gradient_checkpointing = False
         # Not buffers: a change of the model's precision must not round the angles.
-        self._rope = rope_table(config, config.max_position_embeddings)
+        length = config.max_position_embeddings
+        self._rope = rope_table(config, length)
+        # Layers that see a window may turn by a base of their own.
+        self._local_rope = rope_table(config, length, local=True) if config.layer_types else None
+        self._windows = [config.window_of(layer) is not None for layer in range(len(self.layers))]
 
     def forward(self, ids_BT: Tensor, dtype: torch.dtype, cache: KVCache | None = None) -> Tensor:
         """Shape: (B, T) to (B, T, C)."""
         start = 0 if cache is None else cache.length
         stop = start + ids_BT.shape[1]
-        if self._rope[0].device != ids_BT.device:
-            self._rope = (self._rope[0].to(ids_BT.device), self._rope[1].to(ids_BT.device))
-        cos_TR, sin_TR = (table[start:stop].to(dtype) for table in self._rope)
-        x_BTC = self.dropout(self.embed_tokens(ids_BT).to(dtype))
+        rope = self._angles(start, stop, ids_BT.device, dtype)
+        local = (
+            rope
+            if self._local_rope is None
+            else self._angles(start, stop, ids_BT.device, dtype, local=True)
+        )
+        embedded = self.embed_tokens(ids_BT).to(dtype)
+        if self.embed_scale != 1.0:
+            # The scale is rounded to the weights' precision, as where these models were trained.
+            embedded = embedded * torch.tensor(self.embed_scale, dtype=dtype)
+        x_BTC = self.dropout(embedded)
         for index, block in enumerate(self.layers):
+            cos_TR, sin_TR = local if self._windows[index] else rope
             if self.gradient_checkpointing and self.training:
                 x_BTC = checkpoint(block, x_BTC, cos_TR, sin_TR, use_reentrant=False)
             else:
@@ -253,6 +236,30 @@ class Decoder(nn.Module):
         if cache is not None:
             cache.length = stop
         return self.norm(x_BTC)
+
+    def _angles(
+        self,
+        start: int,
+        stop: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        local: bool = False,
+    ) -> tuple[Tensor, Tensor]:
+        """Return cosine and sine of some positions.
+
+        Shape: both (T, R/2).
+        """
+        table = self._local_rope if local else self._rope
+        if table is None:
+            raise RuntimeError("only a model with windows has angles of their own")
+        if table[0].device != device:
+            table = (table[0].to(device), table[1].to(device))
+            if local:
+                self._local_rope = table
+            else:
+                self._rope = table
+        return table[0][start:stop].to(dtype), table[1][start:stop].to(dtype)
 
 
 class Transformer(nn.Module):
@@ -275,7 +282,8 @@ class Transformer(nn.Module):
         """
         for name, weight in self.named_parameters():
             if weight.dim() < 2:
-                nn.init.constant_(weight, 0.0 if name.endswith("bias") else 1.0)
+                offset = name.endswith("bias") or self.config.family.gemma
+                nn.init.constant_(weight, 0.0 if offset else 1.0)
             elif zero_outputs and name.endswith(("o_proj.weight", "down_proj.weight")):
                 nn.init.zeros_(weight)
             elif "embed_tokens" in name or "lm_head" in name:

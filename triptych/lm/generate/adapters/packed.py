@@ -20,11 +20,12 @@ from triptych.lm.model.lora import LoraLinear, load_lora
 from triptych.lm.model.transformer import Linear, Transformer
 
 Place = Literal["qkv", "out", "gate_up", "down"]
-#: The maps of a layer that the decoder multiplies by at once, in the order of their rows.
+#: The maps of a layer that the decoder multiplies by at once, in the order of their rows; a model
+#: has them one by one or fused.
 PLACES: dict[Place, tuple[str, ...]] = {
-    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.qkv_proj"),
     "out": ("self_attn.o_proj",),
-    "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+    "gate_up": ("mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"),
     "down": ("mlp.down_proj",),
 }
 
@@ -86,7 +87,7 @@ def load_packed(
         {
             place: factors
             for place, names in PLACES.items()
-            if (factors := _factors([block.get_submodule(name) for name in names]))
+            if (factors := _factors(_present(block, names)))
         }
         for block in model.model.layers
     ]
@@ -99,6 +100,11 @@ def load_packed(
             for found in layers
         ]
     )
+
+
+def _present(block: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    here = dict(block.named_modules())
+    return [here[name] for name in names if name in here]
 
 
 def _factors(maps: Sequence[nn.Module]) -> Factors | None:
