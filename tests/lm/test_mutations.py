@@ -27,7 +27,7 @@ FAULTS = {
         "tests/lm/model/test_attention.py::test_no_position_reads_or_teaches_a_later_one",
     ),
     "the rotary offset": (
-        "lm/generate/decoder.py",
+        "lm/generate/packed/decoder.py",
         "positions = torch.tensor(lengths + ",
         "positions = torch.tensor([n + 1 for n in lengths] + ",
         "tests/lm/generate/test_torch_engine.py::test_cached_equals_uncached_token_for_token",

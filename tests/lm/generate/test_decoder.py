@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from tests.lm.generate.conftest import build_model
-from triptych.lm.generate.decoder import AnswerCache, PackedDecoder
-from triptych.lm.generate.layout import MIN_ROWS
+from triptych.lm.generate.packed.decoder import AnswerCache, PackedDecoder
+from triptych.lm.generate.packed.layout import MIN_ROWS
 
 
 class RowsMatter(PackedDecoder):

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from tests.lm.model.conftest import SHAPE, random_ids, random_model, theirs
-from triptych.lm.generate.decoder import AnswerCache, PackedDecoder
+from triptych.lm.generate.packed.decoder import AnswerCache, PackedDecoder
 from triptych.lm.model.checkpoint import load_model, save_model
 from triptych.lm.model.transformer import KVCache
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from triptych.errors import GenerationError, TriptychError
-from triptych.lm.generate.decoder import AnswerCache
 from triptych.lm.generate.detokenize import Detokenizer, TextStream
 from triptych.lm.generate.engine import (
     Alternative,
@@ -20,6 +19,7 @@ from triptych.lm.generate.engine import (
     Token,
 )
 from triptych.lm.generate.grammar.constraint import Constraint
+from triptych.lm.generate.packed.decoder import AnswerCache
 from triptych.lm.generate.sampling import Sampler
 
 

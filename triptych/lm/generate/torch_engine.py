@@ -21,10 +21,10 @@ from torch import Tensor
 
 from triptych.errors import CheckpointError
 from triptych.lm.generate.decode_state import DecodeState, failure_of, token_of
-from triptych.lm.generate.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
 from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score, Token
 from triptych.lm.generate.grammar.constraint import SchemaCompiler
 from triptych.lm.generate.local_engine import LocalEngine, check_adapter
+from triptych.lm.generate.packed.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from triptych.lm.generate.adapters.packed import PackedAdapter, Rows, add_adapters, load_packed
-from triptych.lm.generate.layout import (
+from triptych.lm.generate.packed.layout import (
     MIN_ROWS,
     LinearMap,
     PackedNorm,
