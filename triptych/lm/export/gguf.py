@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from triptych.durable import require_free_space
 from triptych.errors import ExportError
 from triptych.lm.export.weights import Weights
-from triptych.lm.model.gguf_names import LAYER_NAMES
+from triptych.lm.model.gguf.names import LAYER_NAMES
 from triptych.lm.model.tokenizer import QWEN2_SPLIT_PATTERN, Tokenizer
 
 if TYPE_CHECKING:

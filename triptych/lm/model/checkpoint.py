@@ -19,7 +19,7 @@ from torch import Tensor
 from triptych.durable import atomic_folder, write_atomic
 from triptych.errors import CheckpointError
 from triptych.lm.model.config import ModelConfig
-from triptych.lm.model.gguf_weights import read_gguf_weights
+from triptych.lm.model.gguf.weights import read_gguf_weights
 from triptych.lm.model.lora import LoraLinear
 from triptych.lm.model.manifest import verify_manifest, write_manifest
 from triptych.lm.model.tensors import save_tensors

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, Self
 
 from triptych.errors import CheckpointError, ConfigError
-from triptych.lm.model.families import FAMILIES, FAMILY_FIELDS, NAMES, Family, ModelType
-from triptych.lm.model.hf_config import (
+from triptych.lm.model.families.hf_config import (
     ROPE_TYPES,
     own_values,
     read_layers,
     read_rope,
     refuse_what_is_not_built,
 )  # fmt: skip
+from triptych.lm.model.families.table import FAMILIES, FAMILY_FIELDS, NAMES, Family, ModelType
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.errors import CheckpointError
-from triptych.lm.model.families import FAMILIES
+from triptych.lm.model.families.table import FAMILIES
 
 ROPE_TYPES = ("default", "linear", "llama3", "yarn")
 _HINT = "run this model with --engine transformers"

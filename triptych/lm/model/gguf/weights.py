@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from triptych.errors import CheckpointError
-from triptych.lm.model.gguf_names import LAYER_NAMES
+from triptych.lm.model.gguf.names import LAYER_NAMES
 
 _OUTSIDE = {
     "token_embd.weight": "model.embed_tokens.weight",

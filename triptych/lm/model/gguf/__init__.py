@@ -1,0 +1,1 @@
+"""GGUF files as weights: their names and their numbers."""
