@@ -45,10 +45,10 @@ def model_card(record: Record, repo: Repo, labels: Labels, evaluation: Evaluatio
         _use(repo, record),
         _shape(record),
         _corpus(record, labels),
-        _training(record),
+        training_section(record),
         _scores(record, evaluation),
         _limits(record, evaluation),
-        _provenance(record),
+        provenance(record),
     )
     body = "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines)
     return f"---\n{front}---\n\n{body}\n"
@@ -170,6 +170,8 @@ def _model_index(
 
 def summary(record: Record) -> str:
     """Return the sentence with which a checkpoint's card begins."""
+    if record.is_adapter:
+        return f"A LoRA adapter: {human_count(record.weights.parameters)} parameters."
     facts = [f"{human_count(record.weights.parameters)} parameters", _architecture(record)]
     if record.tokens_seen:
         facts.append(f"trained on {human_count(record.tokens_seen)} tokens")
@@ -251,7 +253,8 @@ def _corpus(record: Record, labels: Labels) -> Iterator[str]:
     yield f"Data fingerprint `{corpus.get('fingerprint')}`."
 
 
-def _training(record: Record) -> Iterator[str]:
+def training_section(record: Record) -> Iterator[str]:
+    """Yield the lines of a card's section on the run."""
     recipe, training = record.recipe, record.training
     if not recipe:
         return
@@ -334,7 +337,8 @@ def _limits(record: Record, evaluation: Evaluation | None) -> Iterator[str]:
     yield "- Nothing filters its output, and its biases have not been measured."
 
 
-def _provenance(record: Record) -> Iterator[str]:
+def provenance(record: Record) -> Iterator[str]:
+    """Yield the lines of a card's section on where the weights come from."""
     yield "## Provenance"
     yield ""
     rows = [

@@ -18,6 +18,7 @@ from typing import Any
 
 from triptych.errors import CommitConflict, PublishRefused, RepositoryNotFound, UsageError
 from triptych.formatting import format_bytes
+from triptych.hub.adapters import AdapterBase, adapter_card, adapter_files, find_base
 from triptych.hub.cards import (
     CURVE_FILE,
     EVAL_FILE,
@@ -89,11 +90,15 @@ def publish(
     evaluation = record.evaluation
     with tempfile.TemporaryDirectory(prefix="triptych-publish-") as temporary:
         stage = Path(temporary)
-        content = _stage(record, stage)
-        if gate is not None:
+        base = find_base(hub, record, options.labels) if record.is_adapter else None
+        content = _stage(record, stage, adapter_files(record, base) if base else {})
+        if gate is not None and base is not None:
+            options.say("a fresh process puts it on its base and measures what it changes")
+            check_adapter(gate(stage, record), record)
+        elif gate is not None:
             options.say("a fresh process loads it and measures its loss")
             evaluation = check_parity(gate(stage, record), record)
-        content |= _documents(record, repo, options, evaluation)
+        content |= _documents(record, repo, options, evaluation, base)
         total = sum(size_bytes(one) for one in content.values() if one is not None)
         options.say(f"to {repo}: {len(content)} files of {format_bytes(total)}, in one commit")
         commit, committed = _upload(hub, repo, content, record, options)
@@ -148,6 +153,20 @@ def publish_milestones(
     return results
 
 
+def check_adapter(command: Sequence[str], record: Record) -> None:
+    """Put an adapter on its base in a fresh process, where it must act as it was trained.
+
+    Raises: PublishRefused when it does not.
+    """
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PublishRefused(
+            f"a fresh process does not find {record.folder} to act as it was trained:\n"
+            + "\n".join(done.stderr.strip().splitlines()[-8:]),
+            hint="the adapter would not act for others either",
+        )
+
+
 def check_parity(command: Sequence[str], record: Record) -> Evaluation:
     """Measure the loss in a fresh process and compare it with the recorded one.
 
@@ -200,16 +219,24 @@ def _short_steps(step: int) -> str:
     return f"{step // 1000}k" if step >= 1000 else str(step)
 
 
-def _stage(record: Record, stage: Path) -> dict[str, Content]:
-    """Lay out what is uploaded as a folder of links, with a manifest of its own."""
-    files = model_files(record.folder)
-    if not any(name in files for name in ("tokenizer.json", "tokenizer.model")):
+def _stage(record: Record, stage: Path, written: Mapping[str, bytes]) -> dict[str, Content]:
+    """Lay out what is uploaded as a folder of links, with a manifest of its own.
+
+    `written` are files with other contents than the folder's.
+    """
+    files: dict[str, Path | bytes] = {**model_files(record.folder), **written}
+    if not record.is_adapter and not any(
+        name in files for name in ("tokenizer.json", "tokenizer.model")
+    ):
         raise PublishRefused(
             f"{record.folder} has no tokenizer", hint="the model cannot be used without it"
         )
     content: dict[str, Content] = {}
     for name, file in files.items():
-        (stage / name).symlink_to(file.resolve())
+        if isinstance(file, bytes):
+            (stage / name).write_bytes(file)
+        else:
+            (stage / name).symlink_to(file.resolve())
         content[name] = file
     facts = {
         name: {
@@ -224,14 +251,22 @@ def _stage(record: Record, stage: Path) -> dict[str, Content]:
 
 
 def _documents(
-    record: Record, repo: Repo, options: Options, evaluation: Evaluation | None
+    record: Record,
+    repo: Repo,
+    options: Options,
+    evaluation: Evaluation | None,
+    base: AdapterBase | None,
 ) -> dict[str, Content]:
     labels = options.labels
+    if base is None:
+        card = model_card(record, repo, labels, evaluation)
+    else:
+        card = adapter_card(record, repo, labels, base)
     documents: dict[str, bytes | None] = {
-        "README.md": model_card(record, repo, labels, evaluation).encode(),
+        "README.md": card.encode(),
         RECORD_FILE: _json(record.public()),
         CURVE_FILE: training_curve(record) if options.with_curve else None,
-        EVAL_FILE: eval_results(record, labels, evaluation),
+        EVAL_FILE: None if base else eval_results(record, labels, evaluation),
     }
     return {path: content for path, content in documents.items() if content is not None}
 

@@ -34,7 +34,9 @@ MODEL_FILES = (
     "merges.txt",
     "chat_template.jinja",
     "adapter_config.json",
+    "adapter_record.json",
 )
+ADAPTER_CONFIG, ADAPTER_RECORD = MODEL_FILES[-2:]
 _NOT_WEIGHTS = ("optimizer.safetensors",)
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SAFETENSORS_HEADER_MAX_BYTES = 100 * 2**20
@@ -83,6 +85,11 @@ class Record:
     events: tuple[Mapping[str, Any], ...] = ()
     corpus: Mapping[str, Any] | None = None
     report: Mapping[str, Any] | None = None
+
+    @property
+    def is_adapter(self) -> bool:
+        """Return whether the folder holds an adapter, which is no model without its base."""
+        return (self.folder / ADAPTER_CONFIG).is_file()
 
     @property
     def recipe(self) -> Mapping[str, Any]:
@@ -159,7 +166,7 @@ def read_record(folder: Path) -> Record:
     Raises: PublishRefused naming what is missing from the folder, or is not safe to load.
     """
     folder = Path(folder)
-    shape = _json(folder / "config.json")
+    shape = _json(folder / "config.json") or _json(folder / ADAPTER_CONFIG)
     if shape is None:
         raise PublishRefused(
             f"{folder} is not a checkpoint: it has no config.json",
@@ -192,7 +199,8 @@ def milestones(run_folder: Path) -> dict[int, Path]:
     found = {}
     for folder in (run_folder / "checkpoints").glob("step-*"):
         number = folder.name.removeprefix("step-")
-        if number.isdigit() and (folder / "config.json").is_file():
+        described = (folder / name for name in ("config.json", ADAPTER_CONFIG))
+        if number.isdigit() and any(file.is_file() for file in described):
             found[int(number)] = folder
     return dict(sorted(found.items()))
 

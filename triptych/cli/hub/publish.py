@@ -126,9 +126,16 @@ def _say(step: str) -> None:
 
 def _gate(data: Path | None) -> Gate:
     """Return how to measure a folder's loss just as the run did."""
+    import json
+
     from triptych.errors import PublishRefused
+    from triptych.hub.record import ADAPTER_RECORD
 
     def command(folder: Path, record: Record) -> list[str]:
+        if record.is_adapter:
+            local = json.loads((record.folder / ADAPTER_RECORD).read_text(encoding="utf-8"))
+            program = [sys.executable, "-m", "triptych", "eval", str(folder), "--probe", "--json"]
+            return [*program, "--base", str(local["base"])]
         corpus = data or record.data_folder
         if corpus is None:
             raise PublishRefused(

@@ -31,7 +31,8 @@ def _read(engine: Engine, request: GenerateRequest, count: bool) -> Prompt:
     given, alternatives = request.prompt, request.sampling.logprobs
     text = given if isinstance(given, str) else engine.decode(given)
     if alternatives is not None:
-        tokens = engine.score(given, alternatives=alternatives).tokens
+        scored = engine.score(given, alternatives=alternatives, adapter=request.adapter)
+        tokens = scored.tokens
         return Prompt(text, tokens, len(tokens))
     if not count:
         return Prompt(text)
