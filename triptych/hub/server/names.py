@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from triptych.errors import HubRefused
 
@@ -16,6 +17,16 @@ RESERVED = frozenset(_RESERVED.split())
 _NAME = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,94}[A-Za-z0-9_])?")
 _MAXIMUM_PATH_BYTES = 1024
 _MAXIMUM_SEGMENT_BYTES = 255
+
+
+# What is left out of a name shows it in another order than it is read.
+_BIDIRECTIONAL = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+ONLY_BY = "by case only, or by the form of a letter only"
+
+
+def folded(path: str) -> str:
+    """Return what two paths share that some file systems take for one."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())
 
 
 def require_account_name(name: str) -> None:
@@ -53,9 +64,13 @@ def _path_problem(path: str) -> str | None:
         return f"it is longer than {_MAXIMUM_PATH_BYTES} bytes"
     if "\\" in path or any(ord(c) < 32 or ord(c) == 127 for c in path):
         return "it has a backslash or a control character"
+    if _BIDIRECTIONAL.search(path):
+        return "it has a letter that changes the order in which it is shown"
     for segment in path.split("/"):
         if segment in ("", ".", ".."):
             return "it has an empty, `.` or `..` segment"
+        if segment.endswith((".", " ")):
+            return "a segment ends with a dot or a blank, which some systems leave out"
         if len(segment.encode()) > _MAXIMUM_SEGMENT_BYTES:
             return f"a segment is longer than {_MAXIMUM_SEGMENT_BYTES} bytes"
         # NTFS and HFS+ let these stand for .git; git refuses them for the same reason.

@@ -28,7 +28,7 @@ from triptych.hub.server.http import repositories as repository_routes
 from triptych.hub.server.http import spaces as spaces_routes
 from triptych.hub.server.http import xet as xet_routes
 from triptych.hub.server.http.call import Declared, Services
-from triptych.hub.server.http.middleware import ExactDate, RawPath
+from triptych.hub.server.http.middleware import ExactDate, OwnNames, RawPath
 from triptych.hub.server.http.pages import account as account_pages
 from triptych.hub.server.http.pages import browse
 from triptych.hub.server.http.routing import Router, as_routes
@@ -86,7 +86,7 @@ def create_app(settings: HubConfig) -> RawPath:
             yield
 
     app = routed(services, lifespan)
-    return RawPath(ExactDate(ByHost(app, services.spaces.proxies)), services)
+    return RawPath(ExactDate(OwnNames(ByHost(app, services.spaces.proxies), settings)), services)
 
 
 def routed(services: Services, lifespan: Lifespan[Starlette] | None = None) -> Starlette:

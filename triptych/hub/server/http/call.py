@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
-from triptych.hub.server import tickets
+from triptych.hub.server import limits, tickets
 from triptych.hub.server.jobs.runner import Jobs
 from triptych.hub.server.repository import Repository
 from triptych.hub.server.spaces.runner import Spaces
@@ -120,7 +119,7 @@ class Call:
         """Read the body as a JSON object; an empty body is an empty object."""
         raw = await self.body(limit_bytes)
         try:
-            value = json.loads(raw) if raw else {}
+            value = limits.read_json(raw) if raw else {}
         except (ValueError, RecursionError) as error:
             raise HubRefused(400, "The body is not valid JSON") from error
         if not isinstance(value, dict):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import AsyncIterator
 from typing import Any
@@ -17,6 +16,7 @@ import pygit2
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound, HubRefused, RevisionNotFound
+from triptych.hub.server import limits
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
 from triptych.hub.server.names import require_path
@@ -24,7 +24,7 @@ from triptych.hub.server.repositories import cards
 from triptych.hub.server.repositories.claims import claim
 from triptych.hub.server.repositories.heads import change_refs
 from triptych.hub.server.storage.git import commits
-from triptych.hub.server.storage.git.attributes import Attributes, ignores
+from triptych.hub.server.storage.git.attributes import Attributes, Ignored
 from triptych.hub.server.storage.git.commits import ATTRIBUTES, Change, Message
 from triptych.hub.server.storage.git.packing import BlobWriter
 from triptych.hub.server.storage.git.pointers import parse_pointer, write_pointer
@@ -56,7 +56,7 @@ def _upload_modes(call: Call, files: list[Any], ignore: object) -> dict[str, Any
     attributes = Attributes(here.read_path(ATTRIBUTES) or b"")
     if not isinstance(ignore, str):
         ignore = (here.read_path(".gitignore") or b"").decode(errors="replace")
-    ignored = ignores(ignore)
+    ignored = Ignored(ignore)
     answers = []
     for file in files:
         if not isinstance(file, dict):
@@ -182,7 +182,7 @@ async def _lines(call: Call) -> AsyncIterator[list[bytes]]:
 
 def _operation(line: bytes) -> tuple[str, dict[str, Any]]:
     try:
-        item = json.loads(line)
+        item = limits.read_json(line)
         key, value = item["key"], item["value"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise HubRefused(400, "A commit is lines of {key, value}") from error
@@ -210,6 +210,7 @@ def _content(value: dict[str, Any]) -> bytes:
 def _message(call: Call, header: dict[str, Any]) -> Message:
     summary = str(header.get("summary") or "Update files").replace("\0", "")
     description = str(header.get("description") or "").replace("\0", "")
+    limits.require_message(summary, description)
     return Message(summary, description, call.who.name, call.who.email)
 
 

@@ -9,6 +9,7 @@ import pygit2
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import EntryNotFound, HubRefused
+from triptych.hub.server import limits
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories.heads import change_refs
@@ -65,6 +66,8 @@ async def paths_info(call: Call) -> Response:
     if content_type.startswith("application/json"):
         body = await call.json()
         paths, expand = body.get("paths", []), bool(body.get("expand"))
+        if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
+            raise HubRefused(400, "`paths` must be a list of texts")
     else:
         async with call.request.form(max_fields=10_000) as form:
             paths = [str(value) for value in form.getlist("paths")]
@@ -188,7 +191,9 @@ async def create_tag(call: Call) -> Response:
     tag = body.get("tag")
     if not isinstance(tag, str):
         raise HubRefused(400, "The body needs a tag")
-    message = Message(str(body.get("message") or ""), "", call.who.name, call.who.email)
+    text = str(body.get("message") or "")
+    limits.require_message(text)
+    message = Message(text, "", call.who.name, call.who.email)
     revision = call.params["revision"]
     await change_refs(
         call.hub,
@@ -215,6 +220,7 @@ async def delete_tag(call: Call) -> Response:
 async def super_squash(call: Call) -> Response:
     """Replace a branch's history by one commit with the same files."""
     summary = str((await call.json()).get("message") or f"Squash {call.params['revision']}")
+    limits.require_message(summary)
     message = Message(summary, "", call.who.name, call.who.email)
     await change_refs(
         call.hub,

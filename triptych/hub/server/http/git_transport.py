@@ -17,6 +17,7 @@ from starlette.responses import Response, StreamingResponse
 
 from triptych.config import environment
 from triptych.errors import HubRefused
+from triptych.hub.server import limits
 from triptych.hub.server.events import Committed
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
@@ -43,6 +44,12 @@ _SETTINGS = {
     "core.fsync": "objects,derived-metadata,reference",
     "uploadpack.allowFilter": "true",
     "gc.auto": "0",
+    # What git maps and keeps, well below its limit of memory; large files are not held whole.
+    "core.packedGitWindowSize": "32m",
+    "core.packedGitLimit": "256m",
+    "core.bigFileThreshold": "16m",
+    "pack.windowMemory": "64m",
+    "pack.threads": "2",
 }
 
 
@@ -140,8 +147,10 @@ async def _start(call: Call, service: str, option: str) -> Process:
         variables["GIT_PROTOCOL"] = protocol
     arguments = [service.removeprefix("git-"), "--stateless-rpc", option]
     path = call.hub.layout.repository(call.repository.uid)
+    # Pushed objects are read whole by git itself, before the hook can refuse them.
+    limited = f'ulimit -v {limits.GIT_MEMORY_BYTES // 1024}; exec git "$@"'
     return await asyncio.create_subprocess_exec(
-        "git", *filter(None, arguments), str(path),
+        "sh", "-c", limited, "git", *filter(None, arguments), str(path),
         stdin=PIPE, stdout=PIPE, stderr=asyncio.subprocess.DEVNULL, env=variables,
     )  # fmt: skip
 

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
+from triptych.hub.server import limits
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
 from triptych.hub.server.jobs import records
@@ -76,7 +77,7 @@ async def logs(call: Call) -> Response:
     """Stream a job's output."""
     job = await _job(call, acting=False)
     tail = call.query("tail")
-    return stream(call.services.jobs.book(job), int(tail) if tail.isdecimal() else None)
+    return stream(call.services.jobs.book(job), limits.whole(tail, limits.LOG_LINES))
 
 
 @routes.get("/api/jobs/{namespace}/{job}/metrics", Access.SIGNED_IN)

@@ -38,7 +38,8 @@ async def batch(call: Call) -> Response:
     operation = body.get("operation")
     if operation == "upload":
         call.require(Level.WRITE)
-        multipart = "multipart" in (body.get("transfers") or [])
+        transfers = body.get("transfers")
+        multipart = isinstance(transfers, list) and "multipart" in transfers
         answers = await in_thread(lambda: [_upload_action(call, one, multipart) for one in objects])
     elif operation == "download":
         answers = await in_thread(lambda: [_download_action(call, one) for one in objects])
@@ -140,8 +141,8 @@ async def locks(call: Call) -> Response:
 
 @routes.post("{repo}/info/lfs/locks/verify", Access.WRITE)
 async def verify_locks(call: Call) -> Response:
-    """Return an empty list of locks, which git-lfs reads before a push."""
-    return JSONResponse({"ours": [], "theirs": []}, media_type=_MEDIA_TYPE)
+    """Decline, so that git-lfs pushes without a word about locks."""
+    raise HubRefused(501, "This hub has no file locks")
 
 
 @routes.post("{repo}/info/lfs/locks", Access.WRITE)

@@ -7,6 +7,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 from triptych.errors import HubRefused, RepositoryNotFound
+from triptych.hub.server import limits
 from triptych.hub.server.events import Created, Deleted, Moved
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
@@ -190,7 +191,6 @@ async def validate_yaml(call: Call) -> Response:
 
 async def _list(call: Call, kind: str) -> Response:
     query = call.request.query_params
-    limit = query.get("limit", "")
     wanted = Search(
         kind=kind,
         author=query.get("author", ""),
@@ -198,7 +198,7 @@ async def _list(call: Call, kind: str) -> Response:
         tags=tuple(tag for text in query.getlist("filter") for tag in text.split(",") if tag),
         sort=query.get("sort", ""),
         descending=query.get("direction", "-1") != "1",
-        limit=min(int(limit), listing.MAXIMUM_PAGE) if limit.isdecimal() and int(limit) else 1000,
+        limit=limits.whole(query.get("limit", ""), listing.MAXIMUM_PAGE) or listing.MAXIMUM_PAGE,
         cursor=query.get("cursor", ""),
     )
     found, following = await in_thread(listing.page, call.hub.database, wanted, call.identity)
@@ -231,6 +231,8 @@ def _target(body: dict[str, Any]) -> tuple[str | None, str]:
     name = body.get("name")
     if not isinstance(name, str):
         raise HubRefused(400, "The body needs a name")
+    if not isinstance(body.get("organization") or "", str):
+        raise HubRefused(400, "`organization` must be a text")
     organization, _, short = name.rpartition("/")
     return body.get("organization") or organization or None, short
 

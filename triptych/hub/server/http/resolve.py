@@ -10,6 +10,7 @@ from urllib.parse import quote
 from starlette.responses import Response, StreamingResponse
 
 from triptych.errors import EntryNotFound, HubRefused
+from triptych.hub.server import limits
 from triptych.hub.server.http import failures
 from triptych.hub.server.http.bodies.streaming import FileResponse, threaded
 from triptych.hub.server.http.call import Access, Call
@@ -135,14 +136,18 @@ def requested_span(call: Call, size: int, etag: str) -> Span | None:
         return None
     first, last = match.groups()
     if not first:
-        start = max(0, size - int(last))
+        start = max(0, size - _number(last))
         end = size - 1
     else:
-        start = int(first)
-        end = min(int(last), size - 1) if last else size - 1
+        start = _number(first)
+        end = min(_number(last), size - 1) if last else size - 1
     if start > end or start >= size:
         raise HubRefused(416, f"The file has {size} bytes")
     return Span(start, end - start + 1)
+
+
+def _number(digits: str) -> int:
+    return limits.whole(digits, limits.LARGEST_NUMBER) or 0
 
 
 @routes.get("/lfs/download", Access.TICKET, purposes=["lfs-download"])

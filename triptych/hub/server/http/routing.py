@@ -14,13 +14,14 @@ import binascii
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from triptych.errors import AccessDenied, RepositoryNotFound
+from triptych.errors import AccessDenied, HubRefused, RepositoryNotFound
 from triptych.hub.server import tickets
 from triptych.hub.server.http import failures
 from triptych.hub.server.http.call import Access, Call, Declared, Handler, Services
@@ -144,6 +145,8 @@ def _let_in(call: Call) -> None:
         shown = call.query("ticket") or _bearer(call.request) or ""
         call.ticket = tickets.check(hub.vault, shown, declared.purposes)
         return
+    if declared.cookies and declared.method not in ("GET", "HEAD"):
+        _refuse_foreign_page(call)
     call.identity = _identity(call)
     if declared.kind is not None and "namespace" in call.params:
         _find_repository(call, declared.kind)
@@ -152,6 +155,17 @@ def _let_in(call: Call) -> None:
         raise AccessDenied("Invalid username or password.")
     if declared.access is Access.SITE_ADMIN and not call.who.administers:
         raise AccessDenied("Only the hub's administrators may do this")
+
+
+def _refuse_foreign_page(call: Call) -> None:
+    """Refuse what another site's page sends: it would act, or sign in, with this browser."""
+    headers = call.request.headers
+    site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+    if site in ("same-origin", "none") or (site is None and origin is None):
+        return
+    own = {urlsplit(call.base_url).netloc, headers.get("host", "")}
+    if site is not None or urlsplit(origin or "").netloc not in own:
+        raise HubRefused(403, "This request comes from a page of another site")
 
 
 def _find_repository(call: Call, kind: str) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from triptych.errors import HubRefused
+from triptych.hub.server import limits
 from triptych.hub.server.http.call import Access, Call
 from triptych.hub.server.http.routing import Router
 from triptych.hub.server.repositories import variables
@@ -212,7 +213,7 @@ def _log(book: LogBook | None, call: Call) -> Response:
     if book is None:
         return Response(b"", media_type="text/event-stream")
     tail = call.query("tail")
-    return stream(book, int(tail) if tail.isdecimal() else None)
+    return stream(book, limits.whole(tail, limits.LOG_LINES))
 
 
 async def _settings(call: Call, kind: str) -> Response:

@@ -75,7 +75,8 @@ async def take_shard(call: Call) -> Response:
     assert call.ticket is not None
     repository_id = call.ticket.repository_id
     files = read_shard(await call.body(MAXIMUM_BYTES))
-    await in_thread(call.hub.objects.xet.register, repository_id, files)
+    most_bytes = call.hub.config.max_file_bytes
+    await in_thread(call.hub.objects.xet.register, repository_id, files, most_bytes)
     return JSONResponse({"result": 1})
 
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from triptych.hub.server import limits
+
 MAXIMUM_BYTES = 2**20
 _FRONT = re.compile(
     r"\A\ufeff?---[ \t]*\r?\n(.*?)(?:\r?\n)?^---[ \t]*\r?$", re.DOTALL | re.MULTILINE
@@ -32,7 +34,7 @@ def read_card(content: bytes | None) -> dict[str, Any]:
     if front is None:
         return {}
     try:
-        data = _plain(yaml.load(front, _CardLoader))  # noqa: S506 - a safe loader
+        data = _plain(limits.read_yaml(front))
     except (yaml.YAMLError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
@@ -44,7 +46,7 @@ def validate(text: str, kind: str) -> tuple[list[str], list[str]]:
     if front is None:
         return [], ["empty or missing yaml metadata in repo card"]
     try:
-        data = _plain(yaml.load(front, _CardLoader))  # noqa: S506 - a safe loader
+        data = _plain(limits.read_yaml(front))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         return [f"The metadata is not valid YAML: {error}"], []
     if data is None:
@@ -91,15 +93,6 @@ def _texts(value: object) -> list[str]:
     if isinstance(value, str):
         return [value]
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
-
-
-class _CardLoader(yaml.SafeLoader):
-    """Read YAML without aliases: a card has no use for them, a bomb does."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not allowed in a card")
-        return super().compose_node(parent, index)
 
 
 def _plain(value: Any) -> Any:

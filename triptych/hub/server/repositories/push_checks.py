@@ -7,19 +7,24 @@ still set aside; refusing leaves nothing behind.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
 
 from triptych.config import environment, load_config
 from triptych.errors import HubRefused
+from triptych.hub.server import limits
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
-from triptych.hub.server.names import require_path
+from triptych.hub.server.names import ONLY_BY, folded, require_path
 from triptych.hub.server.repositories import catalog
 from triptych.hub.server.repositories.cards import MAXIMUM_BYTES as MAXIMUM_CARD_BYTES
 from triptych.hub.server.repositories.cards import validate
-from triptych.hub.server.storage.git.plumbing import run_git, small_blobs
+from triptych.hub.server.storage.git.plumbing import run_git, small_blobs, stream_git
 from triptych.hub.server.storage.git.pointers import MAXIMUM_BYTES, parse_pointer
 from triptych.hub.server.storage.git.refs import require_no_commit_id
 
@@ -47,7 +52,10 @@ def main() -> int:
             "SELECT sha256 FROM repository_objects WHERE repository_id = ?", repository.id
         )
     }
+    signal.signal(signal.SIGALRM, _late)
+    signal.alarm(round(limits.PUSH_CHECK_S))
     try:
+        _check_objects()
         for line in sys.stdin:
             _, new, ref = line.split(maxsplit=2)
             _check_ref(ref.strip())
@@ -62,13 +70,39 @@ def main() -> int:
     return 0
 
 
+def _late(number: int, frame: object) -> None:
+    raise HubRefused(413, f"the push could not be looked at in {limits.PUSH_CHECK_S:g} seconds")
+
+
 def _check_ref(ref: str) -> None:
     if not ref.startswith(("refs/heads/", "refs/tags/")):
         raise HubRefused(400, f"only branches and tags can be pushed, not {ref}")
 
 
+def _check_objects() -> None:
+    """Refuse objects that are too many or too large, before anything reads one of them whole.
+
+    Their headers are read from the packs that git set aside for this push.
+    """
+    aside = environment.get("GIT_QUARANTINE_PATH")
+    if not aside:
+        return
+    seen = 0
+    for index in sorted(Path(aside).glob("pack/*.idx")):
+        names = (record.split()[1] for record in stream_git("show-index", feed=index.read_bytes()))
+        while batch := list(islice(names, 10_000)):
+            seen += len(batch)
+            if seen > limits.PUSHED_OBJECTS:
+                raise HubRefused(413, f"a push has at most {limits.PUSHED_OBJECTS} objects")
+            form = "--batch-check=%(objecttype) %(objectsize)"
+            for record in stream_git("cat-file", form, feed=b"\n".join(batch) + b"\n"):
+                object_kind, size = record.decode().split()
+                limits.require_object(object_kind, int(size))
+
+
 def _check_commits(new: str, granted: set[str], limit_bytes: int, kind: str) -> None:
-    brought = list(_brought(new))
+    brought = list(islice(_brought(new), limits.FILES + 1))
+    _require_few(len(brought))
     for file in brought:
         require_path(file.path)
         if file.mode == _LINK:
@@ -83,14 +117,18 @@ def _check_commits(new: str, granted: set[str], limit_bytes: int, kind: str) -> 
 
 def _brought(new: str) -> Iterator[Brought]:
     """Yield every file that a new commit adds or changes."""
-    listed = run_git(
+    fields = stream_git(
         "log", "-m", "--raw", "-z", "--no-abbrev", "--no-renames", "--diff-filter=AMT",
-        "--format=", "--root", new, "--not", "--all",
+        "--format=", "--root", new, "--not", "--all", separator=b"\0",
     )  # fmt: skip
-    fields = listed.decode(errors="surrogateescape").split("\0")
-    for head, path in zip(fields[0::2], fields[1::2], strict=False):
-        _, mode, _, oid, _ = head.strip().lstrip(":").split(" ")
-        yield Brought(mode, oid, path)
+    for head, path in zip(fields, fields, strict=False):
+        _, mode, _, oid, _ = os.fsdecode(head).strip().lstrip(":").split(" ")
+        yield Brought(mode, oid, os.fsdecode(path))
+
+
+def _require_few(count: int) -> None:
+    if count > limits.FILES:
+        raise HubRefused(413, f"a revision, or a push, has at most {limits.FILES} files")
 
 
 def _check_content(brought: list[Brought], granted: set[str], limit_bytes: int) -> None:
@@ -124,11 +162,14 @@ def _check_card(new: str, kind: str) -> None:
 
 def _check_collisions(new: str) -> None:
     seen: dict[str, str] = {}
-    listed = run_git("ls-tree", "-r", "-t", "-z", "--name-only", new)
-    for path in listed.decode(errors="surrogateescape").split("\0"):
-        other = seen.setdefault(path.casefold(), path)
+    listed = stream_git("ls-tree", "-r", "-t", "-z", "--name-only", new, separator=b"\0")
+    for number, record in enumerate(listed):
+        # Folders are listed too; a file has none of its own at most.
+        _require_few(number // 2)
+        path = os.fsdecode(record)
+        other = seen.setdefault(folded(path), path)
         if other != path:
-            raise HubRefused(400, f"{path} differs from {other} by case only")
+            raise HubRefused(400, f"{path} differs from {other} {ONLY_BY}")
 
 
 if __name__ == "__main__":

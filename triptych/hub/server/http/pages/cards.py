@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import posixpath
+import threading
+from collections import OrderedDict
 from urllib.parse import quote, urlsplit
 
 import nh3
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from triptych.hub.server import limits
 from triptych.hub.server.repositories.cards import split_card
 
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -20,12 +24,40 @@ _TAGS = frozenset(
 )
 
 
-def render_card(text: str, base: str) -> Markup:
-    """Return a README as safe HTML; relative links and pictures lead into the repository.
+class _Rendered:
+    """Keep what was laid out last: laying out costs a second at worst, a page is read often."""
 
-    `base` is the address of the repository at a revision, up to `/resolve/` and `/blob/`.
-    """
+    def __init__(self, most: int) -> None:
+        self._kept: OrderedDict[tuple[bytes, str], Markup] = OrderedDict()
+        self._most = most
+        self._lock = threading.Lock()
+
+    def __call__(self, text: str, base: str) -> Markup:
+        """Return a README as safe HTML; relative links and pictures lead into the repository.
+
+        `base` is the address of the repository at a revision, up to `/resolve/` and `/blob/`.
+        """
+        key = hashlib.sha256(text.encode(errors="replace")).digest(), base
+        with self._lock:
+            found = self._kept.get(key)
+        if found is None:
+            found = _render(text, base)
+        with self._lock:
+            self._kept[key] = found
+            self._kept.move_to_end(key)
+            while len(self._kept) > self._most:
+                self._kept.popitem(last=False)
+        return found
+
+
+render_card = _Rendered(most=64)
+
+
+def _render(text: str, base: str) -> Markup:
     _, body = split_card(text)
+    if limits.has_many_elements(body):
+        notice = "This file is too large to be laid out; this is its text."
+        return Markup("<p>{}</p><pre>{}</pre>").format(notice, body)
 
     def attribute(tag: str, name: str, value: str) -> str | None:
         if (tag, name) == ("img", "src"):

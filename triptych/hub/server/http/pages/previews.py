@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from markupsafe import Markup
 
+from triptych.hub.server import limits
 from triptych.hub.server.http.pages.cards import render_card
 from triptych.hub.server.storage.git.reading import Entry, Snapshot
 from triptych.hub.server.storage.hub import Hub
 
 _TEXT_BYTES = 512 * 1024
-_TENSOR_HEADER_BYTES = 8 * 2**20
 _TENSORS = 2000
 _PICTURES = (".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp")
 
@@ -38,7 +36,7 @@ def preview(hub: Hub, here: Snapshot, entry: Entry, base: str) -> Preview:
     if lower.endswith(_PICTURES):
         return Preview("picture", source=base.replace("%", "/resolve/", 1) + quote(entry.path))
     if lower.endswith(".safetensors"):
-        return _tensors(_start(hub, here, entry, _TENSOR_HEADER_BYTES))
+        return _tensors(_start(hub, here, entry, limits.TENSOR_HEADER_BYTES))
     if entry.size > _TEXT_BYTES:
         return Preview("large")
     content = _start(hub, here, entry, _TEXT_BYTES)
@@ -59,17 +57,13 @@ def _start(hub: Hub, here: Snapshot, entry: Entry, most_bytes: int) -> bytes:
 
 def _tensors(start: bytes) -> Preview:
     """Read the header of a safetensors file: names, types and shapes."""
-    length = int.from_bytes(start[:8], "little")
-    if length > len(start) - 8:
+    if int.from_bytes(start[:8], "little") > len(start) - 8:
         return Preview("large")
-    try:
-        header = json.loads(start[8 : 8 + length])
-        tensors = [
-            {"name": name, "dtype": str(one["dtype"]), "shape": [int(n) for n in one["shape"]]}
-            for name, one in header.items()
-            if name != "__metadata__"
-        ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    header = limits.read_tensor_header(start)
+    if header is None:
         return Preview("binary")
-    parameters = sum(math.prod(one["shape"]) for one in tensors)
-    return Preview("tensors", tensors=tensors[:_TENSORS], parameters=parameters)
+    tensors = [
+        {"name": name, "dtype": dtype, "shape": list(shape)}
+        for name, dtype, shape in header.tensors[:_TENSORS]
+    ]
+    return Preview("tensors", tensors=tensors, parameters=header.parameters)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from triptych.errors import EntryNotFound, HubRefused
+from triptych.hub.server import limits
 from triptych.hub.server.database import Database
 from triptych.hub.server.layout import Layout
 from triptych.hub.server.storage.content import xet_hashes as hashes
@@ -113,11 +114,14 @@ class XetStore:
             raise HubRefused(400, f"The block {hashes.to_text(xorb)} was not uploaded")
         return read_table(row["chunks"])
 
-    def register(self, repository_id: int, files: Sequence[FileInfo]) -> None:
+    def register(self, repository_id: int, files: Sequence[FileInfo], most_bytes: int) -> None:
         """Take files into a repository, each after its every hash was recomputed.
 
-        Raises: HubRefused (400) at the first claim that is not true.
+        Raises: HubRefused (400) at the first claim that is not true, (413) when the files have
+            more than `most_bytes` together.
         """
+        terms = [term for file in files for term in file.terms]
+        limits.require_xet((term.size for term in terms), len(terms), most_bytes)
         for file in files:
             # Hashing takes long and SQLite has one writer, so this is before the transaction.
             sha256, size = self._verify(file)

@@ -17,8 +17,10 @@ import pygit2
 from pygit2.enums import FileMode
 
 from triptych.errors import CommitConflict, EntryNotFound, HubRefused, RevisionNotFound
+from triptych.hub.server import limits
+from triptych.hub.server.names import ONLY_BY, folded
 from triptych.hub.server.storage.git.attributes import INITIAL, Attributes
-from triptych.hub.server.storage.git.reading import MAIN, head_of
+from triptych.hub.server.storage.git.reading import MAIN, count_files, head_of
 
 ATTRIBUTES = ".gitattributes"
 _locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
@@ -95,6 +97,8 @@ def commit(
             tree_id = _apply(repository, head, change)
             if head is not None and tree_id == head.tree_id:
                 return str(head.id)
+            if count_files(repository, tree_id) > limits.FILES:
+                raise HubRefused(413, f"A revision has at most {limits.FILES} files")
             signature = message.signature()
             commit_id = repository.create_commit(
                 None, signature, signature, message.text(), tree_id, [head.id] if head else []
@@ -148,7 +152,7 @@ class _Folder:
         self.folders: dict[str, _Folder] = {}
         if tree is not None:
             self.entries = {item.name: (item.id, int(item.filemode)) for item in tree}
-        self.folded = {name.casefold(): name for name in self.entries}
+        self.folded = {folded(name): name for name in self.entries}
 
 
 class _Edits:
@@ -184,7 +188,7 @@ class _Edits:
             raise EntryNotFound(f"{path} does not exist")
         place.entries.pop(name, None)
         place.folders.pop(name, None)
-        place.folded.pop(name.casefold(), None)
+        place.folded.pop(folded(name), None)
 
     def content(self, path: str) -> bytes:
         found = self._root.entries.get(path)
@@ -224,9 +228,9 @@ class _Edits:
 
 def _refuse_collision(folder: _Folder, name: str, path: str) -> None:
     """Refuse a name that some file systems cannot tell from one that is there."""
-    other = folder.folded.setdefault(name.casefold(), name)
+    other = folder.folded.setdefault(folded(name), name)
     if other != name:
-        raise HubRefused(400, f"The path {path!r} differs from {other!r} by case only")
+        raise HubRefused(400, f"The path {path!r} differs from {other!r} {ONLY_BY}")
 
 
 def _lock_of(path: str) -> threading.Lock:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -28,6 +29,33 @@ def run_git(*arguments: str, feed: bytes = b"", repository: Path | None = None) 
             code="disk_full" if os.strerror(errno.ENOSPC) in words else None,
         )
     return result.stdout
+
+
+def stream_git(*arguments: str, feed: bytes = b"", separator: bytes = b"\n") -> Iterator[bytes]:
+    """Yield what a git command prints, record by record; git ends when the caller stops reading.
+
+    Raises: StorageError when it fails.
+    """
+    with tempfile.TemporaryFile() as source:
+        source.write(feed)
+        source.seek(0)
+        process = subprocess.Popen(
+            ["git", *arguments], stdin=source, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert process.stdout is not None
+        rest = b""
+        try:
+            while block := process.stdout.read(2**16):
+                *whole, rest = (rest + block).split(separator)
+                yield from whole
+            if rest:
+                yield rest
+            if process.wait() != 0:
+                raise StorageError(f"git {arguments[0]} failed", hint="look at it with: git fsck")
+        finally:
+            process.kill()
+            process.stdout.close()
+            process.wait()
 
 
 def small_blobs(

@@ -146,6 +146,30 @@ class _Blobs:
 _blob = _Blobs(most=50_000)
 
 
+class _Counts:
+    """Remember how many files a tree stands for; each distinct tree is read once."""
+
+    def __init__(self, most: int) -> None:
+        self._known: dict[bytes, int] = {}
+        self._most = most
+
+    def __call__(self, repository: pygit2.Repository, tree_id: pygit2.Oid) -> int:
+        """Return the number of files in a tree and in all folders below it."""
+        found = self._known.get(tree_id.raw)
+        if found is None:
+            found = sum(
+                self(repository, item.id) if int(item.filemode) == FileMode.TREE else 1
+                for item in repository[tree_id]
+            )
+            if len(self._known) >= self._most:
+                self._known.clear()
+            self._known[tree_id.raw] = found
+        return found
+
+
+count_files = _Counts(most=50_000)
+
+
 def open_repository(path: Path) -> pygit2.Repository:
     """Open a bare repository."""
     return pygit2.Repository(str(path), pygit2.enums.RepositoryOpenFlag.BARE)
