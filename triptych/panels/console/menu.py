@@ -18,4 +18,5 @@ MENU = (
     Entry("Overview", "/console/"),
     Entry("Switches", "/console/switches", "admin"),
     Entry("Requests", "/console/requests"),
+    Entry("Feedback", "/console/feedback"),
 )  # fmt: skip

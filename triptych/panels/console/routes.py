@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from triptych.lm.runs.store import RunStore
-from triptych.panels.console import overview, requests, switches
+from triptych.panels.console import feedback, overview, requests, switches
 from triptych.panels.console.menu import MENU, Entry
 from triptych.panels.web.site import ROLES, Pages, Site, Visit
 
@@ -28,6 +28,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
         *overview.routes(site),
         *requests.routes(site),
         *switches.routes(site),
+        *feedback.routes(site),
     ]  # fmt: skip
 
 
