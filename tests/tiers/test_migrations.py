@@ -12,12 +12,13 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import create_engine
 
 from triptych.errors import StorageError
+from triptych.tiers.pipeline import shadow
 from triptych.tiers.store import migrations, tables, usage
 from triptych.tiers.store.database import Database
 
 
 def test_the_migrations_lead_exactly_to_the_tables_that_the_code_knows(migrated: Path) -> None:
-    assert usage.table.metadata is tables.metadata
+    assert usage.table.metadata is shadow.table.metadata is tables.metadata
     engine = create_engine(f"sqlite:///{migrated}")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})

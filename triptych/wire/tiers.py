@@ -14,6 +14,12 @@ def challenger_of(tier: str) -> str:
     return f"{tier}.challenger"
 
 
+def challenged_tier(model: str) -> str:
+    """Return the tier of which a model name is the challenger; empty for any other name."""
+    tier, _, rest = model.partition(".")
+    return tier if rest and model in CHALLENGERS else ""
+
+
 CHALLENGERS: tuple[str, ...] = tuple(challenger_of(tier) for tier in TIERS)
 
 SPACES: Mapping[str, tuple[str, str]] = {

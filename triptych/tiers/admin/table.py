@@ -18,6 +18,7 @@ from triptych.tiers.admin import (
     requests,
     secrets,
     session,
+    shadows,
     upstreams,
 )
 from triptych.tiers.admin.openapi import describe
@@ -61,6 +62,7 @@ TABLE: tuple[Route, ...] = (
     *requests.routes.table,
     *flags.routes.table,
     *upstreams.routes.table,
+    *shadows.routes.table,
     *accounts.routes.table,
     *session.routes.table,
     *budgets.routes.table,

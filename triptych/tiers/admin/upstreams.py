@@ -15,7 +15,7 @@ from triptych.tiers.admin.routing import Body, RouteCall, Routes
 from triptych.tiers.rules import catalogue
 from triptych.tiers.rules.egress import check_address, parse_address
 from triptych.tiers.store import upstreams as store
-from triptych.wire.tiers import TIERS, Tier
+from triptych.wire.tiers import CHALLENGERS, TIERS, Tier
 
 routes = Routes()
 Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -179,7 +179,7 @@ async def list_prompts(call: RouteCall) -> Any:
 
 @routes.add("POST", "/admin/prompts/{tier}", "admin", body=NewPrompt)
 async def add_prompt(call: RouteCall) -> Any:
-    """Write a new version of a tier's system prompt and use it."""
+    """Write a new version of the system prompt of a tier or its challenger, and use it."""
     tier = _tier(call)
     version = await store.add_prompt(call.runtime.database, tier, call.body.text, actor=call.actor)
     await call.runtime.refresh()
@@ -196,7 +196,7 @@ async def activate_prompt(call: RouteCall) -> Any:
 
 
 def _tier(call: RouteCall) -> str:
-    if call.path["tier"] not in TIERS:
+    if call.path["tier"] not in (*TIERS, *CHALLENGERS):
         raise NotFound(f"there is no tier {call.path['tier'][:32]!r}")
     return call.path["tier"]
 

@@ -11,6 +11,7 @@ from triptych.tiers.rules import prompts
 from triptych.tiers.rules.query import Query, Trace
 from triptych.tiers.rules.selector import Route, Selection
 from triptych.wire import fields
+from triptych.wire.tiers import challenged_tier
 
 
 class CallBuilder:
@@ -18,7 +19,12 @@ class CallBuilder:
 
     def __init__(self) -> None:
         self.prompts: Mapping[str, str] = {}
-        """The active system prompt of each tier; replaced when an admin activates another."""
+        """The active system prompt of each tier and challenger, as admins activate them."""
+
+    def prompt(self, route: Route) -> str:
+        """Return the system prompt of a route: a challenger's own, else that of its tier."""
+        own = self.prompts.get(route.name) if challenged_tier(route.name) else None
+        return self.prompts.get(route.tier, "") if own is None else own
 
     def build(
         self, query: Query, selection: Selection, route: Route, trace: Trace, deadline_s: float
@@ -27,7 +33,7 @@ class CallBuilder:
 
         Raises: UpstreamUnfit where the upstream takes no unknown fields.
         """
-        system = self.prompts.get(route.tier, "")
+        system = self.prompt(route)
         contexts = selection.contexts
         messages, left_out = prompts.assemble(
             query,

@@ -15,6 +15,7 @@ from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.pricing import Cost
 from triptych.tiers.rules.query import Outcome, Query, Trace
 from triptych.tiers.rules.redaction import classify, label, pseudonym, redact, redact_deep
+from triptych.tiers.rules.selector import Selection
 from triptych.tiers.store.spool import Spool
 
 
@@ -66,6 +67,7 @@ class Exchange:
         "held",
         "principal",
         "query",
+        "selection",
         "started_s",
         "trace",
     )
@@ -84,6 +86,8 @@ class Exchange:
         """Set when the answer is to be kept under it."""
         self.consent = ""
         """What allows the content to be kept for training; empty: nothing does."""
+        self.selection: Selection | None = None
+        """What was decided before an upstream was asked, with the evidence in its contexts."""
         self.held = False
         """Whether something was set aside for it under a budget."""
         self._observers = observers

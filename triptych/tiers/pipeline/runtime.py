@@ -22,7 +22,8 @@ from triptych.tiers.pipeline.background import BackgroundTasks
 from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.pipeline.dispatch import Dispatcher
-from triptych.tiers.pipeline.exchange import Observers
+from triptych.tiers.pipeline.exchange import Exchange, Observers
+from triptych.tiers.pipeline.shadow import ShadowCopies
 from triptych.tiers.pipeline.telemetry import Metrics, Tracing
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.factory import Factory
@@ -38,12 +39,13 @@ from triptych.tiers.rules.flags import Flags
 from triptych.tiers.rules.limits import Limiter
 from triptych.tiers.rules.pricing import Cost, PriceList
 from triptych.tiers.rules.query import Trace
-from triptych.tiers.rules.selector import Classifier, Route, Selector
+from triptych.tiers.rules.selector import NAMED, Classifier, Route, Selector
 from triptych.tiers.store import migrations, settings
 from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
 from triptych.wire.evidence import KnowledgeSource
+from triptych.wire.tiers import TIERS
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -95,6 +97,7 @@ class Runtime:
             sourced=self.sources,
         )
         self.dispatcher = Dispatcher(config, self.calls)
+        self.shadows = ShadowCopies(self.database, self.dispatcher, self.calls, config)
         self.factory = Factory(config)
         self.vault = Vault(self.home / "gateway" / "secrets-key", KEY_VARIABLE)
         self.background = BackgroundTasks(
@@ -250,6 +253,20 @@ class Runtime:
         """Return every company as the selector sees it."""
         return settings.companies(self._rows)
 
+    def challengers(self, exchange: Exchange) -> tuple[Route, ...]:
+        """Return where copies of a question go: its tier's challengers, where its flag is on."""
+        query, selection = exchange.query, exchange.selection
+        if selection is None or selection.tier not in TIERS or query.tier_asked == NAMED:
+            return ()
+        flags = self.flags.resolve(query.user_id, query.company_id, query.feature)
+        if not flags[f"shadow.{selection.tier}"]:
+            return ()
+        return self.selector.challengers(selection.tier, query, exchange.principal, flags)
+
+    def shadow(self, exchange: Exchange) -> None:
+        """Send the challenger of an answered question's tier a copy, where its flag is on."""
+        self.shadows.offer(exchange, self.challengers(exchange), self.output_filter)
+
     def _price(self, trace: Trace, at: float) -> Cost:
         return self.prices.cost(trace, self.selector.catalogue.upstreams, at)
 
@@ -284,6 +301,7 @@ class Runtime:
         """Take everything down; the record is drained last."""
         self.ready = False
         await self._task.stop()
+        await self.shadows.close()
         await self.background.close()
         for source in self.sources.values():
             await source.close()

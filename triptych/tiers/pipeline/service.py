@@ -181,6 +181,7 @@ class LLMService:
             else:
                 completion = await self._ask_once(exchange, selection, key)
             exchange.finish("ok", 200)
+            self.runtime.shadow(exchange)
             return completion
 
     async def _ask(self, exchange: Exchange, selection: Selection) -> Completion:
@@ -239,7 +240,8 @@ class LLMService:
             selection = await self.hold(exchange, selection)
             opened = await self.runtime.dispatcher.open(exchange.query, selection, trace)
             exchange.cache_key = key
-            exchange.answer.keeping = key is not None or bool(exchange.consent)
+            copied = bool(self.runtime.challengers(exchange))
+            exchange.answer.keeping = key is not None or bool(exchange.consent) or copied
             first = opened.frames[-1].chunk
             trace.model = str(first.get("model") or trace.model)
             trace.revision = str(first.get("system_fingerprint") or trace.revision)
@@ -268,6 +270,7 @@ class LLMService:
         if query.include_usage and not answer.usage_seen:
             yield answer.usage_frame()
         exchange.finish("ok", 200)
+        self.runtime.shadow(exchange)
         if exchange.cache_key is not None:
             self._keep(exchange, exchange.cache_key, exchange.trace.revision)
 
@@ -285,6 +288,7 @@ class LLMService:
         Raises: BudgetSpent.
         """
         runtime, query, trace = self.runtime, exchange.query, exchange.trace
+        exchange.selection = selection
         if not runtime.budgets:
             return selection
         who = subjects(exchange.principal.key_id, query.company_id, query.user_id)

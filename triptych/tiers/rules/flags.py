@@ -101,6 +101,14 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 )
                 for tier in TIERS
             ),
+            *(
+                FlagSpec(
+                    f"shadow.{tier}",
+                    False,
+                    f"send {challenger_of(tier)} a copy of questions; its answers are only counted",
+                )
+                for tier in TIERS
+            ),
             FlagSpec("fallback", True, "ask the next upstream when one fails"),
             FlagSpec("real_ai_only", True, "never answer with scripted text", ("useRealAI",)),
             FlagSpec(

@@ -16,7 +16,7 @@ from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.flags import Resolved
 from triptych.tiers.rules.query import Contexts, Query
-from triptych.wire.tiers import CHALLENGERS, TIERS, challenger_of
+from triptych.wire.tiers import CHALLENGERS, TIERS, challenged_tier, challenger_of
 
 AUTO = "auto"
 NAMED = "named"
@@ -32,6 +32,8 @@ class Route:
     model: str
     reason: str = ""
     """Set when this route is not what was asked: `tier_fallback`."""
+    name: str = ""
+    """The name under which the upstream offers it: the tier, its challenger, or a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +145,33 @@ class Selector:
                 hint=f"models: {', '.join((*TIERS, AUTO, *self.catalogue.model_names()))}",
                 code="model_not_found",
             )
+        # A challenger is asked exactly as its tier asks: same prompt, contexts and evidence.
+        tier = challenged_tier(model) or NAMED
+        if tier != NAMED:
+            self._entitled(tier, query, principal)
         routes = tuple(
-            Route(u, NAMED, u.models[model]) for u in offered if _enabled(u.provider, flags)
+            Route(u, tier, u.models[model], name=model)
+            for u in offered
+            if _enabled(u.provider, flags)
         )
         if not routes:
             raise _none_available(model, flags, external_allowed=True)
-        return Selection(NAMED, "explicit_model", routes)
+        contexts = _contexts(tier, query, principal)
+        return Selection(tier, "explicit_model", routes, contexts=contexts)
+
+    def challengers(
+        self, tier: str, query: Query, principal: Principal, flags: Resolved
+    ) -> tuple[Route, ...]:
+        """Return the routes to a tier's challengers that may be sent a copy of a query."""
+        external = tier != "company" or principal.external_allowed(query.company_id)
+        name = challenger_of(tier)
+        return tuple(
+            Route(u, tier, u.models[name], name=name)
+            for provider in self.provider_order
+            if _enabled(provider, flags)
+            for u in self.catalogue.serving(provider, name, query.company_id)
+            if external or not u.external
+        )
 
     def _routes(
         self, tier: str, company_id: str | None, external_allowed: bool, flags: Resolved
@@ -180,7 +203,7 @@ class Selector:
         if tier != "base" and flags["tier.base"]:
             tiers.append("base")
         routes = [
-            Route(u, t, u.models[name], "" if t == tier else "tier_fallback")
+            Route(u, t, u.models[name], "" if t == tier else "tier_fallback", name)
             for t in tiers
             for name in _offered_as(t, flags)
             for p in order

@@ -226,7 +226,7 @@ flag_overrides = Table(
 prompts = Table(
     "prompts",
     metadata,
-    Column("tier", String(16), primary_key=True),
+    Column("tier", String(32), primary_key=True),
     Column("version", Integer, primary_key=True),
     Column("text", Text, nullable=False),
     Column("active", Boolean, nullable=False),
