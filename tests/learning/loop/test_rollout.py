@@ -15,7 +15,7 @@ from triptych.errors import LearningError
 from triptych.learning.loop import rollout
 from triptych.learning.loop.rollout import Arm, Limits, Rollout, State, decide, takes_challenger
 
-FINE = Arm(requests=500, good=60, rated=100, p95_s=1.0)
+FINE = Arm(requests=500, good=60, rated=100, refusals=5, compared=100, p95_s=1.0)
 QUICK = Limits(shadow_requests=10, stage_requests=20, minimum_rated=20)
 
 
@@ -104,6 +104,7 @@ def test_traffic_that_stops_is_no_reason_to_go_on(tmp_path: Path) -> None:
     ("challenger", "word"),
     [
         (replace(FINE, secrets=1), "secrets"),
+        (replace(FINE, refusals=80), "refuses"),
         (replace(FINE, errors=60), "failed"),
         (replace(FINE, p95_s=1.5), "slower"),
         (replace(FINE, good=10), "worse"),

@@ -62,6 +62,8 @@ def test_sixty_corrections_become_a_data_set_a_verdict_a_rollout_and_a_way_back(
     begun = loop.learn("start", "served", "candidate", *QUICK)
     assert (begun["stage"], begun["share"]) == ("shadow", 0.0)
     assert loop.learn("status")["traffic_agrees"]
+    flags = {one["key"]: one for one in loop.call("GET", "/admin/flags")["flags"]}
+    assert flags["shadow.base"]["definition"]["defaultVariant"] == "on"
     shares: list[Any] = []
     asked = 0
     for _ in range(40):
@@ -71,8 +73,6 @@ def test_sixty_corrections_become_a_data_set_a_verdict_a_rollout_and_a_way_back(
         if state["stage"] == "promoted":
             break
         assert loop.learn("status")["traffic_agrees"], state
-        if state["stage"] == "shadow":
-            loop.learn("shadow", "-n", "10")
         loop.traffic(60, asked)
         asked += 60
     live = [("live", share) for share in (0.05, 0.25, 0.5)]

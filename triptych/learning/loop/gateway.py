@@ -1,8 +1,9 @@
 """The gateway as the loop sees it, over its admin API: judgements, traffic, what each model did.
 
 The traffic of a tier is moved by the flag `challenger.TIER`, sticky by user and audited by the
-gateway. A request belongs to the upstream that was asked first, also where another one answered it
-in the end: a challenger that fails is not hidden by the fallback. Left out: deciding (`rollout`).
+gateway; `shadow.TIER` sends copies of questions while a rollout is in its shadow stage. A request
+belongs to the upstream that was asked first, also where another one answered it in the end: a
+challenger that fails is not hidden by the fallback. Left out: deciding (`rollout`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from triptych.wire.tiers import challenger_of
 TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 120.0
 _PAGE = 500
+_MOST_COPIES = 5000
+_BLOCKED = "content_filter"
 # One author counts with so many ratings of each model, so that one person does not decide alone.
 RATINGS_OF_ONE_AUTHOR = 20
 
@@ -64,6 +67,11 @@ class Gateway:
             after = page["next"]
             if after is None:
                 return
+
+    def shadows(self, tier: str, since: float) -> list[dict[str, Any]]:
+        """Return the copies that a tier's challengers were sent since a moment, newest first."""
+        found = self.call("GET", "/admin/shadows", tier=tier, since=since, limit=_MOST_COPIES)
+        return list(found["shadows"])
 
     def feedback(self, since: float, company: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the latest version of each judgement since a moment, newest first."""
@@ -135,13 +143,20 @@ class Traffic:
         """The flag that decides which users the challenger answers."""
         return f"challenger.{self.tier}"
 
+    @property
+    def shadow_flag(self) -> str:
+        """The flag that sends the challenger copies of questions."""
+        return f"shadow.{self.tier}"
+
     def move(self, state: State) -> None:
-        """Set the flag to a rollout's share; where it is so already nothing is written."""
-        value, targeting = self._rule(state)
-        if self._now() != (value, targeting):
-            self.gateway.call(
-                "PUT", f"/admin/flags/{self.flag}", {"value": value, "targeting": targeting}
-            )
+        """Set the flags to a rollout's share; where they are so already nothing is written."""
+        rules = self._rules(state)
+        now = self._now()
+        # The share first: going back must not wait for anything.
+        for flag, (value, targeting) in rules.items():
+            if now[flag] != (value, targeting):
+                body = {"value": value, "targeting": targeting}
+                self.gateway.call("PUT", f"/admin/flags/{flag}", body)
 
     def agrees(self, state: State) -> bool:
         """Return whether the gateway serves the share that the rollout's state names.
@@ -149,7 +164,7 @@ class Traffic:
         False too where the flag is killed by the environment, disabled, or overridden for a user or
         a company: then other users meet the challenger than the rollout counts on.
         """
-        return self._now() == self._rule(state)
+        return self._now() == self._rules(state)
 
     def check(self, champion: str, challenger: str) -> None:
         """Check that both upstreams are there and that no other rollout has the flag.
@@ -174,7 +189,7 @@ class Traffic:
                 f"other upstreams offer {challenger_of(self.tier)} too: {', '.join(others)}",
                 hint="take the name from them: users would meet several challengers",
             )
-        if self._now() != (False, {}):
+        if self._now()[self.flag] != (False, {}):
             raise LearningError(
                 f"the flag {self.flag} is set, overridden or killed",
                 hint="let the tier's own upstream serve the promoted model, then set the flag off: "
@@ -190,6 +205,11 @@ class Traffic:
             if name in seen:
                 arm_of[row["request_id"]] = name
                 seen[name].add(row, name)
+        for row in self.gateway.shadows(self.tier, state.started_at):
+            if row["upstream"] == state.challenger:
+                seen[state.challenger].add_copy(row)
+                if not row["error_code"]:
+                    seen[state.champion].compare(row["served_refused"])
         ratings = self.gateway.feedback(state.started_at, self.company)
         for author, name, good in _ratings(ratings, arm_of):
             seen[name].rate(author, good)
@@ -207,6 +227,13 @@ class Traffic:
             return str(tries[0]["upstream"]) if tries else ""
         return str(row["upstream"])
 
+    def _rules(self, state: State) -> dict[str, tuple[bool, Any]]:
+        """Return what each flag of the rollout has to be."""
+        shadow: tuple[bool, Any] = (state.stage == "shadow", {})
+        if shadow[0] and self.company is not None:
+            shadow = False, {"if": [{"==": [{"var": "company_id"}, self.company]}, "on", "off"]}
+        return {self.flag: self._rule(state), self.shadow_flag: shadow}
+
     def _rule(self, state: State) -> tuple[bool, Any]:
         """Return the flag's value and targeting: by users, inside the company where one is set."""
         if state.stage == "promoted" and self.company is None:
@@ -223,16 +250,21 @@ class Traffic:
             rule = {"if": [{"==": [{"var": "company_id"}, self.company]}, rule, "off"]}
         return False, rule
 
-    def _now(self) -> tuple[bool, Any] | None:
-        """Return the flag's value and targeting; None where something stands above them."""
+    def _now(self) -> dict[str, tuple[bool, Any] | None]:
+        """Return value and targeting of both flags; None where something stands above them."""
         found = self.gateway.call("GET", "/admin/flags")
-        for one in found["flags"]:
-            if one["key"] == self.flag:
-                rule = one["definition"]
-                if self.flag in found["killed"] or rule["state"] != "ENABLED" or one["overrides"]:
-                    return None
-                return rule["defaultVariant"] == "on", rule.get("targeting") or {}
-        raise LearningError(f"the gateway has no flag {self.flag}", hint="update the gateway")
+        flags = {one["key"]: one for one in found["flags"]}
+        now: dict[str, tuple[bool, Any] | None] = {}
+        for key in (self.flag, self.shadow_flag):
+            if key not in flags:
+                raise LearningError(f"the gateway has no flag {key}", hint="update the gateway")
+            one = flags[key]
+            rule = one["definition"]
+            if key in found["killed"] or rule["state"] != "ENABLED" or one["overrides"]:
+                now[key] = None
+            else:
+                now[key] = rule["defaultVariant"] == "on", rule.get("targeting") or {}
+        return now
 
 
 def _ratings(
@@ -262,6 +294,8 @@ class _Counts:
     requests: int = 0
     errors: int = 0
     secrets: int = 0
+    refusals: int = 0
+    compared: int = 0
     good: int = 0
     rated: int = 0
     latencies: list[float] = field(default_factory=list)
@@ -278,6 +312,20 @@ class _Counts:
         if row["outcome"] == "ok" and not fell_back and row["latency_s"] is not None:
             self.latencies.append(float(row["latency_s"]))
 
+    def add_copy(self, row: dict[str, Any]) -> None:
+        """Count a shadow copy."""
+        self.requests += 1
+        self.secrets += row["error_code"] == _BLOCKED
+        self.errors += row["error_code"] not in ("", _BLOCKED)
+        if not row["error_code"]:
+            self.latencies.append(float(row["latency_s"]))
+            self.compare(row["refused"])
+
+    def compare(self, refused: bool) -> None:
+        """Count a question that both models answered."""
+        self.compared += 1
+        self.refusals += refused
+
     def rate(self, author: str, good: bool) -> None:
         """Count a rating, as long as its author has not given too many."""
         self.authors[author] += 1
@@ -289,4 +337,7 @@ class _Counts:
         """Return the counts as the controller takes them."""
         times = sorted(self.latencies)
         p95_s = times[math.ceil(0.95 * len(times)) - 1] if times else math.nan
-        return Arm(self.requests, self.errors, self.good, self.rated, 0, self.secrets, p95_s)
+        return Arm(
+            self.requests, self.errors, self.good, self.rated, self.refusals, self.compared,
+            self.secrets, p95_s,
+        )  # fmt: skip

@@ -45,13 +45,18 @@ class Limits:
 
 @dataclass(frozen=True)
 class Arm:
-    """What one model did since the rollout began. `p95_s` is NaN without requests."""
+    """What one model did since the rollout began, the challenger's shadow copies too.
+
+    `refusals` are counted among the `compared` questions, which both models answered: those that
+    were copied. `p95_s` is NaN without requests.
+    """
 
     requests: int = 0
     errors: int = 0
     good: int = 0
     rated: int = 0
     refusals: int = 0
+    compared: int = 0
     secrets: int = 0
     p95_s: float = math.nan
 
@@ -122,6 +127,15 @@ def _failure(state: State, champion: Arm, challenger: Arm) -> str:
                 f"the challenger is slower: p95 {challenger.p95_s:.2f} s, the champion's "
                 f"{champion.p95_s:.2f} s"
             )
+    refused = difference_bounds(
+        (champion.refusals, champion.compared), (challenger.refusals, challenger.compared),
+        limits.alpha,
+    )  # fmt: skip
+    if enough and refused.low > 0:
+        return (
+            f"the challenger refuses {challenger.refusals} of {challenger.compared} questions, the "
+            f"champion {champion.refusals}"
+        )
     bounds = _bounds(state, champion, challenger)
     if challenger.rated >= 20 and bounds.high < 0:
         return f"the challenger is rated worse: at most {bounds.high:+.1%}"
@@ -173,7 +187,7 @@ def follow(state: State, decision: Decision, challenger: Arm) -> State:
     step = state.step + 1
     return replace(
         state, stage="live", step=step, share=state.limits.shares[step], applied=False,
-        stage_start=challenger.requests if state.stage == "live" else 0, reason=decision.reason,
+        stage_start=challenger.requests, reason=decision.reason,
     )  # fmt: skip
 
 
