@@ -17,6 +17,7 @@ class Entry:
 MENU = (
     Entry("Overview", "/console/"),
     Entry("Switches", "/console/switches", "admin"),
+    Entry("Providers", "/console/providers", "admin"),
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
 )  # fmt: skip

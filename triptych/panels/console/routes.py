@@ -9,7 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from triptych.lm.runs.store import RunStore
-from triptych.panels.console import feedback, overview, requests, switches
+from triptych.panels.console import (
+    feedback,
+    overview,
+    providers,
+    requests,
+    switches,
+)
 from triptych.panels.console.menu import MENU, Entry
 from triptych.panels.web.site import ROLES, Pages, Site, Visit
 
@@ -25,10 +31,11 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
 
     return [
         *pages.routes,
+        *feedback.routes(site),
         *overview.routes(site),
+        *providers.routes(site),
         *requests.routes(site),
         *switches.routes(site),
-        *feedback.routes(site),
     ]  # fmt: skip
 
 
