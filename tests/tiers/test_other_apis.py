@@ -166,7 +166,7 @@ async def test_g25_ten_turns_with_a_tool_by_responses(before, stream) -> None:
 async def test_g25_what_responses_cannot_do_here_is_said(before) -> None:
     _, gateway = before
     async with gateway.sdk() as client:
-        for wrong in ({"previous_response_id": "resp_1"}, {"background": True}):
+        for wrong in ({"conversation": "conv_1"}, {"background": True}):
             with pytest.raises(openai.BadRequestError, match="stored") as raised:
                 await client.responses.create(model="m", input="x", **wrong)
             assert raised.value.param in wrong

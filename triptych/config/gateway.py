@@ -224,6 +224,10 @@ class GatewayConfig:
     """Days that stored data is kept by its class; what is not named here has the default:
     sensitive 1, personal 30, pseudonymous 180, non_personal 730."""
 
+    store_responses: Literal["never", "asked", "always"] = "asked"
+    """Whether answers of `/v1/responses` are kept for `previous_response_id`, unredacted and under
+    `retention_days`: never, where a client sends `store: true`, or unless it sends false."""
+
     retention_interval_s: float = Field(default=3600.0, gt=0)
     """Seconds between two looks for data that has been kept long enough."""
 

@@ -18,6 +18,7 @@ from triptych.errors import InvalidQuery, NotFound, NotHere, TierError
 from triptych.tiers.admin.routing import application
 from triptych.tiers.admin.table import TABLE
 from triptych.tiers.http import anthropic, bodies, pages, response_items, responses
+from triptych.tiers.http.kept_response import KeptResponse
 from triptych.tiers.http.replies import (
     JSON,
     EventReply,
@@ -156,7 +157,11 @@ class Gateway:
         body = anthropic.chat_body(bodies.load(await request.body(config.max_body_bytes)))
         query = bodies.chat(body, new_request_id(), system_allowed=config.allow_client_system)
         writer = anthropic.MessageWriter()
-        await self._answer(request, send, query, principal, writer, anthropic.message)
+
+        async def whole(completion: dict[str, Any]) -> dict[str, Any]:
+            return anthropic.message(completion)
+
+        await self._answer(request, send, query, principal, writer, whole)
 
     async def _count_tokens(self, request: Request, send: Send) -> None:
         request.error_shape = anthropic.error_shape
@@ -169,14 +174,18 @@ class Gateway:
         principal = await self._admit(request)
         config, request_id = self.runtime.config, new_request_id()
         given = responses.read(bodies.load(await request.body(config.max_body_bytes)))
-        body = responses.chat_body(given)
+        kept = KeptResponse(self.runtime, given, request, principal)
+        body = responses.chat_body(given, await kept.earlier())
         query = bodies.chat(body, request_id, system_allowed=config.allow_client_system)
         writer = response_items.ResponseWriter(given, request_id)
 
-        def whole(completion: dict[str, Any]) -> dict[str, Any]:
-            return response_items.response(completion, given, request_id)
+        async def whole(completion: dict[str, Any]) -> dict[str, Any]:
+            return await kept.keep(lambda: response_items.response(completion, given, request_id))
 
-        await self._answer(request, send, query, principal, writer, whole)
+        async def before_end() -> None:
+            await kept.keep(writer.ended)
+
+        await self._answer(request, send, query, principal, writer, whole, before_end)
 
     async def _query(self, request: Request, send: Send) -> None:
         principal = await self._admit(request)
@@ -271,27 +280,35 @@ class Gateway:
         query: Query,
         principal: Principal,
         writer: StreamWriter | None = None,
-        translate: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        translate: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]] | None = None,
+        before_end: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """Answer whole or streamed, in OpenAI's chat shape or translated from it."""
         query = with_headers(query, request)
         exchange = request.exchange = self.service.begin(query, principal)
         if query.stream:
-            await self._watched(request, self._stream(send, exchange, writer or OpenAIWriter()))
+            work = self._stream(send, exchange, writer or OpenAIWriter(), before_end)
+            await self._watched(request, work)
             return
         completion = await self._watched(request, self.service.whole(exchange))
         raw = body_bytes(completion)
         if translate is not None:
-            raw = lenient_json.dumps(translate(completion.body))
+            raw = lenient_json.dumps(await translate(completion.body))
         await send_body(send, 200, [JSON, *trace_headers(exchange)], raw)
 
-    async def _stream(self, send: Send, exchange: Exchange, writer: StreamWriter) -> None:
+    async def _stream(
+        self,
+        send: Send,
+        exchange: Exchange,
+        writer: StreamWriter,
+        before_end: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         reply = EventReply(send, exchange, self.runtime.config.keepalive_s, writer)
         try:
             opened = await self.service.open_stream(exchange)
             frames = self.service.frames(exchange, opened)
             try:
-                await reply.forward(frames)
+                await reply.forward(frames, before_end)
             finally:
                 # A forwarder that was stopped before its first step closed nothing.
                 await frames.aclose()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Protocol
 
 from triptych.errors import TierError
@@ -103,8 +103,10 @@ class EventReply:
         """End with an error as an event."""
         await self.write(self._writer.fail(error), more=False)
 
-    async def forward(self, frames: AsyncGenerator[Frame]) -> None:
-        """Send frames as they come, and the end."""
+    async def forward(
+        self, frames: AsyncGenerator[Frame], before_end: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
+        """Send frames as they come, and the end, with what is done between them."""
         take, send = self._writer.take, self._send
         try:
             async for frame in frames:
@@ -119,6 +121,8 @@ class EventReply:
             return
         finally:
             await frames.aclose()
+        if before_end is not None:
+            await before_end()
         await self.write(self._writer.end(), more=False)
 
     def close(self) -> None:

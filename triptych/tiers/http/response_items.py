@@ -98,6 +98,10 @@ class ResponseWriter:
             "usage": usage(self.usage),
         }
 
+    def ended(self) -> Shape:
+        """Return the answer of a stream as it stands after the last chunk."""
+        return self.whole(self._model)
+
     # -- events ----------------------------------------------------------------------------------
 
     def take(self, frame: Frame) -> bytes:
@@ -173,7 +177,7 @@ class ResponseWriter:
     def end(self) -> bytes:
         """Return the events after the last chunk."""
         found = b"" if self._number else self._start("")
-        ended = self.whole(self._model)
+        ended = self.ended()
         return found + self._close() + self._event(ended["status"], response=ended)
 
     def fail(self, error: TierError) -> bytes:

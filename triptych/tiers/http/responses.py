@@ -1,15 +1,16 @@
-"""`/v1/responses`: OpenAI's newer API over the chat path, whole and streamed; nothing is stored.
+"""`/v1/responses`: OpenAI's newer API over the chat path, whole and streamed.
 
 What is translated: texts, images and files, functions with their results, reasoning, JSON schemas,
-log-probabilities. Left out: tools that run at OpenAI, and those without a schema. What needs a
-stored answer is refused, since a client can send the conversation itself.
+log-probabilities. Left out: tools that run at OpenAI, and those without a schema; where answers
+are kept (`store.personal_data.responses`).
 
 Source: the types of the openai SDK 3.x, which the tests parse the answers with.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import secrets
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.errors import InvalidQuery
@@ -21,7 +22,8 @@ Shape = dict[str, Any]
 _SAME = ("model", "temperature", "top_p", "stream", "parallel_tool_calls", "user", "metadata",
          "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention",
          "moderation", "prompt_cache_options")  # fmt: skip
-_STORED = ("previous_response_id", "conversation", "prompt")
+_ITEM_IDS = {"message": "msg_", "function_call_output": "fco_"}
+_STORED = ("conversation", "prompt")
 
 
 def read(body: Mapping[str, Any]) -> Shape:
@@ -35,16 +37,33 @@ def read(body: Mapping[str, Any]) -> Shape:
         raise InvalidQuery(str(fault), param=fault.field) from fault
     for name in _STORED:
         if name in given:
-            raise _fault(
-                name, "needs stored answers, which there are none of: send the whole input"
-            )
+            raise _fault(name, "is stored at OpenAI only: send the input, or previous_response_id")
     if given.get("background"):
-        raise _fault("background", "needs stored answers, which there are none of")
+        raise _fault("background", "is not stored to be asked for later: use a stream")
+    if not isinstance(given.get("previous_response_id", ""), str):
+        raise _fault("previous_response_id", "must be the id of an answer")
     return given
 
 
-def chat_body(given: Shape) -> Shape:
+def input_items(given: Shape) -> list[Shape]:
+    """Return the input as items with ids, as OpenAI lists them."""
+    asked = given.get("input")
+    items = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+    found = []
+    for item in items or ():
+        kind = item.get("type") or "message"
+        shown = {"id": _ITEM_IDS.get(kind, "item_") + secrets.token_hex(12), "type": kind, **item}
+        if kind == "message" and isinstance(item.get("content"), str):
+            part = "output_text" if item.get("role") == "assistant" else "input_text"
+            shown["content"] = [{"type": part, "text": item["content"]}]
+        found.append(shown)
+    return found
+
+
+def chat_body(given: Shape, earlier: Sequence[Shape] = ()) -> Shape:
     """Translate a request into one of chat completions; unknown fields stay.
+
+    `earlier` are the items of the conversation that it goes on with.
 
     Raises: InvalidQuery.
     """
@@ -52,7 +71,7 @@ def chat_body(given: Shape) -> Shape:
     found = {n: v for n, v in given.items() if n in _SAME or (n not in known and n != "adapter")}
     if "adapter" in given:
         found["adapter"] = given["adapter"]
-    found["messages"] = _messages(given)
+    found["messages"] = _messages(given, earlier)
     found["max_completion_tokens"] = given.get("max_output_tokens")
     reasoning = given.get("reasoning")
     if isinstance(reasoning, Mapping):
@@ -105,17 +124,17 @@ def _choice(given: Any) -> Any:
 # -- the input -----------------------------------------------------------------------------------
 
 
-def _messages(given: Shape) -> list[Shape]:
+def _messages(given: Shape, earlier: Sequence[Shape]) -> list[Shape]:
     found: list[Shape] = []
     if given.get("instructions"):
         found.append({"role": "system", "content": given["instructions"]})
     items = given.get("input")
     if isinstance(items, str):
-        return [*found, {"role": "user", "content": items}]
+        items = [{"role": "user", "content": items}]
     if not isinstance(items, list) or not items:
         raise _fault("input", "must be a text or a list of at least one item")
     thought = ""
-    for number, item in enumerate(items):
+    for number, item in enumerate([*earlier, *items], start=-len(earlier)):
         if not isinstance(item, Mapping):
             raise _fault(f"input.{number}", "must be an object")
         kind = item.get("type") or "message"
@@ -216,9 +235,9 @@ def head(given: Shape, request_id: str, model: str, created: float) -> Shape:
         "tools": [t for t in given.get("tools") or () if chat_tools([t])],
         "top_p": given.get("top_p"),
         "max_output_tokens": given.get("max_output_tokens"),
-        "previous_response_id": None,
+        "previous_response_id": given.get("previous_response_id"),
         "reasoning": given.get("reasoning") or {"effort": None, "summary": None},
-        "store": False,
+        "store": bool(given.get("store")),
         "text": given.get("text") or {"format": {"type": "text"}},
         "truncation": "disabled",
         "usage": None,

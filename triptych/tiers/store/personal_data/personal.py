@@ -16,6 +16,7 @@ from sqlalchemy import Column, Table, and_, delete, or_, select, tuple_, update
 from triptych.tiers.store import tables as t
 from triptych.tiers.store import usage
 from triptych.tiers.store.database import Connection, Database, across
+from triptych.tiers.store.personal_data import responses
 from triptych.tiers.store.settings import raise_version
 
 Category = Literal["content", "feedback", "requests", "account"]
@@ -105,7 +106,8 @@ def _stored(
     yield "requests", t.requests, list(t.requests.c), subject.where(t.requests)
     mine = select(t.requests.c.request_id).where(subject.where(t.requests))
     yield "requests", t.attempts, list(t.attempts.c), t.attempts.c.request_id.in_(mine)
-    yield "content", t.contents, list(t.contents.c), subject.where(t.contents)
+    for table in (t.contents, responses.table):
+        yield "content", table, list(table.c), subject.where(table)
     yield "feedback", t.feedback, list(t.feedback.c), subject.where(t.feedback)
 
 
@@ -127,6 +129,7 @@ async def erase(
         done |= await _erase_account(database, subject)
     if "content" in chosen:
         done["contents"] = await _delete(database, t.contents, subject, before)
+        done["kept_responses"] = await _delete(database, responses.table, subject, before)
         done["models_tainted"] = await _taint(database, subject, done["contents"])
     if "feedback" in chosen:
         done["feedback"] = await _delete(database, t.feedback, subject, before)

@@ -19,6 +19,7 @@ from triptych.errors import NotFound
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
+from triptych.tiers.store.personal_data import responses
 from triptych.tiers.store.personal_data.personal import delete_rows, make_nameless
 
 DEFAULT_DAYS: Mapping[DataClass, float] = {
@@ -53,6 +54,9 @@ async def run(
         report[f"contents_{name}"] = await delete_rows(
             database, t.contents, _free(t.contents, old, holds)
         )
+        kept = responses.table
+        old = and_(kept.c.classification == name, kept.c.created_at < before[name])
+        report[f"responses_{name}"] = await delete_rows(database, kept, _free(kept, old, holds))
     report["feedback"] = await delete_rows(
         database, t.feedback, _free(t.feedback, f.created_at < before["pseudonymous"], holds)
     )
