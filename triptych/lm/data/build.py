@@ -22,6 +22,7 @@ from triptych.lm.data.documents import DocumentWriter, keep_only, read_texts
 from triptych.lm.data.ingest import Ingested, OnProgress, ingest
 from triptych.lm.data.leakage import LeakageCheck
 from triptych.lm.data.manifest import FORMAT_VERSION, data_fingerprint, save_manifest
+from triptych.lm.data.mixture import times_taken
 from triptych.lm.data.shards import shard_dtype
 from triptych.lm.data.splits import SPLITS, HeldOut, hold_out
 from triptych.lm.data.tokenise import tokenise
@@ -53,7 +54,7 @@ def build_corpus(
         tokenizer = Tokenizer.load(resolve(config.tokenizer)) if config.tokenizer else None
         ingested = ingest(sources, folder, config, on_progress)
         held_out = _hold_out(ingested, config)
-        written = _write_documents(ingested, held_out, folder, on_progress)
+        written = _write_documents(ingested, held_out, folder, config.seed, on_progress)
         overlap = _drop_leaked(ingested, written, folder, config, on_progress)
         if tokenizer is None:
             tokenizer = _train_tokenizer(written.chars["train"], folder, config, on_progress)
@@ -90,22 +91,28 @@ def _hold_out(ingested: Ingested, config: DataConfig) -> HeldOut:
 
 
 def _write_documents(
-    ingested: Ingested, held_out: HeldOut, folder: Path, on_progress: OnProgress
+    ingested: Ingested, held_out: HeldOut, folder: Path, seed: int, on_progress: OnProgress
 ) -> DocumentWriter:
     """Write the parquet files, counting near duplicates; return the writer with its counts.
 
     Raises: DataError when the text is too short to hold any out.
     """
-    spool, done, number = ingested.spool, 0, 0
+    spool, reading, done, number = ingested.spool, ingested.reading, 0, 0
     total = sum(spool.sizes_bytes)
     with DocumentWriter(folder / "documents") as writer:
         for index, document in enumerate(chain.from_iterable(spool.read())):
             done += spool.sizes_bytes[index]
             if not ingested.kept[index]:
-                ingested.reading.drop("near_duplicate", document.source, spool.sizes_bytes[index])
+                reading.drop("near_duplicate", document.source, spool.sizes_bytes[index])
                 continue
             for split, piece in held_out.place(number, document):
-                writer.append(split, piece)
+                times = 1
+                if split == "train" and (weight := ingested.weights[index]) != 1:
+                    times = times_taken(weight, piece.text, seed)
+                    if times == 0:
+                        reading.drop("by_weight", piece.source, len(piece.text.encode()))
+                for _ in range(times):
+                    writer.append(split, piece)
             number += 1
             on_progress("writing documents", done, total)
     spool.file.unlink()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +17,7 @@ from triptych.lm.data.document import Document
 from triptych.lm.data.splits import SPLITS
 
 _SCHEMA = pa.schema([(name, pa.string()) for name in ("text", "source", "licence", "split")])
+_PART = re.compile(r"#part\d+$")
 _ROW_GROUP_CHARS = 4_000_000
 
 
@@ -71,6 +74,25 @@ class DocumentWriter:
             self._writers[split].write_table(pa.table(arrays, schema=_SCHEMA))
         self._pending[split] = []
         self._pending_chars[split] = 0
+
+
+def text_hashes(folder: Path) -> dict[str, str]:
+    """Hash the words of each source document, its parts together, whatever split they are in."""
+    parts: dict[str, set[bytes]] = {}
+    for split in SPLITS:
+        with pq.ParquetFile(_file(folder, split)) as file:
+            for number in range(file.num_row_groups):
+                rows = file.read_row_group(number, ["text", "source"], use_threads=False)
+                for text, source in zip(
+                    *(rows[c].to_pylist() for c in rows.column_names), strict=True
+                ):
+                    name = _PART.sub("", source)
+                    digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
+                    parts.setdefault(name, set()).add(digest)
+    return {
+        name: hashlib.blake2b(b"".join(sorted(found)), digest_size=16).hexdigest()
+        for name, found in parts.items()
+    }
 
 
 def read_texts(folder: Path, split: str) -> Iterator[list[str]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from triptych.errors import DataError
 from triptych.lm.data.cleaning import clean, reason_to_drop
 from triptych.lm.data.document import Document, Reading, parts
 from triptych.lm.data.duplicates import NearDuplicates
+from triptych.lm.data.mixture import MixedSource, parse_sources
 from triptych.lm.data.readers.sources import display_name, read_source
 from triptych.lm.data.spool import Spool
 
@@ -40,6 +42,8 @@ class Ingested:
 
     spool: Spool
     kept: np.ndarray = field(default_factory=lambda: np.empty(0, bool))
+    weights: array[float] = field(default_factory=lambda: array("d"))
+    """The weight of each document's source, in the order of the spool."""
     sources: list[dict[str, Any]] = field(default_factory=list)
     reading: Reading = field(default_factory=Reading)
 
@@ -58,9 +62,10 @@ def ingest(
     with NearDuplicates(folder / "signatures", min_similarity_frac=threshold) as duplicates:
         with Spool(folder / "spool.parquet") as spool:
             ingested = Ingested(spool)
-            for source in sources:
+            for source in parse_sources(sources):
                 for document in _read(source, ingested, config, seen, on_progress):
                     spool.append(document)
+                    ingested.weights.append(source.weight)
                     batch.append(document.text)
                     batch_chars += len(document.text)
                     if batch_chars >= _BATCH_CHARS:
@@ -73,14 +78,14 @@ def ingest(
 
 
 def _read(
-    source: str,
+    mixed: MixedSource,
     ingested: Ingested,
     config: DataConfig,
     seen: set[bytes],
     on_progress: OnProgress,
 ) -> Iterator[Document]:
     """Yield the usable new documents of one source, up to its limit."""
-    reading = Reading()
+    reading, source, config = Reading(), mixed.name, mixed.settings(config)
     if config.max_bytes:
         # A document longer than the limit gives its beginning.
         part_chars = max(_MIN_PART_CHARS, min(config.max_document_chars, config.max_bytes // 4))
@@ -109,7 +114,8 @@ def _read(
             hint=_hint(reading, config),
         )
     name = display_name(source)
-    ingested.sources.append({"source": name, "documents": count, "bytes": taken_bytes})
+    facts: dict[str, Any] = {"source": name, "documents": count, "bytes": taken_bytes}
+    ingested.sources.append(facts | mixed.facts())
     ingested.reading.merge(reading)
 
 
