@@ -20,4 +20,5 @@ MENU = (
     Entry("Providers", "/console/providers", "admin"),
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
+    Entry("People", "/console/people"),
 )  # fmt: skip

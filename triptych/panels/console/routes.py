@@ -12,6 +12,7 @@ from triptych.lm.runs.store import RunStore
 from triptych.panels.console import (
     feedback,
     overview,
+    people,
     providers,
     requests,
     switches,
@@ -33,6 +34,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
         *pages.routes,
         *feedback.routes(site),
         *overview.routes(site),
+        *people.routes(site),
         *providers.routes(site),
         *requests.routes(site),
         *switches.routes(site),
