@@ -113,6 +113,11 @@ class Hub:
         with translated("models", self.endpoint):
             return [found.id for found in self._api.list_models(search=words or None, limit=limit)]
 
+    def spaces(self, owner: str, *, limit: int = 100) -> list[str]:
+        """List the Spaces of a user or organisation, the newest first."""
+        with translated("spaces", self.endpoint):
+            return [found.id for found in self._api.list_spaces(author=owner, limit=limit)]
+
     def is_private(self, repo: Repo) -> bool:
         """Return whether only its owners may see the repository."""
         with translated(repo, self.endpoint):

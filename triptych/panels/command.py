@@ -64,6 +64,14 @@ def run_triptych(
         return printed.read()
 
 
+def hub_token() -> Mapping[str, str]:
+    """Return the variable with the embedded hub's token, where the environment names no other."""
+    file = environment.home() / "hub" / "admin_token"
+    if environment.get("HF_TOKEN") or not file.exists():
+        return {}
+    return {"HF_TOKEN": file.read_text("utf-8").strip()}
+
+
 def _listen(process: subprocess.Popen[str], said: list[str], heard: Heard | None) -> None:
     assert process.stderr is not None
     with process.stderr as lines:

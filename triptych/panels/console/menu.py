@@ -18,6 +18,7 @@ MENU = (
     Entry("Overview", "/console/"),
     Entry("Switches", "/console/switches", "admin"),
     Entry("Providers", "/console/providers", "admin"),
+    Entry("Spaces", "/console/spaces", "admin"),
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
     Entry("People", "/console/people"),

@@ -15,6 +15,7 @@ from triptych.panels.console import (
     people,
     providers,
     requests,
+    spaces,
     switches,
 )
 from triptych.panels.console.menu import MENU, Entry
@@ -37,6 +38,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
         *people.routes(site),
         *providers.routes(site),
         *requests.routes(site),
+        *spaces.routes(site, hub),
         *switches.routes(site),
     ]  # fmt: skip
 

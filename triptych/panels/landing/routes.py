@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from markdown_it import MarkdownIt
@@ -13,16 +12,16 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 from starlette.routing import Route
 
-from triptych.config import environment
 from triptych.errors import NotFound, TriptychError
 from triptych.hub.client import Hub
 from triptych.lm.runs.rights import LOCAL
 from triptych.lm.runs.store import RunStore
-from triptych.panels.command import run_triptych
+from triptych.panels.command import Heard, hub_token, run_triptych
 from triptych.panels.landing.state import read_state
 from triptych.panels.visitor import Visitor
 from triptych.panels.web import forms
 from triptych.panels.web.site import Pages, Site, Visit
+from triptych.panels.web.work import Work
 
 SETUP_S = 1800.0
 GUIDES = Path(__file__).resolve().parents[3] / "docs" / "guides"
@@ -40,50 +39,16 @@ CREATE = forms.FormSpec(
 )
 
 
-@dataclass
-class Setup:
-    """The one creation of tiers that may be on its way, with its steps."""
-
-    steps: list[str] = field(default_factory=list)
-    task: asyncio.Task[None] | None = None
-    error: TriptychError | None = None
-
-    @property
-    def running(self) -> bool:
-        """Return whether it is on its way."""
-        return self.task is not None and not self.task.done()
-
-    @property
-    def done(self) -> bool:
-        """Return whether it has ended well."""
-        return self.task is not None and self.task.done() and self.error is None
-
-    def start(self, model: str) -> None:
-        """Begin; steps are added as they come."""
-        self.steps, self.error = [], None
-        self.task = asyncio.create_task(self._work(model))
-
-    async def _work(self, model: str) -> None:
-        words = ["tiers", "setup", "--org", model.partition("/")[0], "--model", model]
-        try:
-            await asyncio.to_thread(
-                run_triptych, words, Visitor(LOCAL), SETUP_S, self.steps.append, hub_token()
-            )
-        except TriptychError as error:
-            self.error = error
-
-
-def hub_token() -> Mapping[str, str]:
-    """Return the variable with the embedded hub's token, where the environment names no other."""
-    file = environment.home() / "hub" / "admin_token"
-    if environment.get("HF_TOKEN") or not file.exists():
-        return {}
-    return {"HF_TOKEN": file.read_text("utf-8").strip()}
+async def create_tiers(model: str, heard: Heard) -> str:
+    """Create the three tiers from a model, as `triptych tiers setup` does."""
+    words = ["tiers", "setup", "--org", model.partition("/")[0], "--model", model]
+    await asyncio.to_thread(run_triptych, words, Visitor(LOCAL), SETUP_S, heard, hub_token())
+    return "All three tiers are live and switched on."
 
 
 def routes(site: Site, hub: str, runs: RunStore) -> list[Route]:
     """Return the routes of the first page."""
-    pages, setup = Pages(site), Setup()
+    pages, setup = Pages(site), Work()
 
     @pages.get("/")
     async def home(visit: Visit) -> Response:
@@ -106,7 +71,7 @@ def routes(site: Site, hub: str, runs: RunStore) -> list[Route]:
     async def create(visit: Visit) -> Response:
         form = CREATE.read(visit.form)
         if form.value is not None and not setup.running:
-            setup.start(form.value.model)
+            setup.start(partial(create_tiers, form.value.model))
         return await _tiers_page(visit, setup, hub, form)
 
     @pages.get("/guides/{name}")
@@ -122,7 +87,7 @@ def routes(site: Site, hub: str, runs: RunStore) -> list[Route]:
 
 
 async def _tiers_page(
-    visit: Visit, setup: Setup, hub: str, form: forms.Form[CreateTiers] | None = None
+    visit: Visit, setup: Work, hub: str, form: forms.Form[CreateTiers] | None = None
 ) -> Response:
     form = form or CREATE.empty()
     models: list[str] = []

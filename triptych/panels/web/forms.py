@@ -74,6 +74,15 @@ class Form(Generic[Model]):
         )
         return replace(self, fields=fields)
 
+    def with_suggestions(self, **suggestions: Sequence[str]) -> Form[Model]:
+        """Return the form with what is offered while one types, by field name."""
+        fields = tuple(
+            replace(each, suggestions=tuple(suggestions[each.name]))
+            if each.name in suggestions else each
+            for each in self.fields
+        )  # fmt: skip
+        return replace(self, fields=fields)
+
 
 @dataclass(frozen=True)
 class FormSpec(Generic[Model]):

@@ -1,0 +1,99 @@
+"""The whole path of an admin in a real browser, over an installation started by `triptych up`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from browsing import fits, screenshot
+from living import SPACE, House, living
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with living(tmp_path_factory.mktemp("installation") / "home") as found:
+        yield found
+
+
+@pytest.fixture
+def console(house: House, open_page: Opened) -> Opened:
+    """Open a page of the Console, signed in with the first admin's key unless told otherwise."""
+
+    def sign_in(path: str = "/console/", key: str = "", **options: Any) -> Any:
+        page = open_page(f"{house.web}{path}", **options)
+        page.get_by_label("Your key").fill(key or house.key)
+        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("navigation", name="Console").wait_for()
+        return page
+
+    return sign_in
+
+
+def revision(house: House) -> str:
+    """Return which revision answers now."""
+    return str(house.chat()["system_fingerprint"])
+
+
+def accept_all(page: Any) -> list[str]:
+    """Agree to every question; the list is what each one said."""
+    said: list[str] = []
+
+    def accept(dialog: Any) -> None:
+        said.append(dialog.message)
+        dialog.accept()
+
+    page.on("dialog", accept)
+    return said
+
+
+def test_i2_a_revision_is_deployed_to_a_space_and_taken_back(house: House, console: Opened) -> None:
+    """Acceptance check I2, without dataset, training and promotion."""
+    house.use_spaces()
+    assert revision(house) == house.revisions[0]
+    page = console("/console/spaces")
+    page.get_by_role("link", name=SPACE).click()
+    page.get_by_text("running").wait_for()
+    said = accept_all(page)
+    page.get_by_label("Model").fill("admin/base")
+    page.get_by_label("Revision").fill("nowhere")
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_role("alert").get_by_text("no such branch, tag or commit").wait_for()
+    assert page.get_by_label("Revision").input_value() == "nowhere", "what was typed is kept"
+    page.get_by_label("Revision").fill(house.revisions[1])
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("until then, and if that fails, it serves what it serves now").wait_for()
+    page.get_by_role("button", name="Deploy").click()
+    page.get_by_text(f"Live: admin/base@{house.revisions[1]}").wait_for()
+    assert revision(house) == house.revisions[1]
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_text(f"Live again: admin/base@{house.revisions[0]}").wait_for()
+    assert f"It will serve admin/base@{house.revisions[0]} again" in said[-1]
+    assert revision(house) == house.revisions[0]
+    page.get_by_role("link", name="Log", exact=True).click()
+    page.get_by_role("heading", name="Log").wait_for()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_i3_every_page_is_accessible_and_fits(
+    house: House, console: Opened, width: int, scheme: str
+) -> None:
+    page = console(width=width, height=800, color_scheme=scheme)
+    links = page.get_by_role("navigation", name="Console").get_by_role("link")
+    found = []
+    for path in [link.get_attribute("href") for link in links.all()] + [f"/console/spaces/{SPACE}"]:
+        page.goto(f"{house.web}{path}")
+        page.wait_for_load_state("networkidle")
+        page.wait_for_timeout(300)
+        name = path.removeprefix("/console").strip("/").replace("/", "-") or "overview"
+        screenshot(page, f"console-{name}-{width}-{scheme}")
+        fits(page)
+        for violation in Axe().run(page).response["violations"]:
+            nodes = [node["html"][:160] for node in violation["nodes"][:3]]
+            found.append(f"{path}: {violation['id']}: {violation['help']}: {nodes}")
+    assert found == []
