@@ -21,9 +21,15 @@ PROGRAMS = {
     "bwrap": "bubblewrap",
     "redis-server": "redis-server",
     "git-lfs": "git-lfs",
+    "haproxy": "haproxy",
 }
 MARKS = {"browser": "chromium"}
-FIXTURES = {"browser": "chromium", "redis_url": "redis-server", "cloned": "git-lfs"}
+FIXTURES = {
+    "browser": "chromium",
+    "redis_url": "redis-server",
+    "cloned": "git-lfs",
+    "cluster": "haproxy",
+}
 REASON = re.compile(rf"needs ({'|'.join(PROGRAMS)})$")
 
 

@@ -18,6 +18,7 @@ import uvicorn
 from aiohttp import web
 from openai import AsyncOpenAI
 from people import People
+from real_servers import postgres, redis_url  # noqa: F401  fixtures
 from sqlalchemy import select
 
 from triptych.config.gateway import GatewayConfig, UpstreamConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ async def test_found_a2_idle_connections_up_to_the_descriptor_limit_stop_no_reco
             assert (state["status"], state["failing_tasks"]) == ("ready", [])
             async with session.get(f"{process.url}/metrics") as got:
                 metrics = await got.text()
-            assert "triptych_oldest_unwritten_record_seconds 0.0" in metrics
+            oldest = r'triptych_oldest_unwritten_record_seconds\{node="[^"]+",worker="1"\} 0.0'
+            assert re.search(oldest, metrics)
     finally:
         for one in idle:
             one.close()

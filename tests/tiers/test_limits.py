@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from programs import require
 
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
 from triptych.tiers.store import accounts
@@ -64,27 +59,6 @@ async def test_j1_anonymous_callers_are_counted_by_address_and_get_the_base_tier
     forged = {"x_forwarded_for": "1.2.3.4", "authorization": ""}
     status, _, _ = await gateway.post("/api/query", {"input": "hi"}, **forged)
     assert status == 429, "a header does not make another address"
-
-
-@pytest.fixture(scope="module")
-def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = require("redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    process = subprocess.Popen(
-        [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""],
-        stdout=subprocess.DEVNULL,
-    )
-    for _ in range(3000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.02)
-    yield f"redis://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(60)
 
 
 @pytest.mark.database

@@ -87,6 +87,17 @@ class GatewayConfig:
     workers: int = Field(default=1, ge=1, le=64)
     """Worker processes on the one port."""
 
+    node: str = Field(default="", max_length=64, pattern=r"^[A-Za-z0-9._-]*$")
+    """Name of this machine in the record and the metrics; empty: one is made at the first start
+    and kept in `TRIPTYCH_HOME/gateway/node`. No two machines on one database share a name."""
+
+    drain_notice_s: float = Field(default=0.0, ge=0)
+    """Seconds between the signal to stop and the end of accepting connections: `/ready` answers
+    503 during them, so that a balancer sends new requests elsewhere."""
+
+    drain_s: float = Field(default=300.0, ge=0)
+    """Seconds that answers under way may still take after the signal to stop."""
+
     database_url: str = ""
     """SQLAlchemy address; empty: SQLite in `TRIPTYCH_HOME/gateway.db`."""
 

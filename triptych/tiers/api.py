@@ -41,6 +41,7 @@ from triptych.tiers.http.requests import (
 )
 from triptych.tiers.pipeline import telemetry
 from triptych.tiers.pipeline.exchange import Exchange
+from triptych.tiers.pipeline.readiness import readiness
 from triptych.tiers.pipeline.runtime import Runtime
 from triptych.tiers.pipeline.service import LLMService, body_bytes, new_request_id
 from triptych.tiers.rules.accounts import Principal
@@ -51,9 +52,6 @@ from triptych.wire import openai as shapes
 from triptych.wire.tiers import TIERS
 
 logger = logging.getLogger("triptych.gateway")
-
-#: A record that waits longer than this has not only the next batch before it.
-_LATE_S = 60.0
 
 T = TypeVar("T")
 #: One model; its name may hold slashes.
@@ -242,25 +240,12 @@ class Gateway:
         await send_json(send, 200, {"status": "ok"})
 
     async def _ready(self, request: Request, send: Send) -> None:
-        ready = self.runtime.ready
-        recorder = self.runtime.recorder
-        failing = {task.name: task.failing for task in self.runtime.tasks if task.failing}
-        late = recorder.oldest_s > _LATE_S
-        state = {
-            "status": ("degraded" if failing or late else "ready") if ready else "starting",
-            "settings": "stale" if self.runtime.flags.stale else "fresh",
-            "flags_version": self.runtime.flags.version,
-            "spool_bytes": recorder.spool.backlog_bytes,
-            "records_lost": recorder.spool.lost,
-            "oldest_unwritten_s": round(recorder.oldest_s, 1),
-            # the exception's text stays in the log: this route needs no key
-            "failing_tasks": sorted(failing),
-        }
-        await send_json(send, 200 if ready else 503, state)
+        status, state = readiness(self.runtime)
+        await send_json(send, status, state)
 
     async def _metrics(self, request: Request, send: Send) -> None:
         kind = (b"content-type", telemetry.CONTENT_TYPE)
-        await send_body(send, 200, [kind], self.runtime.measure())
+        await send_body(send, 200, [kind], await self.runtime.worker_metrics.render())
 
     # -- what they share -------------------------------------------------------------------------
 

@@ -71,7 +71,7 @@ async def _prepare(config: GatewayConfig) -> None:
                 database, name="first admin", role="admin", key=key, actor="first start"
             )
     except (StorageError, OSError) as error:
-        if not path.exists():
+        if not path.exists() or getattr(error, "code", "") in migrations.REFUSED:
             raise
         logger.warning("the database is away: %s", error)
     finally:

@@ -36,9 +36,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("triptych.gateway")
 
-GRACE_S = 30
 # Beyond the answers under way, a worker needs time to bring its spool into the database.
-_STOP_S = GRACE_S + 30.0
+_FLUSH_S = 30.0
 _BACKOFF = Backoff(first_s=0.1, ceiling_s=10.0, attempts=20, healthy_s=10.0)
 
 
@@ -58,7 +57,7 @@ def options(app: Gateway, **changes: Any) -> uvicorn.Config:
         "lifespan": "on",
         "http": limited(app.runtime.connections),
         "loop": "uvloop",
-        "timeout_graceful_shutdown": GRACE_S,
+        "timeout_graceful_shutdown": app.runtime.config.drain_s,
         "timeout_keep_alive": 75,
         "backlog": 2048,
     }
@@ -70,15 +69,25 @@ def start_logging() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
 
 
-def work(config: GatewayConfig, listener: socket.socket, sources: str = "") -> int:
-    """Serve in this process until SIGTERM or Ctrl-C; `sources` as in `sources_of`."""
-    import uvicorn
+def work(
+    config: GatewayConfig,
+    listener: socket.socket,
+    sources: str = "",
+    worker: str = "1",
+    sockets: str = "",
+) -> int:
+    """Serve in this process until SIGTERM or Ctrl-C; `sources` as in `sources_of`.
 
+    `worker` names this process on its node, `sockets` the folder in which the workers of a node
+    find each other.
+    """
     from triptych.tiers.api import Gateway
+    from triptych.tiers.draining import DrainingServer
     from triptych.tiers.pipeline.runtime import Runtime
 
-    gateway = Gateway(Runtime(config, sources=sources_of(sources)))
-    uvicorn.Server(options(gateway)).run(sockets=[listener])
+    known = sources_of(sources)
+    gateway = Gateway(Runtime(config, sources=known, worker=worker, sockets=sockets))
+    DrainingServer(options(gateway), gateway.runtime).run(sockets=[listener])
     return 0
 
 
@@ -117,14 +126,19 @@ class Workers(Closing):
         """
         for stop in (signal.SIGTERM, signal.SIGINT):
             signal.signal(stop, lambda *_: self._news.put(None))
-        with listener, tempfile.TemporaryFile() as settings:
+        # a short path: that of a socket may have some hundred bytes
+        folder = tempfile.TemporaryDirectory(prefix="triptych-")
+        with listener, tempfile.TemporaryFile() as settings, folder as sockets:
             settings.write(json.dumps(to_dict(config)).encode())
             settings.flush()
             for number in range(config.workers):
                 self._supervisor.start(
-                    _command(f"worker-{number + 1}", listener, settings.fileno(), sources),
+                    _command(
+                        f"worker-{number + 1}", listener, settings.fileno(),
+                        (sources, str(number + 1), sockets), config,
+                    ),
                     backoff=self._backoff,
-                )
+                )  # fmt: skip
             # Closed here first: while the workers stop, new connections are refused, not queued.
             return self._watch()
 
@@ -145,19 +159,25 @@ class Workers(Closing):
         return 0
 
 
-def _command(name: str, listener: socket.socket, settings: int, sources: str) -> Command:
+def _command(
+    name: str,
+    listener: socket.socket,
+    settings: int,
+    names: tuple[str, str, str],
+    config: GatewayConfig,
+) -> Command:
     numbers = (listener.fileno(), settings)
     return Command(
         name,
-        [sys.executable, "-m", "triptych.tiers.workers", *map(str, numbers), sources],
+        [sys.executable, "-m", "triptych.tiers.workers", *map(str, numbers), *names],
         log=None,
-        grace_s=_STOP_S,
+        grace_s=config.drain_notice_s + config.drain_s + _FLUSH_S,
         inherited=numbers,
     )
 
 
 def main(arguments: list[str]) -> int:
-    """Serve as a child of `Workers`: two inherited file descriptors, and the sources' name."""
+    """Serve as a child of `Workers`: two inherited file descriptors, then names as in `work`."""
     listener, settings = map(int, arguments[:2])
     start_logging()
     # pread, because all workers share one file position

@@ -8,6 +8,8 @@ triptych gateway keys create NAME   make a key for an application; it is shown o
 triptych gateway budgets company:acme month --usd 20
 triptych gateway log                the latest requests and what became of them
 triptych gateway probe              test every upstream with a real request
+triptych gateway nodes              the machines on this database; `nodes forget NODE`
+triptych gateway replay FOLDER      bring in the records of a lost machine's spool
 """
 
 from __future__ import annotations
@@ -57,7 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     log.add_argument("-n", type=int, default=20, help="how many")
     log.add_argument("--provider", help="only those that this provider answered")
     probe = verbs.add_parser("probe", help="test every upstream with a real request")
-    for verb in (serve, flags, keys, budgets, companies, users, log, probe):
+    nodes = verbs.add_parser("nodes", help="list the machines on this database, or forget one")
+    nodes.add_argument("action", nargs="?", choices=["list", "forget"], default="list")
+    nodes.add_argument("node", nargs="?", default="", help="a machine that is gone for good")
+    replay = verbs.add_parser("replay", help="bring in the spool of a machine that is gone")
+    replay.add_argument("folder", help="its TRIPTYCH_HOME/gateway/spool, copied or mounted here")
+    replay.add_argument("--node", default="", help="the machine's name, for its records")
+    for verb in (serve, flags, keys, budgets, companies, users, log, probe, nodes, replay):
         verb.add_argument("--config", help="a TOML file with a [gateway] section")
         verb.add_argument("--json", action="store_true", help="JSON for scripts")
         verb.add_argument(

@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Coroutine
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any
 
 import orjson
@@ -21,7 +22,9 @@ from triptych.tiers.rules.flags import REGISTRY, Flags
 from triptych.tiers.store import accounts, interactions, migrations, settings
 from triptych.tiers.store import budgets as budget_store
 from triptych.tiers.store import flags as flag_store
+from triptych.tiers.store.cluster import nodes as node_store
 from triptych.tiers.store.database import Database, across
+from triptych.tiers.store.recorder import replayed
 
 ACTOR = "command line"
 
@@ -241,6 +244,32 @@ async def probe(config: GatewayConfig, args: argparse.Namespace) -> list[dict[st
             }
         )
     return found
+
+
+async def nodes(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """List the machines, or forget one and return what it took along."""
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        if args.action == "forget":
+            return [await node_store.forget(database, args.node, actor=ACTOR)]
+        return await node_store.listed(database)
+
+    found: list[dict[str, Any]] = await _with_database(config, work)
+    return found
+
+
+async def replay(config: GatewayConfig, args: argparse.Namespace) -> list[dict[str, Any]]:
+    """Bring in the records that a lost machine left in its spool; doing it twice adds nothing."""
+
+    async def work(database: Database) -> list[dict[str, Any]]:
+        folder = Path(args.folder)
+        if not folder.is_dir():
+            raise UsageError(f"{folder} is not a folder", hint="name the lost machine's spool")
+        found, interrupted = await replayed(database, folder, node=args.node)
+        return [{"records": found, "interrupted": interrupted}]
+
+    done: list[dict[str, Any]] = await _with_database(config, work)
+    return done
 
 
 def show(rows: list[dict[str, Any]], *, as_json: bool, out: IO[str]) -> None:

@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import Field, SecretStr
 
-from triptych.errors import InvalidQuery
+from triptych.errors import EditConflict, InvalidQuery
 from triptych.secrets import hint_of
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
+from triptych.tiers.pipeline.runtime import KEY_VARIABLE
 from triptych.tiers.store import secrets as store
 
 routes = Routes()
@@ -48,10 +49,28 @@ async def save_secret(call: RouteCall) -> Any:
     value = call.body.value.get_secret_value().strip()
     if not value or not value.isascii() or not value.isprintable():
         raise InvalidQuery("a secret is printable ASCII without line breaks", param="value")
+    await call.runtime.refresh()
+    _refuse_second_key(call.runtime.unopened)
     sealed = call.runtime.vault.seal(name, value)
     await store.save(call.runtime.database, name, sealed, hint_of(value), actor=call.actor)
     await call.runtime.refresh()
     return {"name": name, "hint": hint_of(value)}
+
+
+def _refuse_second_key(unopened: frozenset[str]) -> None:
+    """Refuse to seal with a key that does not open what is sealed: other nodes could not open it.
+
+    Raises: EditConflict.
+    """
+    if unopened:
+        names = ", ".join(sorted(unopened)[:5])
+        raise EditConflict(
+            f"this node's sealing key does not open {names}: it was sealed on another node, or"
+            " the key is lost",
+            hint=f"start this node with the {KEY_VARIABLE} of the other one (its file"
+            " gateway/secrets-key); if that key is lost, remove these secrets first",
+            code="another_sealing_key",
+        )
 
 
 @routes.add("DELETE", "/admin/secrets/{name}", "admin")

@@ -83,7 +83,11 @@ async def list_upstreams(call: RouteCall) -> Any:
             }
         )
     inactive = [row for row in rows.values() if not row["is_active"]]
-    return {"upstreams": found, "inactive": inactive}
+    return {
+        "upstreams": found,
+        "inactive": inactive,
+        "out_of_service": list(runtime.out_of_service),
+    }
 
 
 @routes.add("PUT", "/admin/upstreams/{name}", "admin", body=NewUpstream)

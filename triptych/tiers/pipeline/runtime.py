@@ -23,8 +23,10 @@ from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.pipeline.dispatch import Dispatcher
 from triptych.tiers.pipeline.exchange import Exchange, Observers
+from triptych.tiers.pipeline.node import Node
 from triptych.tiers.pipeline.shadow import ShadowCopies
 from triptych.tiers.pipeline.telemetry import Metrics, Tracing
+from triptych.tiers.pipeline.worker_metrics import WorkerMetrics, families_of
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.factory import Factory
 from triptych.tiers.rules import catalogue as catalogues
@@ -62,6 +64,8 @@ class Runtime:
         home: Path | None = None,
         classifier: Classifier | None = None,
         sources: Mapping[str, KnowledgeSource] | None = None,
+        worker: str = "1",
+        sockets: str = "",
     ) -> None:
         self.config = config
         self.home = home or environment.home()
@@ -74,6 +78,8 @@ class Runtime:
             interval_s=config.flush_interval_s,
         )
         self.metrics = Metrics()
+        self.node = Node(config, self.home, self.database, self.recorder, worker)
+        self.worker_metrics = WorkerMetrics(self.node.name, worker, sockets, self._families)
         self.observers = Observers(self.recorder.spool, self.metrics, price=self._price)
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
@@ -104,6 +110,12 @@ class Runtime:
             self.database, self.recorder, config, self.sources.values()
         )
         self.ready = False
+        self.draining = False
+        """Whether the signal to stop came: answers under way go on, new requests go elsewhere."""
+        self.unopened: frozenset[str] = frozenset()
+        """Entered secrets that were sealed with another key than this node's."""
+        self.out_of_service: tuple[str, ...] = ()
+        """Upstreams that are not asked, because their key does not open here."""
         self._versions: dict[str, int] = {}
         self._rows: settings.Rows = {}
         self._last_good = self.home / "gateway" / "settings.json"
@@ -125,6 +137,7 @@ class Runtime:
             else:
                 await self._load_upstreams([])
             self.flags.stale = True
+        await self.worker_metrics.open()
         self._task.start()
         self.background.start()
         if self.config.otlp_endpoint:
@@ -144,6 +157,7 @@ class Runtime:
             await asyncio.sleep(self.config.poll_interval_s)
             try:
                 await (self.refresh() if self._migrated else self._begin())
+                await self.node.beat()
                 self._task.succeeded()
             except (TriptychError, OSError) as error:
                 if not self.flags.stale:
@@ -207,12 +221,12 @@ class Runtime:
 
     async def _load_secrets(self) -> None:
         """Open the entered secrets, and build anew each upstream whose key changed."""
-        before, now = (
-            self.factory.entered_keys,
-            self.vault.open_all(settings.sealed_secrets(self._rows)),
-        )
+        sealed = settings.sealed_secrets(self._rows)
+        before, now = self.factory.entered_keys, self.vault.open_all(sealed)
         self.factory.entered_keys = now
         changed = {name for name in before.keys() | now.keys() if before.get(name) != now.get(name)}
+        changed |= self.unopened ^ (sealed.keys() - now.keys())
+        self.unopened = frozenset(sealed.keys() - now.keys())
         for name, upstream in self._installed.items():
             if upstream is not None and upstream.key_name in changed:
                 self._installed[name] = None
@@ -239,6 +253,9 @@ class Runtime:
                 logger.warning("upstream %s is left out: %s", row["name"], error.message)
                 continue
             found[upstream.name] = upstream
+        self.out_of_service = self._without_key(found.values())
+        for name in self.out_of_service:
+            del found[name]
         gone = [n for n, upstream in self._installed.items() if found.get(n) != upstream]
         retired = self.dispatcher.remove(gone)
         for name, upstream in found.items():
@@ -248,6 +265,23 @@ class Runtime:
         self.selector.replace(Catalogue(found.values(), version))
         for provider in retired:
             await _retire(provider)
+
+    def _without_key(self, upstreams: Iterable[Upstream]) -> tuple[str, ...]:
+        """Return the upstreams whose key was entered and does not open: asked without it, they
+        would refuse, or answer as for a stranger."""
+        without = [
+            upstream.name
+            for upstream in upstreams
+            if upstream.key_name in self.unopened and not self.factory.has_key(upstream.key_name)
+        ]
+        for name in sorted(set(without) - set(self.out_of_service)):
+            logger.error(
+                "upstream %s is out of service: its key was sealed on another node; set the same"
+                " %s on every node",
+                name,
+                KEY_VARIABLE,
+            )
+        return tuple(sorted(without))
 
     def companies(self) -> Mapping[str, Company]:
         """Return every company as the selector sees it."""
@@ -281,7 +315,11 @@ class Runtime:
         return self.recorder.task, self._task, self.background.task
 
     def measure(self) -> bytes:
-        """Write every metric, with the states of this moment."""
+        """Write this worker's metrics, with the states of this moment."""
+        self._families()
+        return self.metrics.render()
+
+    def _families(self) -> list[dict[str, Any]]:
         metrics, spool = self.metrics, self.recorder.spool
         metrics.spool_bytes.set(spool.backlog_bytes)
         metrics.lost.set(spool.lost)
@@ -295,18 +333,20 @@ class Runtime:
             metrics.task_failures.labels(task.name).set(task.failures)
         for name, breaker in self.dispatcher.breakers.items():
             metrics.breakers.labels(name).set(breaker.state != "closed")
-        return metrics.render()
+        return families_of(metrics.registry)
 
     async def close(self) -> None:
         """Take everything down; the record is drained last."""
         self.ready = False
         await self._task.stop()
         await self.shadows.close()
+        await self.worker_metrics.close()
         await self.background.close()
         for source in self.sources.values():
             await source.close()
         await self.dispatcher.close()
         await self.recorder.close()
+        await self.node.leave()
         await self.database.close()
         if self.observers.tracing is not None:
             await asyncio.to_thread(self.observers.tracing.close)

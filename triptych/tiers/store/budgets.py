@@ -215,9 +215,15 @@ async def used_by_day(
     s = t.spend.c
     async with database.read(scope) as connection:
         await _company_of(connection, subject)
-        return await connection.all(
-            select(t.spend).where(s.subject == subject, s.day >= since_day).order_by(s.day)
+        sums = (func.sum(s[name]).label(name) for name in ("requests", "tokens", "cost_microusd"))
+        rows = await connection.all(
+            select(s.subject, s.day, *sums)
+            .where(s.subject == subject, s.day >= since_day)
+            .group_by(s.subject, s.day)
+            .order_by(s.day)
         )
+    # sums of whole numbers arrive as decimals from PostgreSQL
+    return [row | {n: int(row[n]) for n in ("requests", "tokens", "cost_microusd")} for row in rows]
 
 
 def usage_of(record: Mapping[str, Any]) -> tuple[int, int]:

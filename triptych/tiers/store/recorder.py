@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import tempfile
 import time
 from collections.abc import Sequence
 from operator import itemgetter
@@ -55,8 +56,10 @@ class Recorder:
         *,
         max_bytes: int = 512 * 1024 * 1024,
         interval_s: float = 0.1,
+        node: str = "",
     ) -> None:
         self.database = database
+        self.node = node
         self.root = Path(root)
         self.spool = spool.Spool(self.root, max_bytes=max_bytes)
         self.interval_s = interval_s
@@ -113,6 +116,8 @@ class Recorder:
 
         Raises: StorageError when the database is away.
         """
+        for record in records:
+            record.setdefault("node", self.node)
         try:
             async with self.database.write(_SCOPE) as connection:
                 await insert(connection, records, again=again)
@@ -175,6 +180,24 @@ class Recorder:
         self.spool.close(drained=drained)
 
 
+async def replayed(database: Database, root: Path, *, node: str = "") -> tuple[int, int]:
+    """Bring in the spools below a folder that belonged to another machine.
+
+    Returns: as `Recorder.replay`.
+    Raises: StorageError.
+    """
+    kept = root.parent / "node"
+    if not node and kept.is_file():
+        node = kept.read_text("utf-8").strip()
+    with tempfile.TemporaryDirectory() as own:
+        recorder = Recorder(database, Path(own), node=node)
+        recorder.root = root
+        try:
+            return await recorder.replay()
+        finally:
+            await recorder.close()
+
+
 async def insert(
     connection: Connection, records: Sequence[dict[str, Any]], *, again: bool = False
 ) -> None:
@@ -204,15 +227,15 @@ async def _known(connection: Connection, records: Sequence[dict[str, Any]]) -> f
 
 async def _settle(connection: Connection, records: Sequence[dict[str, Any]]) -> None:
     """Count what was used in the place of what was set aside."""
-    used: dict[tuple[str, int], list[int]] = {}
+    used: dict[tuple[str, int, str], list[int]] = {}
     held = []
     for record in records:
         if record.get("held") or record["outcome"] == "interrupted":
             held.append(record["request_id"])
         tokens, cost_microusd = usage_of(record)
-        day = int(record["created_at"] // 86_400)
+        day, node = int(record["created_at"] // 86_400), record.get("node") or ""
         for name in subjects(record["key_id"], record.get("company_id"), record.get("user_id")):
-            sums = used.setdefault((name, day), [0, 0, 0])
+            sums = used.setdefault((name, day, node), [0, 0, 0])
             for place, amount in enumerate((1, tokens, cost_microusd)):
                 sums[place] += amount
     rows = [dict(zip(_SPENT, (*key, *sums), strict=True)) for key, sums in sorted(used.items())]
@@ -229,12 +252,12 @@ def _add_up(connection: Connection) -> Any:
     statement: Any = sqlite.insert(spend) if sqlite_here else postgresql.insert(spend)
     new = statement.excluded
     return statement.on_conflict_do_update(
-        index_elements=[spend.c.subject, spend.c.day],
-        set_={name: spend.c[name] + new[name] for name in _SPENT[2:]},
+        index_elements=[spend.c[name] for name in _SPENT[:3]],
+        set_={name: spend.c[name] + new[name] for name in _SPENT[3:]},
     )
 
 
-_SPENT = ("subject", "day", "requests", "tokens", "cost_microusd")
+_SPENT = ("subject", "day", "node", "requests", "tokens", "cost_microusd")
 
 
 async def _insert(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:

@@ -138,6 +138,7 @@ requests = Table(
     Column("truncated_messages", Integer, nullable=False),
     Column("consent", String(64)),
     Column("evidence", JSON),
+    Column("node", String(64)),
     Index("ix_requests_created", "created_at", "request_id"),
     Index("ix_requests_company", "company_id", "created_at", "request_id"),
     Index("ix_requests_user", "user_id", "created_at"),
@@ -178,8 +179,7 @@ contents = Table(
     Column("classification", String(16), nullable=False, server_default="personal"),
     info=TENANT,
 )
-"""Redacted texts kept for training, with the consent that allowed it pinned to the row, and how
-personal they were before: that decides how long they stay."""
+"""Redacted texts kept for training, the consent to it, and how personal they were before."""
 
 feedback = Table(
     "feedback",
@@ -330,8 +330,9 @@ spend = Table(
     Column("requests", BigInteger, nullable=False),
     Column("tokens", BigInteger, nullable=False),
     Column("cost_microusd", BigInteger, nullable=False),
+    Column("node", String(64), primary_key=True, server_default=""),
 )
-"""What a key, a company or a user used on a day since 1970 (UTC), written with the records."""
+"""What a subject used on a day since 1970 (UTC), by each node in a row of its own."""
 
 budgets = Table(
     "budgets",

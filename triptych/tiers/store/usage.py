@@ -16,7 +16,7 @@ from triptych.tiers.store.database import Connection, Database, Scope
 from triptych.tiers.store.schema import TENANT, metadata
 
 SPANS_S = (60, 3600)
-GROUPS = ("company_id", "tier_served", "provider", "upstream", "outcome", "feature")
+GROUPS = ("company_id", "tier_served", "provider", "upstream", "outcome", "feature", "node")
 #: Longer stretches than this are summed from hours.
 _MINUTES_UP_TO_S = 6 * 3600.0
 _COUNTED = (
@@ -36,6 +36,7 @@ table = Table(
     Column("upstream", String(64), primary_key=True),
     Column("outcome", String(16), primary_key=True),
     Column("feature", String(64), primary_key=True),
+    Column("node", String(64), primary_key=True, server_default=""),
     *(Column(name, BigInteger, nullable=False) for name in _COUNTED),
     Column("latency_s", Float, nullable=False),
     Column("overhead_s", Float, nullable=False),
@@ -43,7 +44,8 @@ table = Table(
     info=TENANT,
 )
 """One row for each minute and each hour since 1970 and each combination; nothing is an empty
-text, so that it can be part of the key."""
+text, so that it can be part of the key. Each node writes rows of its own: none waits for another's
+lock, however many there are."""
 
 
 async def count(connection: Connection, records: Iterable[Mapping[str, Any]]) -> None:

@@ -16,6 +16,8 @@ from triptych.errors import StorageError
 from triptych.tiers.store.database import Database
 
 FOLDER = Path(__file__).parent
+REFUSED = ("schema_too_old", "schema_too_new")
+"""Codes of errors that waiting does not mend."""
 
 
 def newest() -> str:
@@ -74,6 +76,7 @@ async def upgrade(database: Database, revision: str = "head") -> bool:
         raise StorageError(
             f"the database is at schema {at}, this program knows {newest()}",
             hint="start the newer version of triptych",
+            code="schema_too_new",
         )
     async with database.engine.connect() as connection:
         if database.is_sqlite:

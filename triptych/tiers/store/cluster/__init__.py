@@ -1,0 +1,1 @@
+"""What several machines on one database keep there about themselves."""
