@@ -326,4 +326,3 @@ async def test_of_a_node_that_is_gone_for_good_it_is_said_what_went_with_it(
     took = await nodes.forget(database, "two", actor="t")
     assert took["unwritten_bytes"] >= 0
     assert took["requests_without_record"] == 0
-    cluster.two = cluster.node("two")

@@ -56,14 +56,18 @@ async def _prepare(config: GatewayConfig) -> None:
     Raises: StorageError when the database is away at the very first start; later starts go on
     with the last good settings. UsageError for an admin key that could be guessed.
     """
+    from triptych.tiers.pipeline.node import name_of
     from triptych.tiers.rules.accounts import new_key
     from triptych.tiers.store import accounts, migrations
+    from triptych.tiers.store.cluster import nodes
     from triptych.tiers.store.database import Database
 
     path = admin_key_file()
     database = Database(config.database_url)
     try:
         await migrations.upgrade(database)
+        # what this node left when it was killed, its workers bring in now
+        await nodes.leave(database, name_of(config, environment.home()))
         if not await accounts.has_admin(database):
             first = FirstAdmin("admin key", KEY_VARIABLE, path, new_key)
             key = first.write(first.chosen(empty_allowed=config.host in _LOOPBACK))

@@ -27,7 +27,7 @@ class Node:
     def __init__(
         self, config: GatewayConfig, home: Path, database: Database, recorder: Recorder, worker: str
     ) -> None:
-        self.name = config.node or made_name(home / "gateway" / "node")
+        self.name = name_of(config, home)
         self.worker = worker
         self.newer_schema = ""
         """The schema of the database, while it is newer than the one that this program knows."""
@@ -75,11 +75,14 @@ class Node:
             logger.warning("this node stays listed: %s", error)
 
 
-def made_name(path: Path) -> str:
-    """Return the name that this home keeps for its machine, and make one where there is none.
+def name_of(config: GatewayConfig, home: Path) -> str:
+    """Return the configured name of this machine, or the one that its home keeps, made if need be.
 
     Raises: OSError.
     """
+    if config.node:
+        return config.node
+    path = home / "gateway" / "node"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FolderLock(path.with_name(f".{path.name}.lock")).wait():

@@ -151,6 +151,7 @@ class Runtime:
         self._migrated = True
         await self.recorder.open()
         await self.refresh()
+        await self.node.beat()
 
     async def _poll(self) -> None:
         while True:

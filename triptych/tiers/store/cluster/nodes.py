@@ -53,15 +53,15 @@ async def beat(database: Database, row: dict[str, Any]) -> None:
                 return
 
 
-async def leave(database: Database, node: str, worker: str) -> None:
-    """Take away the row of a worker that stopped in order.
+async def leave(database: Database, node: str, worker: str = "") -> None:
+    """Take away the row of a worker that stopped in order, or all rows of a node.
 
     Raises: StorageError.
     """
+    c = table.c
+    here = (c.node == node, c.worker == worker) if worker else (c.node == node,)
     async with database.write(_SCOPE) as connection:
-        await connection.execute(
-            delete(table).where(table.c.node == node, table.c.worker == worker)
-        )
+        await connection.execute(delete(table).where(*here))
 
 
 async def listed(database: Database) -> list[dict[str, Any]]:
