@@ -109,6 +109,12 @@ class Runtime:
         self.background = BackgroundTasks(
             self.database, self.recorder, config, self.sources.values()
         )
+        self.declared = catalogues.from_config(config)
+        self._last_good = self.home / "gateway" / "settings.json"
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        """Set what changes while the worker lives to what it is before anything was read."""
         self.ready = False
         self.draining = False
         """Whether the signal to stop came: answers under way go on, new requests go elsewhere."""
@@ -118,9 +124,7 @@ class Runtime:
         """Upstreams that are not asked, because their key does not open here."""
         self._versions: dict[str, int] = {}
         self._rows: settings.Rows = {}
-        self._last_good = self.home / "gateway" / "settings.json"
         self._migrated = False
-        self.declared = catalogues.from_config(config)
         self._installed: dict[str, Upstream | None] = {}
         self._task = BackgroundTask("settings", self._poll, logger=logger)
         self._refreshing = asyncio.Lock()
