@@ -22,4 +22,5 @@ MENU = (
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
     Entry("People", "/console/people"),
+    Entry("Privacy", "/console/privacy"),
 )  # fmt: skip
