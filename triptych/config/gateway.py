@@ -34,6 +34,16 @@ class UpstreamConfig:
     key_name: str = ""
     """Name of the environment variable, or of a secret an admin entered, that holds its key."""
 
+    key_names: tuple[str, ...] = ()
+    """More keys of the same account or others: they take turns, and one that is refused or asked
+    for patience rests while the others go on."""
+
+    group: str = ""
+    """Name that equal upstreams share: the order among them is `gateway.balance`'s."""
+
+    weight: float = Field(default=1.0, gt=0, le=1000)
+    """Its share of its group's requests, beside those of the others."""
+
     external: bool | None = None
     """Whether content sent there leaves your infrastructure; unset: true for `openai` upstreams."""
 
@@ -109,6 +119,10 @@ class GatewayConfig:
 
     provider_order: tuple[ProviderName, ...] = ("hf_spaces", "local", "openai", "scripted")
     """The first provider when the `provider` flag is `auto`, and the fallback order."""
+
+    balance: Literal["weight", "latency"] = "weight"
+    """Order among upstreams of one group: by chance and weight, or the one first that answered
+    soonest lately, its answers under way counted."""
 
     connect_timeout_s: float = Field(default=5.0, gt=0)
     """Seconds to reach an upstream."""

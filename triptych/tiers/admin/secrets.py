@@ -28,8 +28,8 @@ async def list_secrets(call: RouteCall) -> Any:
     """List secrets by name, with the end of each and who needs it."""
     needed: dict[str, list[str]] = {}
     for upstream in call.runtime.selector.catalogue.upstreams.values():
-        if upstream.key_name:
-            needed.setdefault(upstream.key_name, []).append(upstream.name)
+        for name in upstream.all_key_names:
+            needed.setdefault(name, []).append(upstream.name)
     rows = await store.listed(call.runtime.database)
     entered = {row["name"] for row in rows}
     return {

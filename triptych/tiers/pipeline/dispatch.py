@@ -26,6 +26,7 @@ from triptych.errors import (
 )
 from triptych.processes.idle_clock import IdleClock
 from triptych.tiers.pipeline.accumulator import AnswerAccumulator, texts
+from triptych.tiers.pipeline.balance import Balancer
 from triptych.tiers.pipeline.breaker import Breaker
 from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.providers.base import Completion, Frame, Provider, UpstreamCall
@@ -63,6 +64,7 @@ class Dispatcher:
         self._calls = calls
         self.providers: dict[str, Provider] = {}
         self.breakers: dict[str, Breaker] = {}
+        self.balancer = Balancer(config.balance)
 
     def install(self, name: str, provider: Provider) -> None:
         """Put a provider in place; its breaker starts closed unless it was there before."""
@@ -188,7 +190,7 @@ class Dispatcher:
         deadline_s = time.monotonic() + self.config.total_timeout_s
         last: UpstreamError | None = None
         resting_s: float | None = None
-        for route in selection.routes:
+        for route in self.balancer.ordered(selection.routes, stream=query.stream):
             provider = self.providers.get(route.upstream.name)
             if provider is None:
                 continue
@@ -199,7 +201,7 @@ class Dispatcher:
                     resting_s = _least(resting_s, breaker.retry_after_s())
                     trace.fallback_reason = trace.fallback_reason or "breaker_open"
                     break
-                attempt = _begin(route, trace)
+                attempt = self._begin(route, trace, query)
                 limit_s = min(timeout_of(route.upstream), deadline_s - attempt.started_s)
                 try:
                     async with asyncio.timeout(limit_s) as clock:
@@ -211,15 +213,15 @@ class Dispatcher:
                 except TimeoutError:
                     last = _too_slow(route, limit_s, stream=query.stream)
                 except BaseException:
-                    _end(attempt, trace, "cancelled", 499, "cancelled")
+                    self._end(attempt, trace, query, "cancelled", 499, "cancelled")
                     breaker.released()
                     raise
                 else:
-                    _end(attempt, trace, "ok", 200, "")
+                    self._end(attempt, trace, query, "ok", 200, "")
                     breaker.succeeded()
                     _serve(trace, route, attempt)
                     return result
-                _end(attempt, trace, "failed", last.status, last.code)
+                self._end(attempt, trace, query, "failed", last.status, last.code)
                 pause_s = self._pause(last, retries)
                 if pause_s is not None and time.monotonic() + pause_s >= deadline_s:
                     pause_s = None
@@ -235,6 +237,22 @@ class Dispatcher:
             if time.monotonic() >= deadline_s:
                 break
         raise last or _none_available(selection, resting_s)
+
+    def _begin(self, route: Route, trace: Trace, query: Query) -> Attempt:
+        up = route.upstream
+        attempt = Attempt(up.name, up.provider, route.tier, route.model, time.monotonic())
+        trace.attempts.append(attempt)
+        self.balancer.began(up.name, stream=query.stream)
+        return attempt
+
+    def _end(
+        self, attempt: Attempt, trace: Trace, query: Query, outcome: str, status: int, code: str
+    ) -> None:
+        attempt.ended(outcome, status, code)
+        attempt.latency_s = time.monotonic() - attempt.started_s
+        trace.upstream_s += attempt.latency_s
+        took_s, ok = attempt.latency_s, outcome != "failed"
+        self.balancer.ended(attempt.upstream, took_s, stream=query.stream, ok=ok)
 
     def _pause(self, error: UpstreamError, retries: int) -> float | None:
         """Return the seconds before the same upstream is tried again; None: not again."""
@@ -276,19 +294,6 @@ def has_token(chunk: dict[str, Any]) -> bool:
         if any(texts(delta)) if isinstance(delta, dict) else choice.get("text"):
             return True
     return False
-
-
-def _begin(route: Route, trace: Trace) -> Attempt:
-    upstream = route.upstream
-    attempt = Attempt(upstream.name, upstream.provider, route.tier, route.model, time.monotonic())
-    trace.attempts.append(attempt)
-    return attempt
-
-
-def _end(attempt: Attempt, trace: Trace, outcome: str, status: int, code: str) -> None:
-    attempt.ended(outcome, status, code)
-    attempt.latency_s = time.monotonic() - attempt.started_s
-    trace.upstream_s += attempt.latency_s
 
 
 def _serve(trace: Trace, route: Route, attempt: Attempt) -> None:

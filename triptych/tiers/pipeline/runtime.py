@@ -233,7 +233,7 @@ class Runtime:
         changed |= self.unopened ^ (sealed.keys() - now.keys())
         self.unopened = frozenset(sealed.keys() - now.keys())
         for name, upstream in self._installed.items():
-            if upstream is not None and upstream.key_name in changed:
+            if upstream is not None and changed.intersection(upstream.all_key_names):
                 self._installed[name] = None
         if changed:
             await self._load_upstreams(settings.entered_upstreams(self._rows))

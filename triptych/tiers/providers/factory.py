@@ -6,6 +6,7 @@ from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.hf_space import HfSpaceProvider
+from triptych.tiers.providers.keys import Keys
 from triptych.tiers.providers.local import LocalProvider
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.providers.scripted import ScriptedProvider
@@ -36,7 +37,7 @@ class Factory:
             return ScriptedProvider(upstream)
         transport = Transport(
             upstream,
-            key=self._key(upstream.key_name),
+            keys=Keys([self._key(name) for name in upstream.all_key_names]),
             connect_timeout_s=self._config.connect_timeout_s,
         )
         if upstream.provider == "hf_spaces":

@@ -29,6 +29,7 @@ from triptych.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from triptych.tiers.providers.keys import Keys
 from triptych.tiers.providers.quota import quota_error, quota_wait_s
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.egress import GuardedResolver, check_address
@@ -48,20 +49,18 @@ class Transport:
         self,
         upstream: Upstream,
         *,
-        key: str = "",
+        keys: Keys | None = None,
         connect_timeout_s: float = 5.0,
     ) -> None:
         self.upstream = upstream
-        self._key = key
+        self._keys = keys or Keys()
         self._headers = {"content-type": "application/json", "accept-encoding": "identity"}
-        if key:
-            self._headers["authorization"] = f"Bearer {key}"
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
         self._session: aiohttp.ClientSession | None = None
 
-    def headers(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the headers every request carries, with some more."""
-        return {**self._headers, **extra} if extra else self._headers
+    def headers(self, extra: Mapping[str, str] | None = None, key: str = "") -> dict[str, str]:
+        """Return the headers every request carries, those of a key, and some more."""
+        return {**self._headers, **self._keys.header(key), **(extra or {})}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -86,15 +85,19 @@ class Transport:
         *,
         data: bytes | None = None,
         headers: Mapping[str, str] | None = None,
+        key: str | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """Open one exchange; leaving the block releases or closes the connection.
+
+        Without a key named, it is sent the one whose turn it is.
 
         Raises: UpstreamUnreachable, UpstreamTimeout.
         """
         check_address(url, private_allowed=self.upstream.private_allowed)
+        sent = self.headers(headers, self._keys.next() if key is None else key)
         try:
             async with self._open().request(
-                method, url, data=data, headers=self.headers(headers), allow_redirects=False
+                method, url, data=data, headers=sent, allow_redirects=False
             ) as response:
                 yield response
         except aiohttp.ServerTimeoutError as error:
@@ -117,6 +120,25 @@ class Transport:
                 f"{self.upstream.name} does not speak HTTP as expected: {type(error).__name__}"
             ) from error
 
+    @asynccontextmanager
+    async def _accepted(
+        self, method: str, url: URL, data: bytes | None, headers: Mapping[str, str] | None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Open an exchange that the upstream accepts, with the first key that it accepts.
+
+        Raises: UpstreamError of the last status.
+        """
+        while True:
+            key = self._keys.next()
+            async with self.request(method, url, data=data, headers=headers, key=key) as response:
+                if 200 <= response.status < 300:
+                    yield response
+                    return
+                raw = self._keys.hide_bytes(await response.read())
+                wait_s = retry_after_s(response.headers)
+                if not self._keys.another(key, response.status, wait_s):
+                    raise self.from_status(response.status, response.headers, raw)
+
     async def json(
         self,
         method: str,
@@ -131,10 +153,8 @@ class Transport:
         Raises: UpstreamError of every kind.
         """
         data = None if payload is None else lenient_json.dumps(payload)
-        async with self.request(method, url, data=data, headers=headers) as response:
-            raw = self._without_key(await response.read())
-            if not 200 <= response.status < 300:
-                raise self.from_status(response.status, response.headers, raw)
+        async with self._accepted(method, url, data, headers) as response:
+            raw = self._keys.hide_bytes(await response.read())
         try:
             return lenient_json.loads(raw, errors="replace"), raw
         except ValueError as error:
@@ -153,11 +173,8 @@ class Transport:
         Raises: UpstreamError; UpstreamInterrupted when the stream ends inside an event.
         """
         data = None if payload is None else lenient_json.dumps(payload)
-        parser, key = sse.Parser(), self._key
-        async with self.request(method, url, data=data, headers=headers) as response:
-            if not 200 <= response.status < 300:
-                raw = self._without_key(await response.read())
-                raise self.from_status(response.status, response.headers, raw)
+        parser = sse.Parser()
+        async with self._accepted(method, url, data, headers) as response:
             if response.content_type != sse.MEDIA_TYPE:
                 raise self.malformed(await response.content.read(2048))
             while piece := await response.content.readany():
@@ -166,9 +183,8 @@ class Transport:
                 except ValueError as error:
                     raise UpstreamInterrupted(f"{self.upstream.name}: {error}") from error
                 for event in events:
-                    if key and key in event.data:
-                        event = event._replace(data=event.data.replace(key, "***"))
-                    yield event
+                    shown = self._keys.hide(event.data)
+                    yield event if shown is event.data else event._replace(data=shown)
         if parser.pending:
             raise UpstreamInterrupted(f"{self.upstream.name} broke off inside an event")
 
@@ -216,11 +232,6 @@ class Transport:
                 retry_after_s=wait_s,
             )
         return UpstreamMalformed(f"{name} answered with status {status}")
-
-    def _without_key(self, raw: bytes) -> bytes:
-        """Take the key out of what an upstream says: some repeat what they were sent."""
-        key = self._key.encode()
-        return raw.replace(key, b"***") if key and key in raw else raw
 
     async def close(self) -> None:
         """Close the connections."""

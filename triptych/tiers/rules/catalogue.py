@@ -46,6 +46,16 @@ class Upstream:
     """What becomes of request fields that neither OpenAI nor a known model server has."""
     hardware: str = ""
     """What it is billed for by the hour; empty: by tokens, or not at all."""
+    key_names: tuple[str, ...] = ()
+    """More keys, which take turns with `key_name`."""
+    group: str = ""
+    """What equal upstreams share; empty: none is equal to it."""
+    weight: float = 1.0
+
+    @property
+    def all_key_names(self) -> tuple[str, ...]:
+        """Name every key."""
+        return tuple(dict.fromkeys(name for name in (self.key_name, *self.key_names) if name))
 
 
 class Catalogue:
@@ -118,6 +128,9 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
         private_allowed=trusted,
         unknown_fields=config.unknown_fields or ("drop" if external else "pass"),
         hardware=config.hardware,
+        key_names=tuple(config.key_names),
+        group=config.group,
+        weight=config.weight,
     )
 
 

@@ -210,7 +210,18 @@ class Selector:
             for u in self.catalogue.serving(p, name, company_id)
             if external_allowed or not u.external
         ]
-        return tuple(routes) if flags["fallback"] else tuple(routes[:1])
+        return tuple(routes) if flags["fallback"] else _without_fallback(routes)
+
+
+def _without_fallback(routes: Sequence[Route]) -> tuple[Route, ...]:
+    """Return the first route and those of upstreams that are equal to it."""
+    if not routes or not routes[0].upstream.group:
+        return tuple(routes[:1])
+    one = routes[0]
+    return tuple(
+        r for r in routes
+        if (r.upstream.group, r.tier, r.name) == (one.upstream.group, one.tier, one.name)
+    )  # fmt: skip
 
 
 def _offered_as(tier: str, flags: Resolved) -> tuple[str, ...]:
