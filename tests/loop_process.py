@@ -43,13 +43,13 @@ class Loop:
 
     def __init__(
         self, home: Path, served: str = "say-no-idea", candidate: str = "echo", *,
-        settings: str = "", people: int = 12,
+        settings: str = "", people: int = 12, config: str = "",
     ) -> None:  # fmt: skip
         home.mkdir(parents=True, exist_ok=True)
         self.home = home
         self.gateway = Process(home)
         text = CONFIG.format(served=served, candidate=candidate, settings=settings)
-        (home / "gateway.toml").write_text(text)
+        (home / "gateway.toml").write_text(config or text)
         self.gateway.start()
         for flag, value in (("provider.scripted", True), ("real_ai_only", False)):
             self.call("PUT", f"/admin/flags/{flag}", {"value": value})
@@ -64,6 +64,10 @@ class Loop:
         return str(made["key"])
 
     def call(self, method: str, path: str, body: Any = None, key: str = "") -> Any:
+        return self.send(method, path, body, key)[1]
+
+    def send(self, method: str, path: str, body: Any, key: str = "") -> tuple[str, Any]:
+        """Return the id of the request and the answer's JSON."""
         request = urllib.request.Request(
             self.gateway.url + path,
             data=None if body is None else json.dumps(body).encode(),
@@ -74,13 +78,13 @@ class Loop:
             method=method,
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.loads(answer.read())
+            return str(answer.headers["x-request-id"]), json.loads(answer.read())
 
     def ask(self, question: str, key: str = "", model: str = "base") -> tuple[str, str]:
         """Return the request's id and the answer."""
         body = {"model": model, "messages": [{"role": "user", "content": question}]}
-        answer = self.call("POST", "/v1/chat/completions", body, key)
-        return str(answer["id"]), str(answer["choices"][0]["message"]["content"])
+        request_id, answer = self.send("POST", "/v1/chat/completions", body, key)
+        return request_id, str(answer["choices"][0]["message"]["content"])
 
     def give(self, request_id: str, kind: str, value: Any, key: str = "") -> None:
         body = {"kind": kind, "value": value, "request_id": request_id}
@@ -98,6 +102,14 @@ class Loop:
         for (question, key), (request_id, answer) in zip(asked, answered, strict=True):
             self.give(request_id, "thumb", answer == question, key)
         return sum(answer == one[0] for one, (_, answer) in zip(asked, answered, strict=True))
+
+    def corrections(self, questions: list[str], answers: list[str]) -> None:
+        """Let users ask, and a reviewer correct each answer."""
+        keys = self.keys
+        asked = [self.ask(one, keys[at % len(keys)])[0] for at, one in enumerate(questions)]
+        time.sleep(0.1)
+        for request_id, answer in zip(asked, answers, strict=True):
+            self.give(request_id, "correction", answer)
 
     def learn(self, *words: str, code: int = 0) -> Any:
         """Run `triptych learn` and return what it printed as JSON."""

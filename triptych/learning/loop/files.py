@@ -1,6 +1,6 @@
 """The gate's files: the plan with its hash, the cases, and what each model did with them.
 
-All are JSON. Cases: a list of {id, slice, answerable, prompt}. Results of one model:
+All are JSON. Cases: a list of {id, slice, answerable, prompt, reference}. Results of one model:
 {"results": {case id: {right, refused, leaked, text}}, "measures": {general_bpb, latency_s, ...}}.
 """
 
@@ -15,6 +15,9 @@ from typing import Any
 from triptych.durable import write_atomic
 from triptych.errors import LearningError
 from triptych.learning.loop.gate import FORMAT, Case, Measures, Plan, Result
+
+# What a case is asked with; the gate itself needs none of it.
+_QUESTION = ("prompt", "messages", "reference")
 
 
 def write_plan(file: Path, plan: Plan) -> None:
@@ -54,12 +57,23 @@ def read_cases(file: Path) -> tuple[list[Case], list[str]]:
     Returns: the cases, and the prompts that are named beside them.
     Raises: LearningError for a file that holds no list of cases.
     """
-    rows = _json(file)
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise LearningError(f"{file} holds no list of cases", hint='[{"id": ..., "slice": ...}]')
+    rows = rows_of(file)
     prompts = [str(row["prompt"]) for row in rows if row.get("prompt")]
-    bare = [{k: v for k, v in row.items() if k != "prompt"} for row in rows]
+    bare = [{k: v for k, v in row.items() if k not in _QUESTION} for row in rows]
     return [_made(Case, row, f"{file}, case {at}") for at, row in enumerate(bare)], prompts
+
+
+def rows_of(file: Path) -> list[dict[str, Any]]:
+    """Return the cases as they stand in the file.
+
+    Raises: LearningError for a file that holds no list of cases.
+    """
+    rows = _json(file)
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"id", "slice"} <= set(row) for row in rows
+    ):
+        raise LearningError(f"{file} holds no list of cases", hint='[{"id": ..., "slice": ...}]')
+    return rows
 
 
 def read_results(file: Path, plan: Plan) -> tuple[dict[str, Result], Measures]:

@@ -200,14 +200,18 @@ def takes_challenger(rollout_id: str, user: str, share: float) -> bool:
 class Rollout:
     """One rollout in a folder. `move` gives the challenger a share of the traffic; it may repeat.
 
+    Without `settle` a move that was not confirmed is not repeated at once: what is decided next
+    replaces it.
+
     Raises: LearningError where the folder holds no rollout or one of another format.
     """
 
-    def __init__(self, folder: Path, move: Callable[[State], None]) -> None:
+    def __init__(self, folder: Path, move: Callable[[State], None], *, settle: bool = True) -> None:
         self.folder = Path(folder)
         self._move = move
         self.state = _read(self.folder / STATE_FILE)
-        self._apply()
+        if settle:
+            self._apply()
 
     @staticmethod
     def begin(
@@ -224,7 +228,8 @@ class Rollout:
                 "a rollout of this tier is under way",
                 hint="wait for it, or take it back: triptych learn back",
             )
-        digest = hashlib.sha256(f"{champion}\0{challenger}".encode()).hexdigest()[:12]
+        names = f"{champion}\0{challenger}\0{started_at}"
+        digest = hashlib.sha256(names.encode()).hexdigest()[:12]
         state = State(
             digest, champion, challenger, limits=limits or Limits(), started_at=started_at
         )
