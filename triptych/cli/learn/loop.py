@@ -23,9 +23,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from triptych.cli.learn.loop_places import ADDRESS
 from triptych.wire.tiers import TIERS
-
-ADDRESS = "http://127.0.0.1:7870"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

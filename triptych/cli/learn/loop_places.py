@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from triptych.learning.loop.gateway import Gateway
 
 KEY = "TRIPTYCH_ADMIN_KEY"
+ADDRESS = "http://127.0.0.1:7870"
 
 
 def root() -> Path:
@@ -53,7 +54,6 @@ def gateway(args: argparse.Namespace) -> Gateway:
 
     Raises: UsageError where there is no key.
     """
-    from triptych.cli.learn.loop import ADDRESS
     from triptych.config import environment
     from triptych.errors import UsageError
     from triptych.learning.loop.gateway import Gateway
