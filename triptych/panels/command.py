@@ -17,6 +17,8 @@ from triptych.errors import UsageError
 from triptych.lm.runs.rights import without_tokens
 from triptych.panels.visitor import Visitor
 
+# How a command prints an error: its message, then lines with hints and details.
+_ERROR, _HINT = "triptych: ", "hint: "
 # Called with each line of progress as it comes.
 Heard = Callable[[str], None]
 
@@ -83,6 +85,9 @@ def _listen(process: subprocess.Popen[str], said: list[str], heard: Heard | None
 
 
 def _failure(said: Sequence[str]) -> UsageError:
-    message = said[-2:] if said and said[-1].startswith("hint:") else said[-1:]
-    words = [line.removeprefix("error: ").removeprefix("hint: ") for line in message]
-    return UsageError(words[0] if words else "it failed", hint="".join(words[1:]))
+    """Return a command's error: its message and first hint, without the details that follow."""
+    started = [at for at, line in enumerate(said) if line.startswith(_ERROR)]
+    lines = list(said[started[-1] :] if started else said[-1:])
+    message = lines[0].removeprefix(_ERROR) if lines else "it failed"
+    hints = (line.removeprefix(_HINT) for line in lines[1:] if line.startswith(_HINT))
+    return UsageError(message, hint=next(hints, ""))

