@@ -70,6 +70,33 @@ async def test_a1_every_provider_gives_the_same_shape(workshop, provider) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("provider", ["openai", "local"])
+async def test_fault_2_facts_of_a_company_stand_before_a_text_to_continue(
+    workshop, provider
+) -> None:
+    gateway, upstream = await serving(workshop, provider)
+    facts = {"leave policy": "30 days"}
+    await accounts.create_company(gateway.database, "facts", "F", facts=facts, actor="t")
+    await gateway.runtime.refresh()
+
+    async def complete(_: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return web.json_response({"object": "text_completion", "choices": [{"text": "30"}]})
+
+    upstream.behaviour = complete
+
+    async def sent(model: str, **body: Any) -> Any:
+        asked = {"model": model, "prompt": "Our leave is ", **body}
+        status, _, _ = await gateway.post("/v1/completions", asked, x_triptych_company="facts")
+        assert status == 200
+        return upstream.requests[-1][1]["prompt"]
+
+    assert await sent("base") == "Our leave is "
+    with_facts = await sent("company")
+    assert "leave policy: 30 days" in with_facts and with_facts.endswith("\n\nOur leave is ")
+    assert await sent("company", echo=True) == "Our leave is "
+    assert await sent("company", prompt=[1, 2, 3]) == [1, 2, 3]
+
+
 @pytest.mark.parametrize("provider", ["openai", "hf_spaces", "hf_guide", "hf_inputs", "local"])
 async def test_a2_temperature_zero_and_the_limit_reach_the_wire(workshop, provider) -> None:
     gateway, upstream = await serving(workshop, provider)

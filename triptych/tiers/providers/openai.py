@@ -46,7 +46,7 @@ class OpenAIProvider:
         if call.kind == "chat":
             payload["messages"] = call.messages
         else:
-            payload["prompt"] = call.messages[-1]["content"]
+            payload["prompt"] = _prompt(call)
         if stream:
             payload["stream"] = True
             if self.upstream.stream_usage:
@@ -201,6 +201,23 @@ def _is_piece(choice: Any) -> bool:
         and isinstance(choice.get("text"), _PIECE)
         and isinstance(choice.get("finish_reason"), _PIECE)
     )
+
+
+def _prompt(call: UpstreamCall) -> Any:
+    """Return the text to continue: a tier's facts stand before it, as a system message would.
+
+    Token ids go as they are, and so does a prompt that is to come back with the answer.
+    """
+    *before, last = call.messages
+    prompt = last["content"]
+    if not before or call.params.get("echo"):
+        return prompt
+    facts = "\n\n".join(str(message["content"]) for message in before)
+    if isinstance(prompt, str):
+        return f"{facts}\n\n{prompt}"
+    if all(isinstance(each, str) for each in prompt):
+        return [f"{facts}\n\n{each}" for each in prompt]
+    return prompt
 
 
 def _trace(call: UpstreamCall) -> dict[str, str] | None:
