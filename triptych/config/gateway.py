@@ -140,6 +140,10 @@ class GatewayConfig:
     """Seconds of silence after which a streaming client is sent a comment line, so that no proxy
     in between takes the connection for dead."""
 
+    queue_timeout_s: float = Field(default=10.0, gt=0)
+    """Seconds a request waits for one of an upstream's `max_connections`; the upstream's own times
+    begin after that."""
+
     total_timeout_s: float = Field(default=120.0, gt=0)
     """Seconds for a request with all its attempts: until an answer is whole, or until the first
     token of a stream, which may then last as long as it keeps coming."""

@@ -50,6 +50,7 @@
             ├── UpstreamMissing         502  no such model, Space or route there
             ├── UpstreamBusy            429  carries retry_after_s; holds the breaker until then
             ├── UpstreamWaking          503  a cold start; carries retry_after_s
+            ├── UpstreamFull            503  every place there is taken: our own congestion
             ├── UpstreamFailed          502  5xx
             ├── UpstreamMalformed       502  the answer cannot be read: HTML, torn JSON, empty
             └── UpstreamInterrupted     502  the stream broke after its first token
@@ -112,6 +113,7 @@ from triptych.errors.upstream import (
     UpstreamDenied,
     UpstreamError,
     UpstreamFailed,
+    UpstreamFull,
     UpstreamInterrupted,
     UpstreamMalformed,
     UpstreamMissing,
@@ -165,6 +167,7 @@ __all__ = [
     "UpstreamDenied",
     "UpstreamError",
     "UpstreamFailed",
+    "UpstreamFull",
     "UpstreamInterrupted",
     "UpstreamMalformed",
     "UpstreamMissing",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from triptych.errors.base import TriptychError, UsageError
 
 
@@ -25,7 +27,9 @@ class TierError(TriptychError):
         param: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint, code=code, retryable=retryable)
-        self.retry_after_s = retry_after_s
+        # A time to wait may be what a stranger said; no number that is not finite goes on.
+        finite = retry_after_s is not None and math.isfinite(retry_after_s)
+        self.retry_after_s = retry_after_s if finite else None
         self.param = param
         if status is not None:
             self.status = status

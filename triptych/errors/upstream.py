@@ -85,6 +85,14 @@ class UpstreamWaking(UpstreamError):
     counts = False
 
 
+class UpstreamFull(UpstreamError):
+    """Every place at an upstream is taken: the gateway is full, the upstream is not at fault."""
+
+    default_code = "gateway_full"
+    status = 503
+    counts = False
+
+
 class UpstreamFailed(UpstreamError):
     """The upstream answered with a 5xx."""
 

@@ -6,8 +6,10 @@ Left out: how a server says no; `CompressionFault` carries the HTTP status for i
 from __future__ import annotations
 
 import zlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
+
+_PIECE_BYTES = 2**16
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -50,6 +52,42 @@ def unpack(data: bytes, encoding: str, max_bytes: int) -> bytes:
         if not data:
             return bytes(found)
     raise CompressionFault(f"the body has more than {_MAX_MEMBERS} parts", 400)
+
+
+class Unpacker:
+    """Unpack a body that arrives in pieces, into pieces of bounded size."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._window = _WINDOW.get(encoding)
+        if self._window is None and encoding not in ("", "identity"):
+            known = ", ".join(_WINDOW)
+            raise CompressionFault(f"content-encoding {encoding[:40]!r} is none of {known}", 415)
+        self._reader = zlib.decompressobj(self._window) if self._window else None
+        self._members = 1
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        """Yield what the next bytes hold.
+
+        Raises: CompressionFault for what is not of this encoding.
+        """
+        if self._window is None or self._reader is None:
+            yield data
+            return
+        while data:
+            if self._reader.eof:
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise CompressionFault(f"the body has more than {_MAX_MEMBERS} parts", 400)
+                self._reader = zlib.decompressobj(self._window)
+            try:
+                plain = self._reader.decompress(data, _PIECE_BYTES)
+            except zlib.error as fault:
+                words = f"the body is not valid {self._encoding}: {fault}"
+                raise CompressionFault(words, 400) from fault
+            data = self._reader.unused_data if self._reader.eof else self._reader.unconsumed_tail
+            if plain:
+                yield plain
 
 
 def unpacked(receive: Receive, encoding: str, max_bytes: int) -> Receive:

@@ -58,7 +58,8 @@ class Parser:
     """
 
     def __init__(self, max_event_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._buffer = b""
+        self._parts: list[bytes] = []
+        self._parts_bytes = 0
         self._data: list[bytes] = []
         self._event = ""
         self._id = ""
@@ -70,7 +71,7 @@ class Parser:
     @property
     def pending(self) -> bool:
         """Return whether bytes of an unfinished event are held."""
-        return bool(self._buffer or self._data)
+        return bool(self._parts or self._data)
 
     def feed(self, piece: bytes) -> list[Event]:
         """Take the next bytes and return the events they complete.
@@ -83,10 +84,15 @@ class Parser:
             self._skip_newline = False
             if piece.startswith(b"\n"):
                 piece = piece[1:]
-        buffer = self._buffer + piece
+        # A line that is not over is kept in pieces: joining it with each would be quadratic.
+        if self._started and b"\n" not in piece and b"\r" not in piece:
+            self._keep(piece)
+            return []
+        buffer = b"".join([*self._parts, piece])
+        self._parts, self._parts_bytes = [], 0
         if not self._started:
             if len(buffer) < 3 and b"\xef\xbb\xbf".startswith(buffer):
-                self._buffer = buffer
+                self._keep(buffer)
                 return []
             self._started = True
             buffer = buffer.removeprefix(b"\xef\xbb\xbf")
@@ -96,13 +102,19 @@ class Parser:
             self._skip_newline = True
         if b"\r" in buffer:
             buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, self._buffer = buffer.split(b"\n")
+        *lines, rest = buffer.split(b"\n")
         events: list[Event] = []
         for line in lines:
             self._take(line, events)
-        if self._held_bytes + len(self._buffer) > self._max_event_bytes:
-            raise ValueError(f"an event is larger than {self._max_event_bytes} bytes")
+        self._keep(rest)
         return events
+
+    def _keep(self, rest: bytes) -> None:
+        if rest:
+            self._parts.append(rest)
+            self._parts_bytes += len(rest)
+        if self._held_bytes + self._parts_bytes > self._max_event_bytes:
+            raise ValueError(f"an event is larger than {self._max_event_bytes} bytes")
 
     def _take(self, line: bytes, events: list[Event]) -> None:
         if not line:

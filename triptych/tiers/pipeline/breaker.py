@@ -2,16 +2,20 @@
 
 States: closed -> open after `failures` in a row -> half-open after `open_s`, where exactly one
 caller may try -> closed or open again. An upstream that names a time (rate limit, quota) is
-held open until then. State is per worker process; every worker learns for itself within
-`failures` attempts.
+held open until then. A stream that began gives its permission back and closes the breaker only
+when it is whole: one that always breaks off later never does. State is per worker process; every
+worker learns for itself within `failures` attempts.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
+
+_LONGEST_HOLD_S = 86_400.0
 
 State = Literal["closed", "open", "half_open"]
 
@@ -55,13 +59,14 @@ class Breaker:
 
     def failed(self) -> None:
         """Count a failure, and open when there were enough or the probe failed."""
+        probed = self._tripped and self.clock() >= self._open_until_s
         self._failed += 1
-        if self._probing or self._failed >= self.failures:
+        if self._probing or probed or self._failed >= self.failures:
             self._open(self.open_s)
 
     def hold(self, seconds: float) -> None:
-        """Stay open for a stated time: a rate limit or a quota."""
-        self._open(seconds)
+        """Stay open for a stated time, of a day at most: a rate limit or a quota."""
+        self._open(min(seconds, _LONGEST_HOLD_S) if math.isfinite(seconds) else self.open_s)
 
     def released(self) -> None:
         """Return the permission without a verdict: the caller went away or was at fault."""

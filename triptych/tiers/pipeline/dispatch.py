@@ -21,6 +21,7 @@ from triptych.errors import (
     UpstreamError,
     UpstreamInterrupted,
     UpstreamMalformed,
+    UpstreamMissing,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
@@ -29,6 +30,7 @@ from triptych.tiers.pipeline.accumulator import AnswerAccumulator, texts
 from triptych.tiers.pipeline.balance import Balancer
 from triptych.tiers.pipeline.breaker import Breaker
 from triptych.tiers.pipeline.calls import CallBuilder
+from triptych.tiers.pipeline.places import Place, Places, in_place
 from triptych.tiers.providers.base import Completion, Frame, Provider, UpstreamCall
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.query import Attempt, Query, Trace
@@ -65,10 +67,13 @@ class Dispatcher:
         self.providers: dict[str, Provider] = {}
         self.breakers: dict[str, Breaker] = {}
         self.balancer = Balancer(config.balance)
+        self.places: dict[str, Places] = {}
 
-    def install(self, name: str, provider: Provider) -> None:
+    def install(self, upstream: Upstream, provider: Provider) -> None:
         """Put a provider in place; its breaker starts closed unless it was there before."""
+        name = upstream.name
         self.providers[name] = provider
+        self.places[name] = Places(name, upstream.max_connections, self.config.queue_timeout_s)
         self.breakers.setdefault(
             name, Breaker(self.config.breaker_failures, self.config.breaker_open_s)
         )
@@ -83,7 +88,7 @@ class Dispatcher:
         Raises: UpstreamError of the last attempt, NoProviderAvailable when none was possible.
         """
 
-        async def ask(provider: Provider, call: UpstreamCall, _: Attempt) -> Completion:
+        async def ask(provider: Provider, call: UpstreamCall, *_: Any) -> Completion:
             return await provider.complete(call)
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
@@ -96,7 +101,7 @@ class Dispatcher:
         Raises: as `complete`.
         """
 
-        async def ask(provider: Provider, call: UpstreamCall, _: Attempt) -> tuple[Any, bytes]:
+        async def ask(provider: Provider, call: UpstreamCall, *_: Any) -> tuple[Any, bytes]:
             return await provider.embed({**payload, "model": call.model})
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
@@ -107,8 +112,10 @@ class Dispatcher:
         Raises: as `complete`.
         """
 
-        async def ask(provider: Provider, call: UpstreamCall, attempt: Attempt) -> Opened:
-            rest = provider.stream(call)
+        async def ask(
+            provider: Provider, call: UpstreamCall, attempt: Attempt, place: Place
+        ) -> Opened:
+            rest = in_place(provider.stream(call), place)
             frames: list[Frame] = []
             try:
                 async for frame in rest:
@@ -164,6 +171,8 @@ class Dispatcher:
                 raise UpstreamInterrupted(
                     f"{trace.upstream} ended its stream early", code="upstream_truncated"
                 )
+            if attempt is not None:
+                self.breakers[attempt.upstream].succeeded()
         except UpstreamError as error:
             if attempt is not None:
                 attempt.ended("failed", error.status, error.code)
@@ -183,7 +192,7 @@ class Dispatcher:
         query: Query,
         selection: Selection,
         trace: Trace,
-        ask: Callable[[Provider, UpstreamCall, Attempt], Awaitable[T]],
+        ask: Callable[[Provider, UpstreamCall, Attempt, Place], Awaitable[T]],
         timeout_of: Callable[[Upstream], float],
     ) -> T:
         """Run the one loop: routes in order, each asked again as the budget allows."""
@@ -191,8 +200,7 @@ class Dispatcher:
         last: UpstreamError | None = None
         resting_s: float | None = None
         for route in self.balancer.ordered(selection.routes, stream=query.stream):
-            provider = self.providers.get(route.upstream.name)
-            if provider is None:
+            if route.upstream.name not in self.providers:
                 continue
             breaker = self.breakers[route.upstream.name]
             retries = 0
@@ -201,27 +209,12 @@ class Dispatcher:
                     resting_s = _least(resting_s, breaker.retry_after_s())
                     trace.fallback_reason = trace.fallback_reason or "breaker_open"
                     break
-                attempt = self._begin(route, trace, query)
-                limit_s = min(timeout_of(route.upstream), deadline_s - attempt.started_s)
                 try:
-                    async with asyncio.timeout(limit_s) as clock:
-                        call = self._calls.build(query, selection, route, trace, deadline_s)
-                        call.waits = _stopping(clock, limit_s, deadline_s)
-                        result = await ask(provider, call, attempt)
+                    return await self._attempt(
+                        query, selection, trace, route, ask, timeout_of(route.upstream), deadline_s
+                    )
                 except UpstreamError as error:
                     last = error
-                except TimeoutError:
-                    last = _too_slow(route, limit_s, stream=query.stream)
-                except BaseException:
-                    self._end(attempt, trace, query, "cancelled", 499, "cancelled")
-                    breaker.released()
-                    raise
-                else:
-                    self._end(attempt, trace, query, "ok", 200, "")
-                    breaker.succeeded()
-                    _serve(trace, route, attempt)
-                    return result
-                self._end(attempt, trace, query, "failed", last.status, last.code)
                 pause_s = self._pause(last, retries)
                 if pause_s is not None and time.monotonic() + pause_s >= deadline_s:
                     pause_s = None
@@ -253,6 +246,59 @@ class Dispatcher:
         trace.upstream_s += attempt.latency_s
         took_s, ok = attempt.latency_s, outcome != "failed"
         self.balancer.ended(attempt.upstream, took_s, stream=query.stream, ok=ok)
+
+    async def _attempt(
+        self,
+        query: Query,
+        selection: Selection,
+        trace: Trace,
+        route: Route,
+        ask: Callable[[Provider, UpstreamCall, Attempt, Place], Awaitable[T]],
+        timeout_s: float,
+        deadline_s: float,
+    ) -> T:
+        """Ask one upstream once.
+
+        Raises: UpstreamError; UpstreamFull before anything was asked.
+        """
+        name = route.upstream.name
+        breaker, provider = self.breakers[name], self.providers.get(name)
+        if provider is None:  # taken out of service since the route was chosen
+            raise UpstreamMissing(f"{name} is out of service")
+        try:
+            place = await self.places[name].take(deadline_s - time.monotonic())
+        except asyncio.CancelledError:
+            breaker.released()
+            raise
+        attempt = self._begin(route, trace, query)
+        limit_s = min(timeout_s, deadline_s - attempt.started_s)
+        failed: UpstreamError
+        try:
+            async with asyncio.timeout(limit_s) as clock:
+                call = self._calls.build(query, selection, route, trace, deadline_s)
+                call.waits = _stopping(clock, limit_s, deadline_s)
+                result = await ask(provider, call, attempt, place)
+        except UpstreamError as error:
+            failed = error
+        except TimeoutError:
+            failed = _too_slow(route, limit_s, stream=query.stream)
+        except BaseException:
+            self._end(attempt, trace, query, "cancelled", 499, "cancelled")
+            breaker.released()
+            place.release()
+            raise
+        else:
+            self._end(attempt, trace, query, "ok", 200, "")
+            if isinstance(result, Opened):
+                breaker.released()  # `frames` knows how it ends
+            else:
+                breaker.succeeded()
+                place.release()
+            _serve(trace, route, attempt)
+            return result
+        place.release()
+        self._end(attempt, trace, query, "failed", failed.status, failed.code)
+        raise failed
 
     def _pause(self, error: UpstreamError, retries: int) -> float | None:
         """Return the seconds before the same upstream is tried again; None: not again."""

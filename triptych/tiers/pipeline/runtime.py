@@ -265,7 +265,7 @@ class Runtime:
         retired = self.dispatcher.remove(gone)
         for name, upstream in found.items():
             if self._installed.get(name) != upstream:
-                self.dispatcher.install(name, self.factory.build(upstream))
+                self.dispatcher.install(upstream, self.factory.build(upstream))
         self._installed = dict(found)
         self.selector.replace(Catalogue(found.values(), version))
         for provider in retired:

@@ -18,7 +18,7 @@ from triptych.errors import (
     UpstreamMalformed,
 )
 from triptych.tiers.providers.base import Completion, Frame, Probe, UpstreamCall
-from triptych.tiers.providers.transport import Transport
+from triptych.tiers.providers.transport import MAX_EMBEDDINGS_BYTES, Transport
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.egress import parse_address
 from triptych.wire import lenient_json
@@ -125,7 +125,9 @@ class OpenAIProvider:
 
     async def embed(self, payload: dict[str, Any]) -> tuple[Any, bytes]:
         """Pass an embeddings request through."""
-        return await self.transport.json("POST", self.base / "embeddings", payload=payload)
+        return await self.transport.json(
+            "POST", self.base / "embeddings", payload=payload, max_bytes=MAX_EMBEDDINGS_BYTES
+        )
 
     async def probe(self) -> Probe:
         """Ask for one token from the first model."""

@@ -9,8 +9,9 @@ import re
 
 from triptych.errors import UpstreamBusy
 
+_LONGEST_S = 86_400.0
 _QUOTA = re.compile(
-    r"(?:exceeded|reached).{0,40}?gpu quota.*?(?:retry|try again) in (\d+):(\d\d):(\d\d)",
+    r"(?:exceeded|reached).{0,40}?gpu quota.*?(?:retry|try again) in (\d{1,6}):(\d\d):(\d\d)",
     re.IGNORECASE | re.DOTALL,
 )
 _QUOTA_WORDS = re.compile(r"gpu quota|quota exceeded", re.IGNORECASE)
@@ -20,7 +21,7 @@ def quota_wait_s(text: str) -> float | None:
     """Read when a quota text allows the next call; None when it is no quota text."""
     if found := _QUOTA.search(text):
         hours, minutes, seconds = (int(part) for part in found.groups())
-        return hours * 3600.0 + minutes * 60.0 + seconds
+        return min(hours * 3600.0 + minutes * 60.0 + seconds, _LONGEST_S)
     return 3600.0 if _QUOTA_WORDS.search(text) else None
 
 

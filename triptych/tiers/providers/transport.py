@@ -6,6 +6,7 @@ answer means is the provider's business; what a status means is decided here, in
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
@@ -33,10 +34,16 @@ from triptych.tiers.providers.keys import Keys
 from triptych.tiers.providers.quota import quota_error, quota_wait_s
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.egress import GuardedResolver, check_address
-from triptych.wire import lenient_json, sse
+from triptych.wire import compression, lenient_json, sse
 from triptych.wire.openai import error_message
 
 MAX_ANSWER_BYTES = 32 * 1024 * 1024
+MAX_EMBEDDINGS_BYTES = 256 * 1024 * 1024
+MAX_STREAM_BYTES = 256 * 1024 * 1024
+#: Of an answer that is an error, as much as can hold its reason.
+_MAX_ERROR_BYTES = 64 * 1024
+#: A longer wait than this is taken for a mistake in the header.
+MAX_WAIT_S = 600.0
 _QUOTED_CHARACTERS = 400
 #: A code goes into records and metrics, so it has to look like one.
 _CODE = re.compile(r"[a-z][a-z0-9_]{2,47}")
@@ -66,12 +73,13 @@ class Transport:
         if self._session is None or self._session.closed:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    limit=self.upstream.max_connections,
+                    limit=0,  # `pipeline.places` counts, where waiting is not the upstream's time
                     resolver=GuardedResolver(private_allowed=self.upstream.private_allowed),
                     keepalive_timeout=30,
                 ),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=self._timeout,
+                auto_decompress=False,  # `_pieces` does it within a bound
                 skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
                 read_bufsize=2**17,
             )
@@ -134,7 +142,7 @@ class Transport:
                 if 200 <= response.status < 300:
                     yield response
                     return
-                raw = self._keys.hide_bytes(await response.read())
+                raw = self._keys.hide_bytes(await self._start(response))
                 wait_s = retry_after_s(response.headers)
                 if not self._keys.another(key, response.status, wait_s):
                     raise self.from_status(response.status, response.headers, raw)
@@ -146,15 +154,16 @@ class Transport:
         *,
         payload: Any = None,
         headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
     ) -> tuple[Any, bytes]:
-        """Exchange JSON for JSON.
+        """Exchange JSON for JSON; an answer beyond `max_bytes` is refused while it arrives.
 
         Returns: the parsed body and its bytes.
         Raises: UpstreamError of every kind.
         """
         data = None if payload is None else lenient_json.dumps(payload)
         async with self._accepted(method, url, data, headers) as response:
-            raw = self._keys.hide_bytes(await response.read())
+            raw = self._keys.hide_bytes(await self._read(response, max_bytes or MAX_ANSWER_BYTES))
         try:
             return lenient_json.loads(raw, errors="replace"), raw
         except ValueError as error:
@@ -176,8 +185,12 @@ class Transport:
         parser = sse.Parser()
         async with self._accepted(method, url, data, headers) as response:
             if response.content_type != sse.MEDIA_TYPE:
-                raise self.malformed(await response.content.read(2048))
-            while piece := await response.content.readany():
+                raise self.malformed(await self._start(response))
+            read = 0
+            async for piece in self._pieces(response):
+                read += len(piece)
+                if read > MAX_STREAM_BYTES:
+                    raise UpstreamInterrupted(f"{self.upstream.name} does not end its stream")
                 try:
                     events = parser.feed(piece)
                 except ValueError as error:
@@ -187,6 +200,37 @@ class Transport:
                     yield event if shown is event.data else event._replace(data=shown)
         if parser.pending:
             raise UpstreamInterrupted(f"{self.upstream.name} broke off inside an event")
+
+    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncGenerator[bytes]:
+        """Yield a body unpacked: `identity` was asked for, yet some servers pack all the same."""
+        encoding = response.headers.get("content-encoding", "").strip().lower()
+        try:
+            unpacker = compression.Unpacker(encoding)
+            async for block in response.content.iter_any():
+                for piece in unpacker.take(block):
+                    yield piece
+        except compression.CompressionFault as fault:
+            raise UpstreamMalformed(f"{self.upstream.name}: {fault}") from fault
+
+    async def _read(self, response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+        found = bytearray()
+        async for piece in self._pieces(response):
+            found += piece
+            if len(found) > max_bytes:
+                raise UpstreamMalformed(
+                    f"{self.upstream.name} answered with more than {max_bytes} bytes",
+                    code="upstream_too_large",
+                )
+        return bytes(found)
+
+    async def _start(self, response: aiohttp.ClientResponse) -> bytes:
+        """Return the beginning of an answer that is an error."""
+        found = bytearray()
+        async for piece in self._pieces(response):
+            found += piece
+            if len(found) >= _MAX_ERROR_BYTES:
+                break
+        return bytes(found[:_MAX_ERROR_BYTES])
 
     def malformed(self, raw: bytes) -> UpstreamMalformed:
         """Describe an answer that is not valid."""
@@ -240,7 +284,7 @@ class Transport:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Read `Retry-After` in its three forms: milliseconds, seconds, date."""
+    """Read `Retry-After` in its three forms: milliseconds, seconds, date; at most ten minutes."""
     if milliseconds := headers.get("retry-after-ms"):
         return _number(milliseconds, 1000.0)
     value = headers.get("retry-after")
@@ -253,14 +297,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         when = parsedate_to_datetime(value)
     except ValueError:
         return None
-    return max(0.0, when.timestamp() - time.time())
+    return min(MAX_WAIT_S, max(0.0, when.timestamp() - time.time()))
 
 
 def _number(text: str, divisor: float) -> float | None:
     try:
-        return max(0.0, float(text) / divisor)
+        seconds = float(text) / divisor
     except ValueError:
         return None
+    return None if math.isnan(seconds) else min(MAX_WAIT_S, max(0.0, seconds))
 
 
 def _quote(raw: bytes) -> str:
