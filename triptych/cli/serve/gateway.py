@@ -8,6 +8,7 @@ triptych gateway keys create NAME   make a key for an application; it is shown o
 triptych gateway budgets company:acme month --usd 20
 triptych gateway log                the latest requests and what became of them
 triptych gateway probe              test every upstream with a real request
+triptych gateway conform ADDRESS    what any OpenAI-compatible address keeps of the API
 triptych gateway nodes              the machines on this database; `nodes forget NODE`
 triptych gateway replay FOLDER      bring in the records of a lost machine's spool
 """
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     log.add_argument("-n", type=int, default=20, help="how many")
     log.add_argument("--provider", help="only those that this provider answered")
     probe = verbs.add_parser("probe", help="test every upstream with a real request")
+    _add_conform(verbs)
     nodes = verbs.add_parser("nodes", help="list the machines on this database, or forget one")
     nodes.add_argument("action", nargs="?", choices=["list", "forget"], default="list")
     nodes.add_argument("node", nargs="?", default="", help="a machine that is gone for good")
@@ -77,8 +79,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         )
 
 
+def _add_conform(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    conform = verbs.add_parser(
+        "conform", help="test an OpenAI-compatible address; exit code 1 when it breaks the API"
+    )
+    conform.add_argument("address", help="http://host:port, with or without /v1")
+    conform.add_argument("--model", default="", help="ask this model; default: the first it lists")
+    conform.add_argument(
+        "--key-name", default="", metavar="VARIABLE", help="environment variable with its key"
+    )
+    conform.add_argument(
+        "--only", action="append", default=[], metavar="CHECK", help="this check; repeatable"
+    )
+    conform.add_argument("--timeout", type=float, default=120.0, help="seconds for one request")
+    conform.add_argument("--json", action="store_true", help="JSON for scripts")
+
+
+def _conform(args: argparse.Namespace) -> int:
+    """Print one row per check; 1 when any is wrong or a required one does not work."""
+    from triptych.config import environment
+    from triptych.tiers.admin import commands
+    from triptych.tiers.conformance.running import conform, failed
+
+    secret = environment.secret(args.key_name) if args.key_name else None
+    rows = commands.run(
+        conform(
+            args.address,
+            key=secret.reveal() if secret else "",
+            model=args.model,
+            only=args.only,
+            timeout_s=args.timeout,
+        )
+    )
+    commands.show(rows, as_json=args.json, out=sys.stdout)
+    broken = failed(rows)
+    if broken:
+        print(f"breaks the API: {', '.join(broken)}", file=sys.stderr)
+    return 1 if broken else 0
+
+
 def run(args: argparse.Namespace) -> int:
     """Run one verb."""
+    if args.verb == "conform":
+        return _conform(args)
     from pathlib import Path
 
     from triptych.config import load_config
