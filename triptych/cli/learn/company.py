@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from triptych.learning.company.library import Library
     from triptych.learning.company.store import Store
     from triptych.learning.company.sync import Diff
+    from triptych.learning.deletion import Deletion
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +201,7 @@ def _questions(library: Library, args: argparse.Namespace) -> int:
 
 def _evaluate(library: Library, args: argparse.Namespace) -> int:
     from triptych.errors import UsageError
-    from triptych.learning.company.evaluate import evaluate, questions
+    from triptych.learning.company.evaluate import evaluate, questions, record_scores
 
     with library.store(args.company) as store:
         asked = questions(store)
@@ -211,7 +212,9 @@ def _evaluate(library: Library, args: argparse.Namespace) -> int:
             )
     with library.reading(args.company) as retriever:
         assert retriever is not None
-        scores = evaluate(retriever, asked).as_json()
+        found = evaluate(retriever, asked)
+        record_scores(retriever.store, found)
+        scores = found.as_json()
     if args.json:
         print(json.dumps(scores))
     else:
@@ -222,40 +225,44 @@ def _evaluate(library: Library, args: argparse.Namespace) -> int:
 
 
 def _forget(library: Library, args: argparse.Namespace) -> int:
+    from triptych.config import environment
     from triptych.errors import UsageError
+    from triptych.learning import deletion
 
+    patterns = environment.home() / "abstraction"
+    source, _, name = (args.document or "").partition("/")
     with library.store(args.company) as store:
+        goes = (
+            deletion.of_document(store, source, name, patterns)
+            if args.document
+            else deletion.of_company(store, patterns)
+        )
+        if goes is None:
+            raise UsageError(
+                f"{args.company} has no document {args.document!r}",
+                hint=f"triptych company list {args.company}",
+            )
         what = args.document or f"everything of {args.company}"
-        if not (args.yes or _agrees(f"remove {what} for good?")):
+        if not (args.yes or _agrees(f"remove {what} for good ({_goes(goes)})?")):
             return 1
         if args.document:
-            source, _, name = args.document.partition("/")
-            if not store.forget(source, name):
-                raise UsageError(
-                    f"{args.company} has no document {args.document!r}",
-                    hint=f"triptych company list {args.company}",
-                )
-            print(f"removed {args.document}; a file that is still in the folder comes back "
-                  "with the next sync")  # fmt: skip
-            _erase_patterns(args.company, is_whole=False)
-            return 0
-    library.erase(args.company)
-    _erase_patterns(args.company, is_whole=True)
-    print(f"removed all documents of {args.company}; its requests and keys are at the gateway")
-    return 0
-
-
-def _erase_patterns(company: str, *, is_whole: bool) -> None:
-    """Let an erasure reach the patterns across companies that counted the documents."""
-    from triptych.config import environment
-    from triptych.learning.abstraction.serving import erase
-
-    removed = erase(environment.home() / "abstraction", company, is_whole=is_whole)
-    if removed:
-        numbers = ", ".join(map(str, removed))
+            deletion.delete_document(store, source, name, patterns)
+    if not args.document:
+        deletion.delete_company(library, args.company, patterns)
+        what = f"all documents of {args.company}; its requests and keys are at the gateway"
+    elif goes.comes_back:
+        what += "; a file that is still in the folder comes back with the next sync"
+    print(f"removed {what}")
+    if goes.releases:
+        numbers = ", ".join(map(str, goes.releases))
         print(
             f"removed with it: pattern releases {numbers}; build anew: triptych abstraction build"
         )
+    return 0
+
+
+def _goes(goes: Deletion) -> str:
+    return f"{goes.documents} documents, {goes.passages} passages, {goes.questions} questions"
 
 
 def _list(library: Library, args: argparse.Namespace) -> int:

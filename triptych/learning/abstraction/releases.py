@@ -66,10 +66,7 @@ class Releases:
             (folder / CARDS).write_text(lines, "utf-8")
             (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", "utf-8")
         write_atomic(self.folder / "audits" / f"{number:04d}.json", json.dumps(report, indent=1))
-        write_atomic(
-            self.folder / "lineage" / f"{number:04d}.json", json.dumps(lineage, indent=1),
-            private=True,
-        )  # fmt: skip
+        write_atomic(self._lineage(number), json.dumps(lineage, indent=1), private=True)
         self._note(
             number, "published", cards=len(cards), companies=facts["companies"],
             rules=facts["rules"],
@@ -143,11 +140,9 @@ class Releases:
 
     def remove_with(self, company: str) -> list[int]:
         """Remove every release that counted a company, by its opaque id; none is served then."""
-        removed = []
-        for file in sorted((self.folder / "lineage").glob("*.json")):
-            if company not in json.loads(file.read_text("utf-8"))["companies"]:
-                continue
-            number = int(file.stem)
+        removed = self.counting(company)
+        for number in removed:
+            file = self._lineage(number)
             if self.served() == number:
                 # First: a crash after it leaves a release that is not served, never one that is.
                 self._pointer.unlink()
@@ -155,8 +150,18 @@ class Releases:
             (self.folder / "audits" / file.name).unlink(missing_ok=True)
             file.unlink()
             self._note(number, "removed")
-            removed.append(number)
         return removed
+
+    def counting(self, company: str) -> list[int]:
+        """Return the releases that counted a company, by its opaque id."""
+        return [
+            int(file.stem)
+            for file in sorted((self.folder / "lineage").glob("*.json"))
+            if company in json.loads(file.read_text("utf-8"))["companies"]
+        ]
+
+    def _lineage(self, number: int) -> Path:
+        return self.folder / "lineage" / f"{number:04d}.json"
 
     def _folder(self, number: int) -> Path:
         return self.folder / "releases" / f"{number:04d}"

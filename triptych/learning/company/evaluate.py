@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.durable import read_jsonl, write_atomic
+from triptych.durable import AppendLog, read_jsonl, write_atomic
 from triptych.errors import UsageError
 from triptych.learning.company.answer import answer
 from triptych.learning.company.refusal import Calibration
@@ -23,7 +23,7 @@ from triptych.learning.company.store import Store
 from triptych.learning.company.words import words
 from triptych.wire.evidence import Passage
 
-FILE = "questions.jsonl"
+FILE, SCORES = "questions.jsonl", "scores.jsonl"
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,14 @@ def add_questions(store: Store, path: Path) -> int:
     """
     known = questions(store)
     new = [one for one in read_questions(path) if one not in known]
-    lines = [json.dumps(one.as_json(), ensure_ascii=False) for one in (*known, *new)]
-    write_atomic(store.folder / FILE, "".join(f"{line}\n" for line in lines), private=True)
+    save_questions(store, [*known, *new])
     return len(new)
+
+
+def save_questions(store: Store, asked: Iterable[Question]) -> None:
+    """Replace a company's questions."""
+    lines = [json.dumps(one.as_json(), ensure_ascii=False) for one in asked]
+    write_atomic(store.folder / FILE, "".join(f"{line}\n" for line in lines), private=True)
 
 
 def read_questions(path: Path) -> Iterable[Question]:
@@ -109,6 +114,45 @@ def read_questions(path: Path) -> Iterable[Question]:
                 hint='{"question": "...", "document": "leave.md", "words": ["25 days"]}',
             )
         yield Question(text, str(row.get("document") or ""), tuple(map(str, expected)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one question was answered: right, wrong, refused rightly, or refused wrongly."""
+
+    question: Question
+    result: str
+    answer: str
+
+    @property
+    def is_right(self) -> bool:
+        """Return whether it was answered, or refused, as it should be."""
+        return self.result in ("right", "refused rightly")
+
+
+def outcomes(retriever: Retriever, asked: Sequence[Question]) -> list[Outcome]:
+    """Answer every question and return what became of each."""
+    found = []
+    for one in asked:
+        evidence = answer(retriever, one.question, None)
+        if evidence.refused is not None:
+            result = "refused wrongly" if one.document else "refused rightly"
+        else:
+            result = "right" if one.document and one.is_in(evidence.answer) else "wrong"
+        found.append(Outcome(one, result, evidence.answer))
+    return found
+
+
+def record_scores(store: Store, scores: Scores) -> None:
+    """Append the scores with the time and the version of the documents."""
+    with AppendLog(store.folder / SCORES) as log:
+        log.append({"format": 1, "at": time.time(), "version": store.version, **scores.as_json()})
+
+
+def past_scores(store: Store) -> list[dict[str, Any]]:
+    """Return the recorded scores, oldest first."""
+    path = store.folder / SCORES
+    return list(read_jsonl(path)) if path.exists() else []
 
 
 def evaluate(
