@@ -30,6 +30,9 @@ class PosttrainConfig:
     val_frac: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
     """Share of the prompts held out for evaluation; rows with one prompt stay together."""
 
+    general_data: Path | None = None
+    """Text to measure forgetting on; empty takes a page of plain English."""
+
     beta: Annotated[float, Field(gt=0.0)] = 0.1
     """Strength with which DPO and KTO stay near the reference model."""
 

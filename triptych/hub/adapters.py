@@ -152,6 +152,7 @@ def _scores(record: Record) -> Iterator[str]:
         "val/bpb": "bits per byte of the answers",
         "val/margin": "margin of the preferred answer",
         "val/accuracy": "share of preferences kept",
+        "val/general_bpb": "bits per byte of general text",
     }
     curve = record.curve
     if not curve:

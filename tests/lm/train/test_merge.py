@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,15 @@ from safetensors.torch import load_file
 from triptych.cli.main import main
 from triptych.errors import CheckpointError
 from triptych.lm.model import lora
-from triptych.lm.model.checkpoint import load_model, load_tokenizer
+from triptych.lm.model.adapter_record import (
+    AdapterRecord,
+    template_sha256,
+    weights_sha256,
+    write_record,
+)
+from triptych.lm.model.checkpoint import load_model, load_tokenizer, save_model
 from triptych.lm.model.tensors import save_tensors
-from triptych.lm.train.posttrain.merge import find_adapter, merge_adapter
+from triptych.lm.train.posttrain.merge import find_adapter, merge_adapter, prompts
 
 
 @pytest.fixture
@@ -27,6 +34,9 @@ def adapter(qwen3_folder: Path, tmp_path: Path) -> Path:
         for weight in (p for p in model.parameters() if p.requires_grad):
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.05)
     lora.save_lora(tmp_path / "adapter", model, str(qwen3_folder))
+    tokenizer = load_tokenizer(qwen3_folder)
+    hashes = weights_sha256(qwen3_folder), template_sha256(tokenizer)
+    write_record(tmp_path / "adapter", AdapterRecord(str(qwen3_folder), *hashes))
     return tmp_path / "adapter"
 
 
@@ -74,6 +84,42 @@ def test_weights_that_do_not_agree_are_refused_and_nothing_is_written(
     with pytest.raises(CheckpointError, match=r"logits by [\d.]+, 0.001 is allowed"):
         merge_adapter(find_adapter(str(adapter), Path), tmp_path / "merged")
     assert not list(tmp_path.glob("*merged*"))
+
+
+def test_the_merge_is_proven_on_64_different_prompts(qwen3_folder: Path) -> None:
+    texts = [tuple(ids) for ids in prompts(load_tokenizer(qwen3_folder))]
+    assert len(set(texts)) == 64
+
+
+def test_a_base_with_other_weights_is_refused(
+    adapter: Path, qwen3_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    model = load_model(qwen3_folder)
+    with torch.no_grad():
+        model.lm_head.weight[0] += 1e-3
+    save_model(other, model, load_tokenizer(qwen3_folder))
+    with pytest.raises(CheckpointError, match="are not those that") as refused:
+        find_adapter(str(adapter), Path, str(other))
+    assert refused.value.code == "base"
+
+
+def test_a_base_with_a_changed_chat_template_is_refused(
+    adapter: Path, qwen3_folder: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(qwen3_folder, other)
+    (other / "manifest.json").unlink()
+    tokenizer = load_tokenizer(other)
+    assert tokenizer.chat_template
+    for file in ("chat_template.jinja", "tokenizer_config.json"):
+        if (other / file).is_file():
+            text = (other / file).read_text()
+            (other / file).write_text(text.replace("assistant", "helper"))
+    assert load_tokenizer(other).chat_template != tokenizer.chat_template
+    with pytest.raises(CheckpointError, match="chat template") as refused:
+        find_adapter(str(adapter), Path, str(other))
+    assert refused.value.code == "base"
 
 
 def test_a_folder_without_an_adapter_is_refused(qwen3_folder: Path) -> None:

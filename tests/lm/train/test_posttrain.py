@@ -213,8 +213,29 @@ def test_answers_become_likelier_and_preferences_kept(
         events = record(Trainer(make(method, "train.steps=24"), tmp_path / method))
         evals = [event for event in events if event.type == "eval"]
         assert evals[-1].loss < 0.95 * evals[0].loss, method  # type: ignore[attr-defined]
+        assert evals[-1].general_bpb != evals[0].general_bpb  # type: ignore[attr-defined]
         if method != "sft":
             assert evals[-1].margin > 0.1, method  # type: ignore[attr-defined]
+
+
+def test_kto_is_evaluated_with_its_divergence(make: Callable[..., Config]) -> None:
+    setup: Any = prepare(make("kto"), Path, World())
+    setup.make_step(World())
+    reference = setup.reference.val_logps(setup.model)
+    base = load_model(Path(setup.base.folder), dtype=torch.float32)
+    nudge(setup.model)
+    found = setup.measure(setup.model, None)
+    model = setup.model.eval()
+    others = setup.reference.val_mismatched
+    moved = [logps_by_hand(model, text)[0] - logps_by_hand(base, text)[0] for text in others]
+    kl = max(0.0, sum(moved) / len(moved))
+    assert found.kl == pytest.approx(kl, rel=1e-3, abs=1e-4)
+    losses = []
+    for row, wanted in zip(setup.val.rows, reference[:, 0].tolist(), strict=True):
+        reward = logps_by_hand(model, row.answer)[0] - wanted
+        gain = reward - kl if row.row.label else kl - reward
+        losses.append(1 - float(torch.sigmoid(torch.tensor(0.1 * gain))))
+    assert found.loss == pytest.approx(sum(losses) / len(losses), rel=1e-3)
 
 
 def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(

@@ -28,7 +28,9 @@ class Measurement:
 
     Units: `nats` summed over `tokens`, which stand for `text_bytes`; `preference_loss` is what
         DPO or KTO minimise, `margin` and `accuracy` say how far, and in what share of the pairs,
-        the preferred answer has gained more on the reference than the other.
+        the preferred answer has gained more on the reference than the other; `kl` is KTO's
+        estimate of the divergence from the reference, and `general_bpb` the bits per byte of text
+        that has nothing to do with the training.
     """
 
     nats: float
@@ -38,6 +40,8 @@ class Measurement:
     preference_loss: float | None = None
     margin: float | None = None
     accuracy: float | None = None
+    kl: float | None = None
+    general_bpb: float | None = None
 
     @property
     def loss(self) -> float:

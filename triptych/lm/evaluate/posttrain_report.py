@@ -15,6 +15,8 @@ _FIGURES = {
     "val/bpb": "bits per byte of the answers",
     "val/margin": "margin of the preferred answer",
     "val/accuracy": "share of preferences kept",
+    "val/kl": "divergence from the reference (nats per answer)",
+    "val/general_bpb": "bits per byte of general text",
 }
 
 

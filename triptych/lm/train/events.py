@@ -99,7 +99,7 @@ class Eval(Event):
     last evaluation also has those of the whole split, where that part is not all of it already.
 
     Units: losses in nats per token, or of DPO or KTO, `bpb` in bits per byte; `margin` and
-        `accuracy` of preferences only.
+        `accuracy` of preferences only, `kl` of KTO, `general_bpb` of post-training.
     """
 
     type: ClassVar[str] = "eval"
@@ -112,6 +112,8 @@ class Eval(Event):
         "whole_tokens": "val_whole/tokens",
         "margin": "val/margin",
         "accuracy": "val/accuracy",
+        "kl": "val/kl",
+        "general_bpb": "val/general_bpb",
     }
 
     step: int
@@ -125,6 +127,8 @@ class Eval(Event):
     whole_tokens: int | None = None
     margin: float | None = None
     accuracy: float | None = None
+    kl: float | None = None
+    general_bpb: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -256,6 +256,8 @@ class Trainer:
             whole_tokens=None if whole is None else whole.tokens,
             margin=result.margin,
             accuracy=result.accuracy,
+            kl=result.kl,
+            general_bpb=result.general_bpb,
         )
 
     def _patience_spent(self, more: int = 0) -> bool:

@@ -6,17 +6,44 @@ Bits per byte count the trained tokens of the answers (the chosen ones of pairs)
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from triptych.config.posttrain import PosttrainConfig
-from triptych.lm.data.conversations.dataset import Examples
-from triptych.lm.evaluate.loss import Measurement
+from triptych.errors import DataError
+from triptych.lm.data.conversations.dataset import Examples, Tokens
+from triptych.lm.evaluate.loss import Measurement, measure
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
+from triptych.lm.train.posttrain.general_text import TEXT
 from triptych.lm.train.posttrain.losses import all_logps, dpo_losses, kto_losses
 from triptych.lm.train.recipe import Recipe
+
+_GENERAL_CONTEXT = 256
+#: Most tokens of general text that are read at each evaluation.
+_GENERAL_TOKENS = 2048
+
+
+def general_tokens(file: Path | None, tokenizer: Tokenizer) -> np.ndarray:
+    """Return the tokens of the text that forgetting is measured on.
+
+    Shape: (T,) int64.
+    Raises: DataError where there is no such file, or no text in it.
+    """
+    text = TEXT
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise DataError(f"posttrain.general_data: {file} cannot be read: {error}") from error
+    ids = tokenizer.encode(text)[:_GENERAL_TOKENS]
+    if not ids:
+        raise DataError(f"posttrain.general_data: {file} is empty")
+    return np.array([tokenizer.boundary_id, *ids], dtype=np.int64)
 
 
 class Evaluator:
@@ -29,7 +56,11 @@ class Evaluator:
         tokenizer: Tokenizer,
         recipe: Recipe,
         settings: PosttrainConfig,
+        mismatched: Sequence[Tokens] = (),
     ) -> None:
+        """`mismatched` are the validation prompts with another prompt's answer, for KTO."""
+        self._general = general_tokens(settings.general_data, tokenizer)
+        self._mismatched = mismatched
         self._kind, self._rows, self._recipe, self._settings = kind, val.rows, recipe, settings
         self._byte_lengths = tokenizer.token_byte_lengths()
 
@@ -45,9 +76,9 @@ class Evaluator:
         rows, size = self._rows[:count], self._recipe.micro_batch
         logps = all_logps(model, [row.answer for row in rows], size)
         counted = [row.answer.ids[1:][row.answer.mask[1:]] for row in rows]
-        extra: dict[str, float] = {}
+        extra = {"general_bpb": self._general_bpb(model)}
         if reference is not None:
-            extra = self._preferences(model, logps, reference[:count])
+            extra |= self._preferences(model, logps, reference[:count])
         return Measurement(
             nats=-float(logps.double().sum()),
             tokens=sum(len(ids) for ids in counted),
@@ -55,6 +86,18 @@ class Evaluator:
             seconds=time.perf_counter() - started_s,
             **extra,
         )
+
+    def _general_bpb(self, model: Transformer) -> float:
+        """Return the bits per byte of general text: what is forgotten shows there."""
+        ids = self._general
+        return measure(
+            model,
+            lambda start, count: ids[start : start + count],
+            len(ids),
+            self._byte_lengths,
+            context_length=min(_GENERAL_CONTEXT, model.config.max_position_embeddings),
+            batch_size=4,
+        ).bpb
 
     def _count(self, most_tokens: int | None) -> int:
         """Return how many of the first rows to read."""
@@ -82,12 +125,16 @@ class Evaluator:
                 "accuracy": float(right.mean()),
             }
         rewards = settings.beta * (logps - reference_B2[:, 0])
+        # The same estimate of the divergence as in training, over all validation rows.
+        mixed = self._mismatched[: len(logps)]
+        moved = all_logps(model, mixed, self._recipe.micro_batch) - reference_B2[:, 1]
+        kl = moved.mean().clamp(min=0)
         liked = torch.tensor([bool(row.row.label) for row in rows])
         losses = kto_losses(
             logps,
             reference_B2[:, 0],
             liked,
-            torch.zeros(()),
+            kl,
             beta=settings.beta,
             desirable_weight=settings.desirable_weight,
             undesirable_weight=settings.undesirable_weight,
@@ -96,5 +143,6 @@ class Evaluator:
         return {
             "preference_loss": float(losses.mean()),
             "margin": float(sides[0] - sides[1]) if len(sides) == 2 else float(sides[0]),
+            "kl": float(kl),
             "accuracy": float(((rewards > 0) == liked).float().mean()),
         }

@@ -1,6 +1,6 @@
 """An adapter added to the weights of its base: an ordinary model folder, measured first.
 
-The logits of a few texts are compared three times: with the adapter beside the weights, merged, and
+The logits of 64 prompts are compared three times: with the adapter beside the weights, merged, and
 read back from the folder. Left out: several adapters in one model, and GGUF (`lm/export`).
 """
 
@@ -25,16 +25,23 @@ from triptych.lm.model.checkpoint import (
     load_tokenizer,
     save_model,
 )
+from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train.posttrain.base import Base, find_base
 
 Precision = Literal["float32", "bfloat16"]
 #: Most by which a logit may differ between the adapted and the merged model, both in float32.
 ALLOWED_LOGITS = 1e-3
-_PROMPTS = (
-    "What is the capital of France?",
-    "def add(a, b):\n    return a + b",
-    "Write one sentence about the sea, then count: 1, 2, 3, 4",
+#: Positions of each prompt whose logits are compared: its last ones, which see all of it.
+_POSITIONS = 4
+_TOPICS = (
+    "Paris", "the sea", "an invoice", "a triangle", "snow", "a guarantee", "bread", "the moon",
+    "Köln", "a parcel", "electric current", "a river", "chess", "holidays", "glass", "an oak tree",
+)  # fmt: skip
+_FORMS = (
+    "What is {}?",
+    "Write one sentence about {}, then count: 1, 2, 3, 4",
+    'def about(name="{}"):\n    return name + ": "',
 )
 _LONGEST = 64
 
@@ -74,13 +81,15 @@ def find_adapter(reference: str, resolve: Callable[[str], Path], base: str | Non
 def merge_adapter(base: Base, out: Path, dtype: Precision = "float32") -> Merged:
     """Merge an adapter in float32, and save the model in a folder that appears only when it agrees.
 
+    The logits of 64 prompts are compared.
+
     Raises: CheckpointError (code `parity`) where logits differ by more than `ALLOWED_LOGITS`;
     StorageError where `out` exists already.
     """
     tokenizer = load_tokenizer(base.folder)
     model = load_model(base.folder, dtype=torch.float32)
     lora.load_lora(Path(base.adapter), model)
-    texts = [tokenizer.encode(text)[:_LONGEST] for text in _PROMPTS]
+    texts = prompts(tokenizer)
     model.eval()
     with atomic_folder(out) as temporary:
         adapted = _logits(model, texts)
@@ -104,19 +113,32 @@ def merge_adapter(base: Base, out: Path, dtype: Precision = "float32") -> Merged
     )
 
 
+def prompts(tokenizer: Tokenizer) -> list[list[int]]:
+    """Return 64 short prompts as a model reads them: 48 texts and 16 questions of a chat."""
+    texts = [tokenizer.encode(form.format(topic)) for topic in _TOPICS for form in _FORMS]
+    for topic in _TOPICS:
+        question = f"Explain {topic}."
+        if tokenizer.chat_template is None:
+            texts.append(tokenizer.encode(question))
+        else:
+            turns = [{"role": "user", "content": question}]
+            texts.append(tokenizer.encode_chat(turns, add_generation_prompt=True))
+    return [ids[-_LONGEST:] for ids in texts]
+
+
 @torch.no_grad()
 def _logits(model: Transformer, texts: list[list[int]]) -> list[Tensor]:
-    """Return the logits of each text.
+    """Return the logits of each text's last positions.
 
-    Shape: (T, V) each.
+    Shape: (up to 4, V) each.
     """
-    return [model(torch.tensor([ids]))[0].float() for ids in texts]
+    return [model(torch.tensor([ids]))[0, -_POSITIONS:].float() for ids in texts]
 
 
 def _difference(left: list[Tensor], right: list[Tensor]) -> float:
     """Return the largest difference of two logits.
 
-    Shape: (T, V) each, the same on both sides.
+    Shape: (positions, V) each, the same on both sides.
     """
     return max(float((a - b).abs().max()) for a, b in zip(left, right, strict=True))
 
@@ -124,7 +146,7 @@ def _difference(left: list[Tensor], right: list[Tensor]) -> float:
 def _checked(wanted: list[Tensor], found: list[Tensor], what: str) -> float:
     """Return the difference, where it is small enough.
 
-    Shape: (T, V) each, the same on both sides.
+    Shape: (positions, V) each, the same on both sides.
     Raises: CheckpointError (code `parity`) where it is not.
     """
     difference = _difference(wanted, found)

@@ -75,7 +75,8 @@ class PosttrainSetup(RunSetup):
         self.reference = Reference(self.kind, train, val, tokenizer, recipe)
         if run_dir is not None:
             self.reference.load(run_dir)
-        self._evaluator = Evaluator(self.kind, val, tokenizer, recipe, config.posttrain)
+        others = self.reference.val_mismatched
+        self._evaluator = Evaluator(self.kind, val, tokenizer, recipe, config.posttrain, others)
 
     @property
     def data_fingerprint(self) -> str:
@@ -193,11 +194,15 @@ def prepare(config: Config, resolve: Resolve, world: World) -> PosttrainSetup:
             hint="set train.optimizer=adamw, or leave it at auto",
         )
     optimizer = "adamw" if train.optimizer == "auto" else train.optimizer
-    val_data = config.posttrain.val_data
+    val_data, general = config.posttrain.val_data, config.posttrain.general_data
     config = replace(
         config,
         train=replace(train, data=train.data.expanduser().resolve(), optimizer=optimizer),
-        posttrain=replace(config.posttrain, val_data=val_data and val_data.expanduser().resolve()),
+        posttrain=replace(
+            config.posttrain,
+            val_data=val_data and val_data.expanduser().resolve(),
+            general_data=general and general.expanduser().resolve(),
+        ),
     )
     device = probe.choose_device(train.device)
     machine = probe.probe_machine(device, train.threads)
