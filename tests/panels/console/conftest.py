@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from triptych.panels.console.app import build_app
 from triptych.panels.sign_in import one_time
 
+HUB_AWAY = "http://127.0.0.1:9"
 PROVIDERS = """
 [gateway]
 port = 0
@@ -103,7 +104,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 def console_app(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     """Return the Console for that gateway, with its home."""
     monkeypatch.setenv("TRIPTYCH_HOME", str(gateway.home))
-    return build_app(gateway.url)
+    return build_app(gateway.url, HUB_AWAY)
 
 
 @pytest.fixture

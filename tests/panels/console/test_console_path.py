@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import fits, screenshot
 from living import SPACE, House, living
+from safetensors.numpy import save
+from written_runs import make
+
+from triptych.hub.client import Hub
+from triptych.hub.repository import Repo
+from triptych.lm.runs.store import RunStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
@@ -97,3 +106,51 @@ def test_i3_every_page_is_accessible_and_fits(
             nodes = [node["html"][:160] for node in violation["nodes"][:3]]
             found.append(f"{path}: {violation['id']}: {violation['help']}: {nodes}")
     assert found == []
+
+
+def test_a_published_model_is_added_with_the_commit_that_the_hub_has(
+    house: House, console: Opened
+) -> None:
+    page = console("/console/models")
+    page.get_by_label("Published model").fill("admin/base")
+    page.get_by_label("Revision").fill(house.revisions[0])
+    page.get_by_role("button", name="Preview").click()
+    page.get_by_text("It answers no request before it is deployed").wait_for()
+    page.get_by_role("button", name="Add model").click()
+    page.get_by_text("Model admin/base added").wait_for()
+    page.get_by_role("link", name="admin/base").first.click()
+    page.get_by_text("Parent model").wait_for()
+
+
+def test_what_cannot_be_published_is_refused_and_not_added(
+    house: House, console: Opened, tmp_path: Path
+) -> None:
+    run = make(RunStore(tmp_path / "runs"), "written", [3.0, 2.0])
+    folder = run.path / "checkpoints" / "step-00000002"
+    (folder / "model.safetensors").write_bytes(save({"weight": np.ones(4, dtype=np.float32)}))
+    (folder / "config.json").write_text('{"model_type": "qwen3"}')
+    shutil.move(run.path, house.home / "runs" / run.run_id)
+    page = console("/console/models/publish")
+    choose_checkpoint(page, "written ·", "admin/written")
+    page.get_by_text("admin/written is made, private, with one commit").wait_for()
+    page.get_by_text("A language model: 4 parameters").wait_for()
+    page.get_by_role("button", name="Publish", exact=True).click()
+    page.get_by_role("alert").get_by_text("has no tokenizer").wait_for()
+    assert not Hub(house.hub, house.token).exists(Repo("admin/written"))
+    names = [row["name"] for row in house.call("GET", "/api/models")["models"]]
+    assert "admin/written" not in names
+
+
+def choose_checkpoint(page: Any, run: str, repo: str) -> None:
+    """Choose a run and fill in its repository; the best checkpoint is chosen already."""
+    choices = page.get_by_label("Run", exact=True)
+    (value,) = (
+        option.get_attribute("value") for option in choices.locator("option").all()
+        if option.inner_text().startswith(run)
+    )  # fmt: skip
+    with page.expect_response(lambda answer: "run=" in answer.url):
+        choices.select_option(value)
+    page.wait_for_timeout(300)
+    assert "the best" in page.get_by_label("Checkpoint").locator("option").first.inner_text()
+    page.get_by_label("To the repository").fill(repo)
+    page.get_by_role("button", name="Preview").click()

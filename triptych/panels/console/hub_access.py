@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from triptych.errors import Forbidden
+import asyncio
+
+from starlette.responses import Response
+
+from triptych.errors import Forbidden, TriptychError
 from triptych.hub.client import Hub
 from triptych.panels.command import hub_token
 from triptych.panels.web.site import Visit
@@ -20,3 +24,12 @@ async def require_admin(visit: Visit) -> None:
     """
     if (await visit.gateway.me())["role"] != "admin":
         raise Forbidden("only an admin of the whole service may do this")
+
+
+async def offered_models(visit: Visit, address: str | None) -> Response:
+    """Answer with the hub's newest models as options of a field; without any where it is away."""
+    try:
+        models = await asyncio.to_thread(lambda: open_hub(address).models(limit=50))
+    except TriptychError:  # the name can be typed; what is wrong with the hub is said elsewhere
+        models = []
+    return visit.page("console/options.html", names=models)

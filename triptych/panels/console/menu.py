@@ -19,6 +19,7 @@ MENU = (
     Entry("Switches", "/console/switches", "admin"),
     Entry("Providers", "/console/providers", "admin"),
     Entry("Spaces", "/console/spaces", "admin"),
+    Entry("Models", "/console/models"),
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
     Entry("People", "/console/people"),

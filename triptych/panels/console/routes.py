@@ -11,6 +11,7 @@ from starlette.routing import Route
 from triptych.lm.runs.store import RunStore
 from triptych.panels.console import (
     feedback,
+    models,
     overview,
     people,
     privacy,
@@ -20,12 +21,14 @@ from triptych.panels.console import (
     switches,
 )
 from triptych.panels.console.menu import MENU, Entry
+from triptych.panels.console.times import when
 from triptych.panels.web.site import ROLES, Pages, Site, Visit
 
 
 def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> list[Route]:
     """Return the routes of the Console, for the hub that holds its Spaces and for runs at hand."""
     site.templates.globals["console_menu"] = _menu
+    site.templates.filters["when"] = when
     pages = Pages(site)
 
     @pages.get("/console")
@@ -35,6 +38,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
     return [
         *pages.routes,
         *feedback.routes(site),
+        *models.routes(site, hub, runs),
         *overview.routes(site),
         *people.routes(site),
         *privacy.routes(site),

@@ -13,8 +13,10 @@ from typing import Any
 import gradio as gr
 
 from triptych.errors import TierError
+from triptych.hub.client import Hub
 from triptych.lm.runs.store import RunStore
-from triptych.panels.console_gradio import drawing, published, publishing
+from triptych.panels.console.models import published
+from triptych.panels.console_gradio import drawing, publishing
 from triptych.panels.console_gradio.tab import (
     QUIET,
     ConsoleTab,
@@ -128,7 +130,7 @@ async def _foresee(
     who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
 ) -> str:
     signed_in(who)
-    found = await asyncio.to_thread(published.published, hub, reference)
+    found = await asyncio.to_thread(published.published, Hub(hub), reference)
     run = f"made by run {found['run_id']}" if found.get("run_id") else "without a record of its run"
     whose = f"of {company.strip()}" if company.strip() else "for everybody"
     return (
@@ -141,6 +143,6 @@ async def _foresee(
 async def _register(
     who: GatewayClient | None, hub: str | None, reference: str, tier: str, company: str
 ) -> str:
-    found = await asyncio.to_thread(published.published, hub, reference)
+    found = await asyncio.to_thread(published.published, Hub(hub), reference)
     model_id = await published.enter(signed_in(who), found, tier, company)
     return f"Model {found['name']} added ({model_id})"

@@ -19,7 +19,7 @@ from triptych.lm.runs import control
 from triptych.lm.runs.rights import LOCAL
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels import publishing
-from triptych.panels.console_gradio import published
+from triptych.panels.console.models import published
 from triptych.panels.console_gradio.tab import QUIET, acts, ask_once, signed_in, to_the_end
 from triptych.panels.gateway_client import GatewayClient
 from triptych.panels.visitor import Visitor
@@ -174,7 +174,7 @@ async def _publish(
     )
     there = f"{done['repo']}@{done['commit']}"
     said = f"{'Published' if done['committed'] else 'Nothing new'}: {there}"
-    found = await asyncio.to_thread(published.published, hub, there)
+    found = await asyncio.to_thread(published.published, Hub(hub), there)
     try:
         model_id = await published.enter(who, found, publication.tier, publication.company)
     except TierError as error:

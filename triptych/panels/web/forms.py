@@ -25,7 +25,8 @@ WHOLE = ""
 class Field:
     """One field: its name in the model, its label, and how it is filled in.
 
-    `choices` make a pick list of (value, label); `suggestions` are offered while one types.
+    `choices` make a pick list of (value, label); `suggestions` are offered while one types, and
+    so are the options that `offered`, an address, answers with after the page was shown.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Field:
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
     suggestions: tuple[str, ...] = ()
+    offered: str = ""
     placeholder: str = ""
     autocomplete: str = "off"
 
@@ -72,15 +74,6 @@ class Form(Generic[Model]):
             replace(each, choices=tuple(choices[each.name])) if each.name in choices else each
             for each in self.fields
         )
-        return replace(self, fields=fields)
-
-    def with_suggestions(self, **suggestions: Sequence[str]) -> Form[Model]:
-        """Return the form with what is offered while one types, by field name."""
-        fields = tuple(
-            replace(each, suggestions=tuple(suggestions[each.name]))
-            if each.name in suggestions else each
-            for each in self.fields
-        )  # fmt: skip
         return replace(self, fields=fields)
 
 

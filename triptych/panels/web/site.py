@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -79,7 +78,7 @@ class Site:
             asset=assets.address, links=LINKS, terms=TERMS, csrf_field=FIELD
         )
         self.templates.filters.update(
-            count=format_count, duration=format_duration, size=format_bytes, when=_when
+            count=format_count, duration=format_duration, size=format_bytes
         )
 
     def routes(self) -> list[Route]:
@@ -237,7 +236,3 @@ def _is_form(request: Request) -> bool:
 def _sign_in(request: Request) -> str:
     then = request.url.path if request.method == "GET" else "/"
     return f"/sign-in?then={quote(then, safe='/')}"
-
-
-def _when(seconds: float | None) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M") if seconds else ""

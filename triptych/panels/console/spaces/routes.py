@@ -16,6 +16,7 @@ from triptych.hub.deployments import Deployer
 from triptych.hub.ledger import Deployment
 from triptych.hub.repository import Repo
 from triptych.panels.console.hub_access import open_hub, require_admin
+from triptych.panels.console.models.view import OFFERED
 from triptych.panels.console.spaces import view
 from triptych.panels.console.spaces.view import PAGE
 from triptych.panels.gateway_client import GatewayClient
@@ -35,7 +36,7 @@ class Deploy(BaseModel):
 DEPLOY = forms.FormSpec(
     Deploy,
     (
-        forms.Field("model", "Model", placeholder="owner/name"),
+        forms.Field("model", "Model", placeholder="owner/name", offered=OFFERED),
         forms.Field("revision", "Revision", hint="A branch, a tag or a commit."),
     ),
 )
@@ -139,15 +140,13 @@ class _Spaces:
         foreseen: str = "",
     ) -> Response:
         name, hub = _name(visit), self._hub()
-        space, done, models = await asyncio.gather(
-            asyncio.to_thread(view.read_one, hub, name),
-            asyncio.to_thread(view.deployed, hub, name),
-            asyncio.to_thread(_models, hub),
+        space, done = await asyncio.gather(
+            asyncio.to_thread(view.read_one, hub, name), asyncio.to_thread(view.deployed, hub, name)
         )
         form = form or DEPLOY.empty(model=space.pinned.partition("@")[0])
         return visit.page(
             "console/spaces/space.html", fragment="space", status=form.http_status, space=space,
-            deployed=done, form=form.with_suggestions(model=models), path=_path(visit),
+            deployed=done, form=form, path=_path(visit),
             exact=exact, foreseen=foreseen, notice=notice or Notice(), work=self._work(visit),
         )  # fmt: skip
 
@@ -193,13 +192,6 @@ def _name(visit: Visit) -> str:
 
 def _path(visit: Visit) -> str:
     return f"{PAGE}/{_name(visit)}"
-
-
-def _models(hub: Hub) -> list[str]:
-    try:
-        return hub.models(limit=50)
-    except TriptychError:  # the Space's own state says already that the hub does not answer
-        return []
 
 
 async def _note(gateway: GatewayClient, name: str, done: Deployment) -> str:

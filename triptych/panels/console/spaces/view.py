@@ -111,7 +111,7 @@ def deployed(hub: Hub, name: str) -> Deployed:
             mark={"live": "good", "failed": "bad"}.get(each.state, ""))
         for each in ledger.of(hub.endpoint, space)[:8]
     )  # fmt: skip
-    table = Table("Deployments", ("State", "Model", "Since (UTC)", "Note"), rows,
+    table = Table("Deployments", ("State", "Model", "Since", "Note"), rows,
                   empty="Nothing was deployed from here yet.", stack=True)  # fmt: skip
     return Deployed(table, str(live.previous) if live and live.previous else "")
 

@@ -1,4 +1,4 @@
-"""The registry of models, as the Console fills it: with what lies published, nothing typed."""
+"""The registry of models, filled with what was published and recorded, not with what was typed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from triptych.hub.repository import Repo, split_revision
 from triptych.panels.gateway_client import GatewayClient
 
 
-def published(address: str | None, reference: str) -> dict[str, Any]:
-    """Read which commit a reference names, and what the run wrote down about it."""
+def published(hub: Hub, reference: str) -> dict[str, Any]:
+    """Return which commit a reference names, and what its run recorded about it."""
     if not reference.strip():
-        raise TierError(
-            "which model?", hint="type owner/name, with @revision if it is not the last"
-        )
-    hub = Hub(address)
+        raise TierError("no model was named", hint="choose one, with its revision")
     name, revision = split_revision(reference.strip())
     repo = Repo.parse(name)
     commit = hub.head(repo, revision)
@@ -39,7 +36,7 @@ def published(address: str | None, reference: str) -> dict[str, Any]:
 
 
 async def enter(who: GatewayClient, found: dict[str, Any], tier: str, company: str) -> str:
-    """Enter a published model for a tier; give the id of its row.
+    """Add a published model for a tier; return the id of its row.
 
     Raises: TierError in the gateway's own words.
     """
