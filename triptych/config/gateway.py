@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-ProviderName = Literal["openai", "hf_spaces", "local", "scripted"]
+ProviderName = Literal["openai", "anthropic", "gemini", "hf_spaces", "local", "scripted"]
 
 UnknownFields = Literal["pass", "drop", "refuse"]
 
@@ -23,7 +23,8 @@ class UpstreamConfig:
     """One address that answers for one or more tiers."""
 
     provider: ProviderName
-    """The protocol: any OpenAI-compatible address, a Space, a local model server, a script."""
+    """The protocol: any OpenAI-compatible address, Anthropic's or Gemini's, a Space, a model
+    server of your own, a script."""
 
     address: str = ""
     """Base URL ending before `/chat/completions`; or a Space as `org/name` or its address."""
@@ -45,7 +46,8 @@ class UpstreamConfig:
     """Its share of its group's requests, beside those of the others."""
 
     external: bool | None = None
-    """Whether content sent there leaves your infrastructure; unset: true for `openai` upstreams."""
+    """Whether content sent there leaves your infrastructure; unset: true for `openai`,
+    `anthropic` and `gemini` upstreams."""
 
     revision: str = ""
     """Revision reported for its answers when it does not say one itself."""
@@ -117,7 +119,9 @@ class GatewayConfig:
     upstreams: Mapping[str, UpstreamConfig] = field(default_factory=dict)
     """Name -> upstream. Empty: the three Spaces and OpenAI as the environment names them."""
 
-    provider_order: tuple[ProviderName, ...] = ("hf_spaces", "local", "openai", "scripted")
+    provider_order: tuple[ProviderName, ...] = (
+        "hf_spaces", "local", "openai", "anthropic", "gemini", "scripted",
+    )  # fmt: skip
     """The first provider when the `provider` flag is `auto`, and the fallback order."""
 
     balance: Literal["weight", "latency"] = "weight"

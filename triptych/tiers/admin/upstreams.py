@@ -25,7 +25,7 @@ _PROBE_S = 60.0
 class NewUpstream(Body):
     """An address that answers for one or more tiers."""
 
-    provider: Literal["openai", "hf_spaces", "local", "scripted"]
+    provider: Literal["openai", "anthropic", "gemini", "hf_spaces", "local", "scripted"]
     address: str = Field(default="", max_length=500)
     models: dict[Name, str] = Field(default_factory=lambda: {"base": ""}, min_length=1)
     company_id: str | None = Field(default=None, max_length=64)

@@ -44,6 +44,8 @@ _TIERS = frozenset((*TIERS, "named"))
 _MOST_UPSTREAMS = 200
 _PROVIDER_NAMES = {
     "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "gcp.gemini",
     "hf_spaces": "huggingface",
     "local": "triptych",
     "scripted": "scripted",

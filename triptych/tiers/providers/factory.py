@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
+from triptych.tiers.providers import anthropic, gemini
+from triptych.tiers.providers.anthropic import Anthropic
 from triptych.tiers.providers.base import Provider
+from triptych.tiers.providers.gemini import Gemini
 from triptych.tiers.providers.hf_space import HfSpaceProvider
-from triptych.tiers.providers.keys import Keys
+from triptych.tiers.providers.keys import Keys, bearer
 from triptych.tiers.providers.local import LocalProvider
 from triptych.tiers.providers.openai import OpenAIProvider
 from triptych.tiers.providers.scripted import ScriptedProvider
+from triptych.tiers.providers.translated import TranslatedProvider
 from triptych.tiers.providers.transport import Transport
-from triptych.tiers.rules.catalogue import Upstream
+from triptych.tiers.rules.catalogue import HOSTED, Upstream
 from triptych.tiers.rules.egress import parse_address
+
+_HEADERS = {"anthropic": anthropic.key_header, "gemini": gemini.key_header}
 
 
 class Factory:
@@ -28,7 +34,7 @@ class Factory:
 
         Raises: UpstreamError when its address is not valid.
         """
-        if upstream.provider in ("openai", "local") or "://" in upstream.address:
+        if upstream.provider in (*HOSTED, "local") or "://" in upstream.address:
             parse_address(upstream.address)
 
     def build(self, upstream: Upstream) -> Provider:
@@ -37,13 +43,20 @@ class Factory:
             return ScriptedProvider(upstream)
         transport = Transport(
             upstream,
-            keys=Keys([self._key(name) for name in upstream.all_key_names]),
+            keys=Keys(
+                [self._key(name) for name in upstream.all_key_names],
+                _HEADERS.get(upstream.provider, bearer),
+            ),
             connect_timeout_s=self._config.connect_timeout_s,
         )
         if upstream.provider == "hf_spaces":
             return HfSpaceProvider(upstream, transport, self._config)
         if upstream.provider == "local":
             return LocalProvider(upstream, transport)
+        if upstream.provider == "anthropic":
+            return TranslatedProvider(upstream, transport, Anthropic())
+        if upstream.provider == "gemini":
+            return TranslatedProvider(upstream, transport, Gemini())
         return OpenAIProvider(upstream, transport)
 
     def has_key(self, name: str) -> bool:

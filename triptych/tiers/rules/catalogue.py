@@ -18,6 +18,8 @@ from triptych.errors import ConfigError
 from triptych.tiers.rules.egress import parse_address
 from triptych.wire.tiers import CHALLENGERS, SPACES, TIERS
 
+HOSTED = ("openai", "anthropic", "gemini")
+"""Providers that run elsewhere unless an upstream says otherwise; no tier is at home there."""
 OPENAI_ADDRESS = "https://api.openai.com/v1"
 OPENAI_MODEL = "gpt-5-mini"
 _SPACE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -112,7 +114,7 @@ def build(name: str, config: UpstreamConfig, *, trusted: bool = True) -> Upstrea
     if config.provider == "hf_spaces" and "://" not in config.address:
         space_id(config.address)
     models = dict(config.models) or {"base": ""}
-    external = config.provider == "openai" if config.external is None else config.external
+    external = config.provider in HOSTED if config.external is None else config.external
     return Upstream(
         name=name,
         provider=config.provider,

@@ -53,7 +53,7 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 "provider",
                 "auto",
                 "which provider is asked first; auto follows the configured order",
-                choices=("auto", "openai", "hf_spaces", "local", "scripted"),
+                choices=("auto", "openai", "anthropic", "gemini", "hf_spaces", "local", "scripted"),
             ),
             FlagSpec(
                 "order",
@@ -71,6 +71,8 @@ REGISTRY: Mapping[str, FlagSpec] = MappingProxyType(
                 "Spaces; off turns the tiers off that only Spaces serve",
                 ("useHuggingFaceSpaces", "useHuggingFace", "HUGGING_FACE_INTEGRATION"),
             ),
+            FlagSpec("provider.anthropic", True, "upstreams of Anthropic's API"),
+            FlagSpec("provider.gemini", True, "upstreams of Google's Gemini API"),
             FlagSpec("provider.local", True, "model servers on this machine"),
             FlagSpec(
                 "provider.scripted",

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from triptych.errors import Forbidden, InvalidQuery, NoProviderAvailable, NotFound
 from triptych.tiers.rules.accounts import Principal
-from triptych.tiers.rules.catalogue import Catalogue, Upstream
+from triptych.tiers.rules.catalogue import HOSTED, Catalogue, Upstream
 from triptych.tiers.rules.flags import Resolved
 from triptych.tiers.rules.query import Contexts, Query
 from triptych.wire.tiers import CHALLENGERS, TIERS, challenged_tier, challenger_of
@@ -192,13 +192,13 @@ class Selector:
         preferred = str(flags["provider"])
         order = self.provider_order
         if flags["order"] != "configured":
-            order = (*str(flags["order"]).split(">"), "scripted")
+            order = (*str(flags["order"]).split(">"), "anthropic", "gemini", "scripted")
         if preferred != AUTO:
             order = (preferred, *(p for p in order if p != preferred))
         order = tuple(p for p in order if _enabled(p, flags))
         if not any(flags[f"tier.{t}"] for t in TIERS):
             # With every tier off only providers that are no tier's home may answer.
-            order = tuple(p for p in order if p in ("openai", "scripted"))
+            order = tuple(p for p in order if p in (*HOSTED, "scripted"))
         tiers = [tier]
         if tier != "base" and flags["tier.base"]:
             tiers.append("base")
