@@ -92,6 +92,7 @@ def _gate(made: dict[str, argparse.ArgumentParser]) -> None:
     measure.add_argument("out", type=Path, help="the file that is written")
     measure.add_argument("--model", required=True, help="base, base.challenger or another name")
     measure.add_argument("--secrets", type=Path, help="planted secrets, one a line")
+    measure.add_argument("--max-tokens", type=int, default=256, help="of an answer; default 256")
     bpb = measure.add_mutually_exclusive_group()
     bpb.add_argument("--general", type=Path, help="general text, scored for what is forgotten")
     bpb.add_argument("--general-bpb", type=float, help="bits per byte that were measured elsewhere")

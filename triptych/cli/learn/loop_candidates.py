@@ -20,10 +20,15 @@ def _dataset(args: argparse.Namespace) -> int:
     from triptych.learning.lineage import Thing
     from triptych.learning.loop.datasets import Options, build
     from triptych.learning.loop.files import read_cases
+    from triptych.learning.loop.prompts import active
 
     prompts = [prompt for file in args.cases for prompt in read_cases(file)[1]]
-    options = Options(minimum_rows=args.minimum, user_share=args.user_share)
-    judgements = places.gateway(args).judgements(args.company)
+    gateway = places.gateway(args)
+    options = Options(
+        minimum_rows=args.minimum, user_share=args.user_share,
+        system_prompt=active(gateway, args.tier),
+    )  # fmt: skip
+    judgements = gateway.judgements(args.company)
     made = build(judgements, gate_prompts=prompts, options=options)
     manifest = made.manifest()
     place = places.place(args)
@@ -132,7 +137,8 @@ def _measure(args: argparse.Namespace) -> int:
 
     results, measures = measure.run(
         gateway, args.model, questions, company=args.company,
-        secrets=[one for one in secrets if one.strip()], on_answer=progress,
+        secrets=[one for one in secrets if one.strip()], max_tokens=args.max_tokens,
+        on_answer=progress,
     )  # fmt: skip
     print(file=sys.stderr)
     bpb = args.general_bpb

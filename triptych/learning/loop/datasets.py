@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -43,13 +43,16 @@ class Options:
     """How a data set is made. `held_out` and `user_share` are shares between 0 and 1.
 
     `levels` are the protection levels that may be trained on, of public, private, protected and
-    proprietary; a judgement without one counts as private.
+    proprietary; a judgement without one counts as private. `system_prompt` is what the gateway puts
+    before each conversation: it belongs to what is trained on, or the model is served with words it
+    never saw.
     """
 
     levels: tuple[str, ...] = ("public", "private")
     held_out: float = 0.1
     user_share: float = 0.05
     minimum_rows: int = MINIMUM_ROWS
+    system_prompt: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,12 @@ class Dataset:
 
     def files(self) -> dict[str, str]:
         """Return the files of the data set: one for each way to train, and the held-out rows."""
+        prompt = self.options.system_prompt
+        train = [replace(row, messages=_with_system(row.messages, prompt)) for row in self.train]
         return {
-            "sft.jsonl": _lines(_sft(row) for row in self.train if row.chosen),
-            "dpo.jsonl": _lines(_dpo(row) for row in self.train if row.chosen and row.rejected),
-            "kto.jsonl": _lines(_kto(row) for row in self.train if row.label is not None),
+            "sft.jsonl": _lines(_sft(row) for row in train if row.chosen),
+            "dpo.jsonl": _lines(_dpo(row) for row in train if row.chosen and row.rejected),
+            "kto.jsonl": _lines(_kto(row) for row in train if row.label is not None),
             "held_out.jsonl": _lines(_case(row) for row in self.held_out),
             "removed.jsonl": _lines({"id": one, "reason": why} for one, why in self.removed),
         }
@@ -170,6 +175,16 @@ def build(
         tuple(sorted(removed)),
         options,
     )
+
+
+def _with_system(messages: tuple[dict[str, Any], ...], prompt: str) -> tuple[dict[str, Any], ...]:
+    """Return the messages as the gateway sends them: its prompt first, then the client's own."""
+    if not prompt:
+        return messages
+    first = messages[0]
+    if first.get("role") != "system":
+        return ({"role": "system", "content": prompt}, *messages)
+    return ({**first, "content": f"{prompt}\n\n{first.get('content') or ''}"}, *messages[1:])
 
 
 def _row(example: Mapping[str, Any]) -> Row:

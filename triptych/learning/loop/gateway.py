@@ -93,13 +93,15 @@ class Gateway:
             before = float(new[-1]["created_at"]) + 1e-6
 
     def ask(
-        self, model: str, messages: Sequence[dict[str, Any]], *, company: str | None = None
-    ) -> Reply:
+        self, model: str, messages: Sequence[dict[str, Any]], *, company: str | None = None,
+        max_tokens: int = 256,
+    ) -> Reply:  # fmt: skip
         """Return a model's answer to a conversation at temperature 0.
 
         Raises: LearningError where there is neither an answer nor a withheld one.
         """
-        body = {"model": model, "messages": list(messages), "temperature": 0}
+        body = {"model": model, "messages": list(messages), "temperature": 0,
+                "max_tokens": max_tokens}  # fmt: skip
         headers = {} if company is None else {"x-triptych-company": company}
         started_s = time.monotonic()
         try:

@@ -67,6 +67,7 @@ def run(
     *,
     company: str | None = None,
     secrets: Sequence[str] = (),
+    max_tokens: int = 256,
     on_answer: Callable[[int], None] = lambda number: None,
 ) -> tuple[dict[str, Result], Measures]:
     """Return what a model did with each question, and its latency and cost.
@@ -76,7 +77,7 @@ def run(
     results: dict[str, Result] = {}
     replies: list[Reply] = []
     for number, question in enumerate(questions, 1):
-        reply = gateway.ask(model, question.messages, company=company)
+        reply = gateway.ask(model, question.messages, company=company, max_tokens=max_tokens)
         replies.append(reply)
         results[question.case.id] = score(question, reply, secrets)
         on_answer(number)
