@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from typing import Any
 
 from sqlalchemy import Boolean, Column, Float, Index, Integer, String, Table, delete, select
@@ -27,10 +28,13 @@ from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.schema import metadata
 from triptych.wire import openai as shapes
 from triptych.wire.refusals import is_refusal
+from triptych.wire.tiers import TIERS
 
 logger = logging.getLogger("triptych.gateway")
 _SCOPE = across("copies carry no company")
 _AT_ONCE = 4
+# Rows that wait for a database that is away.
+_MOST_ROWS = 1000
 _KEPT_S = 90 * 86_400.0
 
 
@@ -64,6 +68,8 @@ class ShadowCopies:
         self._calls = calls
         self._config = config
         self._running: set[asyncio.Task[None]] = set()
+        self._rows: deque[dict[str, Any]] = deque(maxlen=_MOST_ROWS)
+        self._writing: asyncio.Task[None] | None = None
         self.not_copied = 0
         """How many questions came while as many copies ran as may."""
 
@@ -100,14 +106,22 @@ class ShadowCopies:
             "refused": not error_code and is_refusal(text),
             "agreement": agreement(served, text),
         }
-        try:
-            async with self._database.write(_SCOPE) as connection:
-                await connection.execute(table.insert(), row)
-                c = table.c
-                old = (c.tier == route.tier) & (c.created_at < row["created_at"] - _KEPT_S)
-                await connection.execute(delete(table).where(old))
-        except (StorageError, OSError) as error:
-            logger.warning("a shadow copy is not counted: %s", error)
+        self._rows.append(row)
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        """Write what was counted meanwhile, many rows in one transaction; a lost row is no harm."""
+        while self._rows:
+            rows = [self._rows.popleft() for _ in range(len(self._rows))]
+            c = table.c
+            old = c.tier.in_(TIERS) & (c.created_at < time.time() - _KEPT_S)
+            try:
+                async with self._database.write(_SCOPE) as connection:
+                    await connection.execute(table.insert(), rows)
+                    await connection.execute(delete(table).where(old))
+            except (StorageError, OSError) as error:
+                logger.warning("%d shadow copies are not counted: %s", len(rows), error)
 
     async def _ask(
         self, exchange: Exchange, route: Route, output_filter: OutputFilter | None
@@ -148,6 +162,8 @@ class ShadowCopies:
         for task in list(self._running):
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        if self._writing is not None:
+            await self._writing
 
 
 def agreement(one: str, other: str) -> float:
