@@ -12,20 +12,19 @@ from browsing import fits, screenshot
 from triptych.panels.console.overview import view
 
 HOUR = view.RANGES["hour"]
-SPACE = {"name": "space-base", "provider": "hf_spaces", "breaker": "closed"}
-OFF = {"flags": [{"key": "provider.hf_spaces", "definition": {"defaultVariant": "off"}}]}
-FAILED = [{"error_code": "no_provider_available"}] * 3
+OFF = {"provider.hf_spaces": "off"}
+FAILED = [{"error_code": "no_provider_available", "tier_asked": "base", "flags": OFF}] * 3
 TOTALS = [{"requests": 4, "failures": 3, "fallbacks": 0}]
 
 
 def test_the_cause_of_failed_requests_is_named_with_the_page_that_mends_it() -> None:
-    (found,) = view.failures(TOTALS, FAILED, [SPACE], OFF)
+    (found,) = view.failures(TOTALS, FAILED, {"hf_spaces"})
     assert found.words == "3 of 4 requests failed: Spaces are switched off"
     assert found.href == "/console/switches"
 
 
 def test_a_failure_without_a_switch_behind_it_leads_to_its_requests() -> None:
-    (found,) = view.failures(TOTALS, [{"error_code": "budget_spent"}], [SPACE], OFF)
+    (found,) = view.failures(TOTALS, [{"error_code": "budget_spent"}], {"hf_spaces"})
     assert found.words == "3 of 4 requests failed: a budget was used up"
     assert found.href == "/console/requests?outcome=failed&error_code=budget_spent"
 

@@ -24,4 +24,5 @@ MENU = (
     Entry("Feedback", "/console/feedback"),
     Entry("People", "/console/people"),
     Entry("Privacy", "/console/privacy"),
+    Entry("History", "/console/history", "admin"),
 )  # fmt: skip

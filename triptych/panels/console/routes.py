@@ -11,6 +11,7 @@ from starlette.routing import Route
 from triptych.lm.runs.store import RunStore
 from triptych.panels.console import (
     feedback,
+    history,
     models,
     overview,
     people,
@@ -38,6 +39,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
     return [
         *pages.routes,
         *feedback.routes(site),
+        *history.routes(site),
         *models.routes(site, hub, runs),
         *overview.routes(site),
         *people.routes(site),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 from triptych.formatting import format_count
-from triptych.panels.console.words import FAILURES, KINDS
+from triptych.panels.console.words import KINDS, cause
 from triptych.panels.gateway_client import GatewayClient
 from triptych.panels.web.charts import Chart, Curve
 from triptych.panels.web.tables import Row, Table
@@ -81,7 +81,8 @@ async def read_now(gateway: GatewayClient, span: Range, role: str) -> Now:
     flags: Mapping[str, Any] = {}
     if role == "admin":
         upstreams, flags = await _service(gateway)
-    attention = list(failures(totals, failed["requests"], upstreams, flags))
+    kinds = {str(row["provider"]) for row in upstreams} if role == "admin" else None
+    attention = failures(totals, failed["requests"], kinds)
     if role == "admin":
         attention += service(totals, upstreams, flags)
     shares = (
@@ -135,39 +136,26 @@ def figures(totals: Rows) -> dict[str, str]:
     return shown
 
 
-def failures(
-    totals: Rows, failed: Rows, upstreams: Rows, flags: Mapping[str, Any]
-) -> list[Attention]:
-    """Return how many requests failed and why, the most frequent cause first."""
+def failures(totals: Rows, failed: Rows, configured: Collection[str] | None) -> list[Attention]:
+    """Return how many requests failed and why, the most frequent cause first.
+
+    `configured` are the kinds of provider that were added; None: not known to this visitor.
+    """
     requests = int(totals[0]["requests"]) if totals else 0
     whole = int(totals[0]["failures"] or 0) if totals else 0
     if not requests or whole / requests <= 0.02 or not failed:
         return []
-    off = switched_off(upstreams, flags)
+    counted = Counter((cause(row, configured), str(row.get("error_code") or "")) for row in failed)
     found = []
-    for code, counted in Counter(str(row.get("error_code") or "") for row in failed).most_common(3):
-        share = round(whole * counted / len(failed))
-        why = off if code == "no_provider_available" and off else FAILURES.get(code, code)
+    for (why, code), number in counted.most_common(3):
+        share = round(whole * number / len(failed))
         words = f"{share} of {requests} requests failed: {why or 'no cause was recorded'}"
-        if why == off and off:
+        if code == "no_provider_available":
             found.append(Attention(words, "Open Switches", "/console/switches"))
         else:
             query = urlencode({"outcome": "failed", "error_code": code})
             found.append(Attention(words, "See the requests", f"/console/requests?{query}"))
     return found
-
-
-def switched_off(upstreams: Rows, flags: Mapping[str, Any]) -> str:
-    """Return why no provider can be used, in words; empty where one can."""
-    rows = flags.get("flags") or ()
-    on = {row["key"]: row["definition"]["defaultVariant"] != "off" for row in rows}
-    kinds = list(dict.fromkeys(str(row["provider"]) for row in upstreams))
-    if flags and not upstreams:
-        return "no provider was added yet"
-    if not kinds or any(on.get(f"provider.{kind}", True) for kind in kinds):
-        return ""
-    names = " and ".join(KINDS.get(kind, kind) for kind in kinds)
-    return f"{names} are switched off"
 
 
 def service(totals: Rows, upstreams: Rows, flags: Mapping[str, Any]) -> list[Attention]:
