@@ -8,9 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from triptych.errors import DataError
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _STAND_IN = "\ue000"
 #: Marks where the text of an answer ends that is to be continued; what follows is left out.
@@ -45,20 +50,45 @@ def render(template: str, **values: Any) -> str:
     Raises: DataError where it rejects the messages.
     """
     from jinja2 import TemplateError
+
+    try:
+        return _compiled(template).render(**values)
+    except TemplateError as error:
+        raise DataError(f"the chat template rejects these messages: {error}") from error
+
+
+@lru_cache(maxsize=16)
+def _compiled(template: str) -> Template:
+    """Return a template ready to render: compiling it takes far longer than rendering it.
+
+    It may use what transformers gives a template: `raise_exception`, `strftime_now`, `break` and
+    `continue`, and `generation`, which marks the words of the assistant and shows nothing itself.
+    """
+    from jinja2 import TemplateError, nodes
+    from jinja2.ext import Extension
+    from jinja2.parser import Parser
     from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    class Generation(Extension):
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Parser) -> nodes.Node:
+            scope = nodes.Scope(lineno=next(parser.stream).lineno)
+            scope.body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return scope
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, "jinja2.ext.loopcontrols"]
+    )
     environment.globals["raise_exception"] = refuse
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
     environment.filters["tojson"] = lambda value, **options: json.dumps(
         value, ensure_ascii=False, **options
     )
-    try:
-        return environment.from_string(template).render(**values)
-    except TemplateError as error:
-        raise DataError(f"the chat template rejects these messages: {error}") from error
+    return environment.from_string(template)
 
 
 def disarm(value: Any, pattern: re.Pattern[str], literals: list[str]) -> Any:

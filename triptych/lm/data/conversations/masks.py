@@ -6,7 +6,7 @@ Left out: reading files (`dataset`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import takewhile
 from typing import Any
 
@@ -31,6 +31,8 @@ def encode_conversation(
     """
     ids = tokenizer.encode_chat(messages)
     mask = np.zeros(len(ids), dtype=bool)
+    specials = set(tokenizer.special_ids.values())
+    before_next = _followed(tokenizer, messages)
     for turn, message in enumerate(messages):
         if message["role"] != "assistant" or turn < prompt:
             continue
@@ -42,7 +44,11 @@ def encode_conversation(
                 "the chat template rewrites earlier turns, so answers cannot be marked",
                 hint="use a template that only appends, such as the one trained here",
             )
-        mask[start : _last(ids[: len(after)], tokenizer.eos_id) + 1] = True
+        end = _common(after, ids)
+        if turn == len(messages) - 1 and before_next is not None:
+            # What ends the whole conversation is no part of an answer that is followed by another.
+            end = min(end, _common(after, before_next))
+        mask[start : _end(ids, start, end, specials)] = True
     return np.asarray(ids, dtype=np.int64), mask
 
 
@@ -53,6 +59,18 @@ def _common(left: Sequence[int], right: Sequence[int]) -> int:
     )
 
 
-def _last(ids: Sequence[int], token_id: int) -> int:
-    """Find a token from the end; without one, the answer reaches to the end."""
-    return next((at for at in range(len(ids) - 1, -1, -1) if ids[at] == token_id), len(ids) - 1)
+def _followed(tokenizer: Tokenizer, messages: Sequence[Message]) -> list[int] | None:
+    """Return the conversation with one more question; None where the template refuses that."""
+    try:
+        return tokenizer.encode_chat([*messages, {"role": "user", "content": "?"}])
+    except DataError:
+        return None
+
+
+def _end(ids: Sequence[int], start: int, end: int, specials: Collection[int]) -> int:
+    """Return where an answer ends: after its last special token, which stops the model.
+
+    The white space that a template writes between turns comes after that. An answer without a
+    special token reaches to the end of its turn.
+    """
+    return next((at + 1 for at in range(end - 1, start - 1, -1) if ids[at] in specials), end)
