@@ -22,6 +22,7 @@ MENU = (
     Entry("Models", "/console/models"),
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
+    Entry("Knowledge", "/console/knowledge"),
     Entry("People", "/console/people"),
     Entry("Privacy", "/console/privacy"),
     Entry("History", "/console/history", "admin"),

@@ -12,6 +12,7 @@ from triptych.lm.runs.store import RunStore
 from triptych.panels.console import (
     feedback,
     history,
+    knowledge,
     models,
     overview,
     people,
@@ -40,6 +41,7 @@ def routes(site: Site, hub: str | None = None, runs: RunStore | None = None) -> 
         *pages.routes,
         *feedback.routes(site),
         *history.routes(site),
+        *knowledge.routes(site),
         *models.routes(site, hub, runs),
         *overview.routes(site),
         *people.routes(site),

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from triptych.errors import Forbidden, TierError, TriptychError, Unauthenticated
+from triptych.errors import Forbidden, TierError, TooLarge, TriptychError, Unauthenticated
 from triptych.formatting import format_bytes, format_count, format_duration
 from triptych.panels.gateway_client import GatewayClient
 from triptych.panels.web import assets
@@ -30,6 +30,8 @@ from triptych.panels.web.security import COOKIE, FIELD, HEADERS, Csrf
 PANELS = Path(__file__).resolve().parents[1]
 #: Each role may do what those after it may.
 ROLES = ("admin", "company_admin", "user")
+#: Most bytes of a form without files.
+FORM_BYTES = 8 * 2**20
 Handler = Callable[["Visit"], Awaitable[Response]]
 
 
@@ -175,11 +177,15 @@ class Pages:
         """Add a page; with a `role` only for visitors with it, or one that may do more."""
         return self._add(path, "GET", role)
 
-    def post(self, path: str, *, role: str = "") -> Callable[[Handler], Handler]:
-        """Add what a form does, after its CSRF token was verified."""
-        return self._add(path, "POST", role)
+    def post(
+        self, path: str, *, role: str = "", limit_bytes: int = FORM_BYTES
+    ) -> Callable[[Handler], Handler]:
+        """Add what a form does, after its size and its CSRF token were verified."""
+        return self._add(path, "POST", role, limit_bytes)
 
-    def _add(self, path: str, method: str, role: str) -> Callable[[Handler], Handler]:
+    def _add(
+        self, path: str, method: str, role: str, limit_bytes: int = FORM_BYTES
+    ) -> Callable[[Handler], Handler]:
         def added(handler: Handler) -> Handler:
             async def endpoint(request: Request) -> Response:
                 visit = Visit(self.site, request, self.site.sessions.session(request.cookies))
@@ -189,6 +195,7 @@ class Pages:
                     if role:
                         require(visit, role)
                     if method == "POST" and _is_form(request):
+                        _check_size(request, limit_bytes)
                         visit.form = await request.form()
                         self._verify(visit)
                     return await handler(visit)
@@ -220,6 +227,13 @@ def require(visit: Visit, role: str) -> None:
     if has not in ROLES[: ROLES.index(role) + 1]:
         words = role.replace("_", " ")
         raise Forbidden(f"this page is for the role {words}", hint="sign in with another key")
+
+
+def _check_size(request: Request, limit_bytes: int) -> None:
+    """Refuse a form before any of it is read, by the length that a browser always sends."""
+    announced = request.headers.get("content-length", "")
+    if not announced.isdigit() or int(announced) > limit_bytes:
+        raise TooLarge(f"this is too large: {format_bytes(limit_bytes)} are allowed at once")
 
 
 def _is_form(request: Request) -> bool:
