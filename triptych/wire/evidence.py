@@ -140,3 +140,15 @@ class ErasableSource(Protocol):
     async def erase(self, company_id: str | None, user_id: str | None) -> int:
         """Remove what is held of a company, or of a user; return how many things there were."""
         ...
+
+
+@runtime_checkable
+class CorrectableSource(Protocol):
+    """Take corrected answers of reviewers, and answer like questions with them."""
+
+    async def correct(
+        self, company_id: str, correction_id: str, question: str, answer: str, *,
+        asker: str | None, at: float,
+    ) -> bool:  # fmt: skip
+        """Keep a corrected answer; return False where the company has no documents here."""
+        ...

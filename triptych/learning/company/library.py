@@ -21,6 +21,7 @@ from typing import Any
 
 from triptych.durable import Closing
 from triptych.errors import LearningError
+from triptych.learning.company import corrections
 from triptych.learning.company.answer import answer
 from triptych.learning.company.checking import check
 from triptych.learning.company.retrieval import Retriever
@@ -196,6 +197,31 @@ class CompanyKnowledge:
             store = retriever.store
             return store.readable(document, store.groups_of(user))
 
+    async def correct(
+        self, company_id: str, correction_id: str, question: str, answer: str, *,
+        asker: str | None, at: float,
+    ) -> bool:  # fmt: skip
+        """Let a reviewer's answer be found from the next question on.
+
+        Returns: False for a company without documents: one correction would refuse all else.
+        """
+        if not _COMPANY.fullmatch(company_id):
+            return False
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(
+            self._threads, self._correct, company_id, correction_id, question, answer, asker, at
+        )
+
+    def _correct(
+        self, company: str, correction: str, question: str, answer: str, asker: str | None,
+        at: float,
+    ) -> bool:  # fmt: skip
+        with self.library.reading(company) as retriever:
+            if retriever is None:
+                return False
+            corrections.put(retriever.store, correction, question, answer, asker=asker, at=at)
+        return True
+
     async def erase(self, company_id: str | None, user_id: str | None) -> int:
         """Remove a company's documents, or a user's groups; return how many stores changed."""
         loop = asyncio.get_running_loop()
@@ -209,8 +235,11 @@ class CompanyKnowledge:
 
     def _forget_reader(self, company: str, user: str) -> bool:
         with self.library.reading(company) as retriever:
-            if retriever is None or retriever.store.groups_of(user) == {EVERYONE}:
+            if retriever is None:
                 return False
+            corrected = corrections.forget_asker(retriever.store, user)
+            if retriever.store.groups_of(user) == {EVERYONE}:
+                return bool(corrected)
             retriever.store.set_reader(user, [])
             retriever.store.purge()
         return True

@@ -12,6 +12,7 @@ from starlette.responses import StreamingResponse
 
 from triptych.errors import InvalidQuery, NotFound
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
+from triptych.tiers.pipeline import corrections
 from triptych.tiers.rules.consent import granted
 from triptych.tiers.store import feedback as store
 
@@ -33,7 +34,7 @@ class NewFeedback(Body):
 
 @routes.add("POST", "/api/feedback", "user", body=NewFeedback)
 async def give(call: RouteCall) -> Any:
-    """Store feedback, or change what was stored before."""
+    """Store feedback, or change what was stored before; a reviewer's correction answers at once."""
     body: NewFeedback = call.body
     feedback = store.Feedback(
         body.kind, body.value, body.request_id, body.conversation_id, body.feedback_id or ""
@@ -43,7 +44,10 @@ async def give(call: RouteCall) -> Any:
     end = loop.time() + _PATIENCE_S
     while True:
         try:
-            return await store.give(call.runtime.database, feedback, call.principal)
+            given = await store.give(call.runtime.database, feedback, call.principal)
+            if await corrections.act(call.runtime, feedback, given["feedback_id"], call.principal):
+                given["answers_now"] = True
+            return given
         except NotFound:
             # The answer may have been faster than its record: a worker's own one is brought in
             # now, another worker's within its next batch.
