@@ -11,8 +11,8 @@ from pydantic import Field
 from starlette.responses import StreamingResponse
 
 from triptych.errors import InvalidQuery, NotFound
+from triptych.tiers.admin import corrections
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
-from triptych.tiers.pipeline import corrections
 from triptych.tiers.rules.consent import granted
 from triptych.tiers.store import feedback as store
 
