@@ -22,6 +22,8 @@ PROGRAMS = {
     "redis-server": "redis-server",
     "git-lfs": "git-lfs",
     "haproxy": "haproxy",
+    "slurmctld": "slurm-wlm",
+    "sshd": "openssh-server",
 }
 MARKS = {"browser": "chromium"}
 FIXTURES = {
@@ -29,6 +31,8 @@ FIXTURES = {
     "redis_url": "redis-server",
     "cloned": "git-lfs",
     "cluster": "haproxy",
+    "slurm": "slurmctld",
+    "other_machine": "sshd",
 }
 REASON = re.compile(rf"needs ({'|'.join(PROGRAMS)})$")
 

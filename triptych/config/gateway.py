@@ -113,6 +113,9 @@ class GatewayConfig:
     database_url: str = ""
     """SQLAlchemy address; empty: SQLite in `TRIPTYCH_HOME/gateway.db`."""
 
+    require_row_level_security: bool = False
+    """Refuse to start with a PostgreSQL role that bypasses row-level security (a superuser)."""
+
     redis_url: str = ""
     """Shared counters of the rate limits; empty: in memory, so per worker process."""
 

@@ -17,8 +17,9 @@ class RunsConfig:
     devices: tuple[str, ...] = ("cpu",)
     """Devices that train, one run each at a time, such as `cpu` or `cuda:0`."""
 
-    backend: Literal["local", "torchrun", "jobs"] = "local"
-    """Where a run trains that says nothing else: a process here, several, or a job on the hub."""
+    backend: Literal["local", "torchrun", "jobs", "slurm", "ssh"] = "local"
+    """Where a run trains that says nothing else: a process here, several, a job on the hub, a
+    batch job of SLURM, or another machine by ssh."""
 
     processes: Annotated[int, Field(ge=1)] = 2
     """Processes on each machine that a run of the backend `torchrun` is spread over."""
@@ -44,6 +45,30 @@ class RunsConfig:
 
     jobs_timeout_s: Annotated[int, Field(ge=60)] = 86400
     """Seconds after which the hub ends a job; the run is then interrupted, and resumes."""
+
+    slurm_options: tuple[str, ...] = ()
+    """Options of `sbatch` for a run's job, such as `--partition=gpu`, `--gpus=1`."""
+
+    ssh_host: str = ""
+    """Machine on which runs of the backend `ssh` train: `user@host`, without a password."""
+
+    ssh_options: tuple[str, ...] = ()
+    """Further options of `ssh`, such as `-p`, `2222`."""
+
+    batch_processes: Annotated[int, Field(ge=1)] = 1
+    """Processes on each machine of a batch job; with more than one, torchrun starts them."""
+
+    batch_python: str = ""
+    """Python of batch jobs and of the machine reached by ssh; empty is the one of this process."""
+
+    batch_setup: str = ""
+    """Shell lines that a job runs before it trains, such as `module load cuda`."""
+
+    skypilot_accelerators: str = "H100:1"
+    """Accelerators that `triptych runs job-file RUN --for skypilot` asks for."""
+
+    skypilot_bucket: str = ""
+    """Bucket in which a SkyPilot task keeps the run and its checkpoints, such as `s3://my-runs`."""
 
     grace_s: Annotated[float, Field(gt=0)] = 60.0
     """Seconds a worker has, after it was asked to stop, to finish its step and save."""

@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig
@@ -14,6 +15,9 @@ from triptych.errors import StorageError
 from triptych.processes import bind
 from triptych.secrets import FirstAdmin
 from triptych.tiers.workers import Workers, start_logging, work
+
+if TYPE_CHECKING:
+    from triptych.tiers.store.database import Database
 
 logger = logging.getLogger("triptych.gateway")
 
@@ -66,6 +70,8 @@ async def _prepare(config: GatewayConfig) -> None:
     database = Database(config.database_url)
     try:
         await migrations.upgrade(database)
+        if config.require_row_level_security:
+            await _require_row_level_security(database)
         # what this node left when it was killed, its workers bring in now
         await nodes.leave(database, name_of(config, environment.home()))
         if not await accounts.has_admin(database):
@@ -75,8 +81,25 @@ async def _prepare(config: GatewayConfig) -> None:
                 database, name="first admin", role="admin", key=key, actor="first start"
             )
     except (StorageError, OSError) as error:
-        if not path.exists() or getattr(error, "code", "") in migrations.REFUSED:
+        refused = (*migrations.REFUSED, "role_bypasses_security")
+        if not path.exists() or getattr(error, "code", "") in refused:
             raise
         logger.warning("the database is away: %s", error)
     finally:
         await database.close()
+
+
+async def _require_row_level_security(database: Database) -> None:
+    """Refuse a database role that sees every company's rows.
+
+    Raises: StorageError.
+    """
+    from triptych.tiers.store.cluster import partitions
+
+    if await partitions.bypasses_row_level_security(database):
+        raise StorageError(
+            f"the database role {database.url.username} bypasses row-level security",
+            hint="give the gateway a role of its own: psql -f deploy/postgres.sql; or set"
+            " gateway.require_row_level_security=false",
+            code="role_bypasses_security",
+        )

@@ -12,6 +12,8 @@ from triptych.lm.data.build import build_corpus
 from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.runs.worker import work
 
+from .schedulers import other_machine, slurm  # noqa: F401  fixtures
+
 SMALL = (
     "model.size=nano",
     "model.hidden_size=32",

@@ -68,7 +68,7 @@ def router(runs: RunStore, config: RunsConfig, identify: Identify = local_user) 
         settings: Annotated[list[str], Body()],
         name: Annotated[str, Body()] = "",
         key: Annotated[str, Body()] = "",
-        backend: Annotated[Literal["", "local", "torchrun", "jobs"], Body()] = "",
+        backend: Annotated[Literal["", "local", "torchrun", "jobs", "slurm", "ssh"], Body()] = "",
         user: str = caller,
     ) -> dict[str, Any]:
         resolved = load_config(None, settings)

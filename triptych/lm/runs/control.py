@@ -16,8 +16,16 @@ from pydantic import TypeAdapter
 from triptych.config import Config
 from triptych.durable import FolderLock
 from triptych.errors import ConfigError, RunError
-from triptych.lm.runs.states import ALLOWED, ENDED, LIVE, DesiredState
-from triptych.lm.runs.store import Request, Run, RunStore, desired_state, shaping, write_control
+from triptych.lm.runs.states import ALLOWED, ENDED, LIVE, RESUMABLE, DesiredState
+from triptych.lm.runs.store import (
+    Request,
+    Run,
+    RunStore,
+    desired_state,
+    shaping,
+    write_control,
+    write_request,
+)
 
 
 def pause(store: RunStore, run_id: str, *, by: str = "local") -> Run:
@@ -34,6 +42,28 @@ def resume(store: RunStore, run_id: str, *, by: str = "local") -> Run:
     Raises: RunError where it is neither.
     """
     return _set_desired_state(store, run_id, "run", by)
+
+
+def move(store: RunStore, run_id: str, backend: str) -> Run:
+    """Let a paused or interrupted run go on elsewhere when it is resumed, bit for bit.
+
+    Raises: RunError where it is neither.
+    """
+    path = store.path(run_id)
+    with FolderLock(path / ".control.lock").wait():
+        run = store.get(run_id)
+        if run.state not in RESUMABLE:
+            raise RunError(
+                f"run {run_id} is {run.state}; it cannot be moved",
+                hint=f"first: triptych runs stop {run_id}",
+                code="illegal_transition",
+            )
+        if not run.request:
+            raise RunError(
+                f"run {run_id} was started outside the queue", hint="it goes on where it was"
+            )
+        write_request(path, {**run.request, "backend": backend})
+    return store.get(run_id)
 
 
 def cancel(store: RunStore, run_id: str, *, by: str = "local") -> Run:

@@ -53,13 +53,13 @@ def check_request(store: RunStore, limits: RunsConfig, config: Config, user: str
 
 
 def check_backend(backend: str, user: str) -> None:
-    """Refuse a backend that uses the token of the machine's owner to any other user.
+    """Refuse a backend that uses what belongs to the machine's owner to any other user.
 
     Raises: RunError.
     """
-    if backend == "jobs" and user != LOCAL:
+    if backend in ("jobs", "slurm", "ssh") and user != LOCAL:
         raise RunError(
-            "only the owner of this machine may train in jobs of the hub",
+            "only the owner of this machine may train in jobs elsewhere",
             hint="leave the backend out; the run trains on this machine",
             code="not_yours",
         )

@@ -213,6 +213,11 @@ def write_control(path: Path, values: Mapping[str, Any]) -> None:
     _write(path / "control.json", values)
 
 
+def write_request(path: Path, values: Mapping[str, Any]) -> None:
+    """Replace `request.json`."""
+    _write(path / "request.json", values)
+
+
 def write_worker(path: Path, values: Mapping[str, Any]) -> None:
     """Replace `worker.json`."""
     _write(path / "worker.json", values)

@@ -28,6 +28,7 @@ from triptych.processes import Child, Command, start
 
 TICK_S = 0.3
 REMOTE = "jobs"
+BATCH = ("slurm", "ssh")
 # A wall clock that gained or lost this much against the monotonic one has been set.
 _CLOCK_SET_S = 60.0
 _STORAGE_PAUSE_S = 5.0
@@ -67,9 +68,20 @@ def remote_controller(run: Run, device: str) -> Sequence[str]:
     return [sys.executable, "-m", "triptych", "runs", "control-job", str(run.path)]
 
 
+def batch_controller(run: Run, device: str) -> Sequence[str]:
+    """Return the command of the process that holds a run's batch job."""
+    return [sys.executable, "-m", "triptych", "runs", "control-batch", str(run.path)]
+
+
 def launchers_of(config: RunsConfig) -> dict[str, Launcher]:
     """Return the launcher of each backend."""
-    return {"local": local_worker, "torchrun": torchrun(config), REMOTE: remote_controller}
+    batch: dict[str, Launcher] = dict.fromkeys(BATCH, batch_controller)
+    return {
+        "local": local_worker,
+        "torchrun": torchrun(config),
+        REMOTE: remote_controller,
+        **batch,
+    }
 
 
 class RunSupervisor:
@@ -260,4 +272,4 @@ def is_stalled(run: Run, stalled_s: float) -> bool:
 
 
 def _is_remote(run: Run) -> bool:
-    return bool(run.request.get("backend") == REMOTE)
+    return run.request.get("backend") in (REMOTE, *BATCH)

@@ -12,13 +12,14 @@ from triptych.config.gateway import GatewayConfig
 from triptych.durable import FolderLock, write_atomic
 from triptych.errors import StorageError
 from triptych.tiers.store import migrations
-from triptych.tiers.store.cluster import nodes
+from triptych.tiers.store.cluster import nodes, partitions
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
 
 logger = logging.getLogger("triptych.gateway")
 
 _BEAT_S = 5.0
+_DAYS_EVERY_S = 3600.0
 
 
 class Node:
@@ -31,6 +32,9 @@ class Node:
         self.worker = worker
         self.newer_schema = ""
         """The schema of the database, while it is newer than the one that this program knows."""
+        self.bypasses_security = False
+        """Whether the database's role sees the rows of every company, whatever a statement says."""
+        self._next_days_s = 0.0
         self._database = database
         self._recorder = recorder
         self._started_at = time.time()
@@ -46,6 +50,7 @@ class Node:
         if self._database.is_sqlite or now < self._next_s:
             return
         self._next_s = now + _BEAT_S
+        await self._make_days(now)
         known, found = migrations.newest(), await nodes.schema_of(self._database)
         if found > known and not self.newer_schema:
             logger.warning(
@@ -64,6 +69,23 @@ class Node:
             "lost": spool.lost,
         }
         await nodes.beat(self._database, row)
+
+    async def _make_days(self, now: float) -> None:
+        """Make the coming days of the record, once an hour; without one there is another place."""
+        if now < self._next_days_s:
+            return
+        self._next_days_s = now + _DAYS_EVERY_S
+        self.bypasses_security = await partitions.bypasses_row_level_security(self._database)
+        if self.bypasses_security:
+            logger.error(
+                "the database role bypasses row-level security: a mistake in a statement would"
+                " show rows of other companies; give the gateway a role of its own"
+                " (deploy/postgres.sql)"
+            )
+        try:
+            await partitions.ensure(self._database, time.time())
+        except StorageError as error:
+            logger.warning("the coming days of the record are not made: %s", error.message)
 
     async def leave(self) -> None:
         """Take the row away, unless records stay behind in the spool."""

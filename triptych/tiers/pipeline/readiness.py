@@ -33,6 +33,7 @@ def readiness(runtime: Runtime) -> tuple[int, dict[str, Any]]:
         "oldest_unwritten_s": round(recorder.oldest_s, 1),
         "failing_tasks": sorted(failing),
         "secrets_unopened": len(runtime.unopened),
+        "row_level_security": "bypassed" if runtime.node.bypasses_security else "kept",
         "upstreams_out_of_service": len(runtime.out_of_service),
     }
     return (200 if open_to_new else 503), state

@@ -2,6 +2,8 @@
 
   triptych runs start configs/tiny.toml train.data=corpus     queue a run; trained in background
   triptych runs start configs/tiny.toml train.data=corpus --on jobs      in a job on the hub
+  triptych runs start configs/tiny.toml train.data=corpus --on slurm     as a batch job
+  triptych runs resume RUN --on local                         move it: bit for bit the same run
   triptych runs list                                          all runs
   triptych runs logs RUN --follow                             watch one
   triptych runs stop RUN      triptych runs resume RUN        pause, and continue exactly
@@ -24,6 +26,9 @@ from pathlib import Path
 
 from triptych.cli.train.runs import control, processes, show, start
 
+PLACES = ("local", "torchrun", "jobs", "hf-jobs", "slurm", "ssh")
+"""`hf-jobs` is another word for `jobs`."""
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Describe the arguments of `triptych runs`."""
@@ -42,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         one = verbs.add_parser(verb, help=text)
         one.add_argument("run_id")
         one.add_argument("--json", action="store_true")
+        if verb == "resume":
+            one.add_argument("--on", choices=PLACES, help="go on there instead")
         if verb == "delete":
             one.add_argument("--yes", action="store_true", help="do not ask")
     logs = verbs.add_parser("logs", help="what the worker printed")
@@ -64,7 +71,7 @@ def _add_starting_verbs(verbs: argparse._SubParsersAction) -> None:  # type: ign
     queued.add_argument("--name", default="", help="a name for the list of runs")
     queued.add_argument("--key", default="", help="the same key never starts a second run")
     queued.add_argument(
-        "--on", choices=("local", "torchrun", "jobs"), help="a process here, several, or a hub job"
+        "--on", choices=PLACES, help="a process here, several, a hub job, SLURM, or ssh"
     )
     queued.add_argument("--json", action="store_true")
     estimate = verbs.add_parser("estimate", help="what a run would take, measured by a few steps")
@@ -98,6 +105,12 @@ def _add_process_verbs(verbs: argparse._SubParsersAction) -> None:  # type: igno
     where.add_argument("--sent", metavar="RUN", help="inside a job: the run that was sent to it")
     controller = verbs.add_parser("control-job", help="the controller of a run in a hub job")
     controller.add_argument("folder", type=Path)
+    batch = verbs.add_parser("control-batch", help="the controller of a run in a batch job")
+    batch.add_argument("folder", type=Path)
+    job_file = verbs.add_parser("job-file", help="print the file with which a run is submitted")
+    job_file.add_argument("run_id")
+    job_file.add_argument("--for", dest="place", choices=("slurm", "skypilot"), default="slurm")
+    job_file.add_argument("settings", nargs="*", help="runs.field=value")
     join = verbs.add_parser("join", help="add this machine to a run that torchrun spreads")
     join.add_argument("run_id")
 
@@ -120,6 +133,8 @@ def run(args: argparse.Namespace) -> int:
         "supervise": processes.supervise,
         "work": processes.work,
         "control-job": processes.control_job,
+        "control-batch": processes.control_batch,
+        "job-file": start.job_file,
         "join": processes.join,
     }
     return actions.get(args.verb, control.change_state)(args)

@@ -7,6 +7,7 @@ import json
 import sys
 
 from triptych.cli.train.runs.processes import ensure_supervisor, open_store
+from triptych.cli.train.runs.start import place
 
 
 def change_state(args: argparse.Namespace) -> int:
@@ -19,6 +20,8 @@ def change_state(args: argparse.Namespace) -> int:
         "resume": control.resume,
         "cancel": control.cancel,
     }
+    if getattr(args, "on", None):
+        control.move(open_store(), args.run_id, place(args.on))
     changed = verbs[args.verb](open_store(), args.run_id)
     ensure_supervisor()
     print(json.dumps(changed.summary()) if args.json else f"{changed.run_id} is {changed.state}")

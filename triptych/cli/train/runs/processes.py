@@ -79,6 +79,19 @@ def control_job(args: argparse.Namespace) -> int:
     return control_job(args.folder, _jobs())
 
 
+def control_batch(args: argparse.Namespace) -> int:
+    """Hold the batch job of one run; the supervisor starts it."""
+    import json
+
+    from triptych.config import load_config
+    from triptych.lm.runs.batch.controller import control_batch
+    from triptych.lm.runs.batch.schedulers import scheduler_of
+
+    config = load_config().runs
+    backend = json.loads((args.folder / "request.json").read_bytes())["backend"]
+    return control_batch(args.folder, scheduler_of(backend, config), config)
+
+
 def join(args: argparse.Namespace) -> int:
     """Take part, as one more node, in a run that torchrun spreads over machines."""
     from triptych.config import load_config

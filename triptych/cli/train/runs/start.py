@@ -23,9 +23,25 @@ def start(args: argparse.Namespace) -> int:
     config, name = _configured(args.settings)
     store = open_store()
     check_quota(store, config.runs, "local", config.train.steps)
-    where = args.on or config.runs.backend
+    where = place(args.on) or config.runs.backend
     request = Request.of(config, name=args.name or name, key=args.key, backend=where)
     return _queued(args, store.create(request))
+
+
+def place(word: str | None) -> str:
+    """Return the backend that `--on` names."""
+    return "jobs" if word == "hf-jobs" else word or ""
+
+
+def job_file(args: argparse.Namespace) -> int:
+    """Print the file with which a run is submitted by hand."""
+    from triptych.config import load_config
+    from triptych.lm.runs.batch.job_files import batch_script, skypilot_task
+
+    config = load_config(None, args.settings).runs
+    write = skypilot_task if args.place == "skypilot" else batch_script
+    print(write(open_store().path(args.run_id), config), end="")
+    return 0
 
 
 def estimate(args: argparse.Namespace) -> int:

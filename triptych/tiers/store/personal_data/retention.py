@@ -18,6 +18,7 @@ from triptych.config.gateway import DataClass
 from triptych.errors import NotFound
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
+from triptych.tiers.store.cluster import partitions
 from triptych.tiers.store.database import Database, across
 from triptych.tiers.store.personal_data import responses
 from triptych.tiers.store.personal_data.personal import delete_rows, make_nameless
@@ -63,6 +64,8 @@ async def run(
     report["requests_nameless"] = await make_nameless(
         database, _free(t.requests, r.created_at < before["pseudonymous"], holds)
     )
+    dropped = await partitions.drop_before(database, before["non_personal"], holds)
+    report["days_dropped"] = len(dropped)
     old = _free(t.requests, r.created_at < before["non_personal"], holds)
     tries = t.attempts.c.request_id.in_(select(r.request_id).where(old))
     report["attempts"] = await delete_rows(database, t.attempts, tries)
