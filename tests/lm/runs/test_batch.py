@@ -160,6 +160,6 @@ def test_a_scheduler_that_is_not_there_fails_the_run_with_its_reason(
     one.paused_after(10)
     monkeypatch.setenv("PATH", str(tmp_path))
     one.moved("slurm")
-    ended = one.until(lambda run: "sbatch" in run.message)
+    ended = one.until(lambda run: "sbatch" in run.message and run.state != "starting")
     assert "is not on this machine" in ended.message
     assert ended.state == "paused", "it can be resumed elsewhere"
