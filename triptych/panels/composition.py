@@ -17,8 +17,6 @@ from triptych.panels.ask.answering import Answering
 from triptych.panels.ask.history import History
 from triptych.panels.ask.routes import routes as ask_routes
 from triptych.panels.console.routes import routes as console_routes
-from triptych.panels.console_gradio import drawing as console_drawing
-from triptych.panels.console_gradio.page import build_page as console_page
 from triptych.panels.landing.routes import routes as landing_routes
 from triptych.panels.origin_check import OriginCheck
 from triptych.panels.playground.context import Context
@@ -80,11 +78,10 @@ def build_app(config: Config, resolve: Resolve, gateway: str, hub: str) -> FastA
 
     attach_models_api(app, context)
     options = theme.options()
-    options["css"] += PLAYGROUND_CSS + console_drawing.CSS
+    options["css"] += PLAYGROUND_CSS
     pages = {
         "/studio": studio_page(store, config, navigation("Studio")),
         "/playground": playground_page(context, navigation("Playground")),
-        "/console-gradio": console_page(gateway, navigation("Console"), hub, sign_in, store),
     }
     for path, page in pages.items():
         app = gr.mount_gradio_app(app, page, path=path, **options)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
@@ -15,8 +19,10 @@ from living import SPACE, House, living
 from safetensors.numpy import save
 from written_runs import make
 
+from triptych.config import load_config
 from triptych.hub.client import Hub
 from triptych.hub.repository import Repo
+from triptych.lm.data.build import build_corpus
 from triptych.lm.runs.store import RunStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -37,7 +43,7 @@ def console(house: House, open_page: Opened) -> Opened:
     def sign_in(path: str = "/console/", key: str = "", **options: Any) -> Any:
         page = open_page(f"{house.web}{path}", **options)
         page.get_by_label("Your key").fill(key or house.key)
-        page.get_by_role("button", name="Sign in").click()
+        page.get_by_role("button", name="Sign in", exact=True).click()
         page.get_by_role("navigation", name="Console").wait_for()
         return page
 
@@ -154,3 +160,56 @@ def choose_checkpoint(page: Any, run: str, repo: str) -> None:
     assert "the best" in page.get_by_label("Checkpoint").locator("option").first.inner_text()
     page.get_by_label("To the repository").fill(repo)
     page.get_by_role("button", name="Preview").click()
+
+
+def trained(house: House, data: Path) -> str:
+    """Train a small model in the installation, over its API, and wait for its end."""
+    settings = [
+        f"train.data={data}", "model.size=nano", "train.steps=4", "train.context_length=64",
+        "train.batch_tokens=256", "train.threads=1", "train.compile=off", "train.eval_every=4",
+        "train.checkpoint_every=4", "train.sample_every=0", "train.precision=float32",
+    ]  # fmt: skip
+    request = urllib.request.Request(
+        f"{house.web}/api/runs", json.dumps({"settings": settings, "name": "topics"}).encode(),
+        {"content-type": "application/json"},
+    )  # fmt: skip
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        run_id = str(json.loads(answer.read())["run_id"])
+    deadline = time.monotonic() + 240
+    while True:
+        with urllib.request.urlopen(f"{house.web}/api/runs/{run_id}", timeout=60) as answer:
+            state = json.loads(answer.read())["state"]
+        if state == "succeeded":
+            return run_id
+        assert state not in ("failed", "cancelled") and time.monotonic() < deadline, state
+        time.sleep(0.2)
+
+
+@pytest.mark.prove
+def test_a_checkpoint_of_a_run_is_published_and_added_as_the_hub_has_it(
+    house: House, console: Opened, tmp_path: Path
+) -> None:
+    """The run is trained by the installation, published to its hub, and added as it is there."""
+    text = tmp_path / "text"
+    text.mkdir()
+    for name, topic in list(topics.items())[:12]:
+        (text / f"{name}.txt").write_text(topic)
+    build_corpus([str(text)], house.home / "data" / "topics",
+                 load_config(None, ["data.vocab_size=512"]).data)  # fmt: skip
+    run_id = trained(house, house.home / "data" / "topics")
+    page = console("/console/models/publish")
+    choose_checkpoint(page, "topics ·", "admin/topics")
+    page.get_by_text("admin/topics is made, private, with one commit").wait_for()
+    page.get_by_text("checkpoint of step 4.").wait_for()
+    page.get_by_role("button", name="Publish", exact=True).click()
+    status = page.get_by_role("status").get_by_text("Published: admin/topics@")
+    status.wait_for(timeout=180_000)
+    words = status.inner_text()
+    hub = Hub(house.hub, house.token)
+    commit = hub.head(Repo("admin/topics"))
+    assert commit in words and hub.is_private(Repo("admin/topics"))
+    (row,) = (
+        row for row in house.call("GET", "/api/models")["models"] if row["name"] == "admin/topics"
+    )
+    assert (row["revision"], row["run_id"], row["tier"]) == (commit, run_id, "base")
+    assert row["model_id"] in words and row["evaluation"]["step"] == 4

@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     """Serve the Console until interrupted."""
     from triptych.config import environment, load_config
     from triptych.lm.runs.store import RunStore
-    from triptych.panels.console_gradio.app import build_app
+    from triptych.panels.console.app import build_app
     from triptych.panels.serving import serve
 
     given = {"panels.host": args.host, "panels.port": args.port}

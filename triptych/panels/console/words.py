@@ -10,6 +10,8 @@ KINDS = {
     "hf_spaces": "Spaces",
     "local": "Models on this machine",
     "openai": "OpenAI-compatible services",
+    "anthropic": "Anthropic",
+    "gemini": "Gemini",
     "scripted": "Scripted rehearsals",
 }
 OUTCOMES = {

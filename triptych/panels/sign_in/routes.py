@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from triptych.errors import TierError
@@ -56,20 +56,14 @@ class _Entry:
         return self._page(visit, inside(visit.query.get("then", "/")))
 
     async def by_key(self, visit: Visit) -> Response:
-        """Sign in with the key of the page's form, or of a program's JSON."""
-        request = visit.request
-        given: Mapping[str, Any] = await request.json() if is_json(request) else visit.form
-        key, then = str(given.get("key", "")).strip(), inside(str(given.get("then", "/")))
+        """Sign in with the key of the page's form."""
+        key = str(visit.form.get("key", "")).strip()
+        then = inside(str(visit.form.get("then", "/")))
         try:
             session = await self._session(key)
         except TierError as error:
-            if is_json(request):
-                return JSONResponse({"error": error.message}, 401)
             return self._page(visit, then, error.message, 401)
-        answer: Response = RedirectResponse(then, 303)
-        if is_json(request):
-            answer = JSONResponse({"name": session.name})
-        return self.sign_in.remember(request, answer, session)
+        return self.sign_in.remember(visit.request, RedirectResponse(then, 303), session)
 
     async def by_link(self, visit: Visit) -> Response:
         """Sign in with a link that works once."""
@@ -146,11 +140,6 @@ def inside(then: str) -> str:
     """Return the address where it is one of ours, else `/`: never redirect to another site."""
     plain = then.startswith("/") and not then.startswith(("//", "/\\"))
     return then if plain and not urlsplit(then).netloc else "/"
-
-
-def is_json(request: Request) -> bool:
-    """Return whether a program sends JSON, which no other site's form can."""
-    return request.headers.get("content-type", "").startswith("application/json")
 
 
 def _back(request: Request) -> str:

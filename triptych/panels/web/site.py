@@ -194,7 +194,7 @@ class Pages:
                         return visit.go(_sign_in(request))
                     if role:
                         require(visit, role)
-                    if method == "POST" and _is_form(request):
+                    if method == "POST":
                         _check_size(request, limit_bytes)
                         visit.form = await request.form()
                         self._verify(visit)
@@ -234,17 +234,6 @@ def _check_size(request: Request, limit_bytes: int) -> None:
     announced = request.headers.get("content-length", "")
     if not announced.isdigit() or int(announced) > limit_bytes:
         raise TooLarge(f"this is too large: {format_bytes(limit_bytes)} are allowed at once")
-
-
-def _is_form(request: Request) -> bool:
-    """Return whether a browser's form can send this; JSON and empty bodies need a script of ours.
-
-    A script of another site is refused by `origin_check`.
-    """
-    kind = request.headers.get("content-type", "")
-    return not kind.startswith("application/json") and (
-        bool(kind) or request.headers.get("content-length", "0") != "0"
-    )
 
 
 def _sign_in(request: Request) -> str:

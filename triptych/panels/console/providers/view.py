@@ -16,7 +16,7 @@ from triptych.panels.web import forms
 from triptych.wire.tiers import TIERS
 
 PAGE = "/console/providers"
-Kind = Literal["hf_spaces", "local", "openai"]
+Kind = Literal["hf_spaces", "local", "openai", "anthropic", "gemini"]
 
 
 class SaveProvider(BaseModel):

@@ -19,9 +19,10 @@ from triptych.panels.console.words import KINDS
 from triptych.panels.gateway_client import GatewayClient
 
 Value = bool | str
-_KINDS = ("hf_spaces", "local", "openai")
+_KINDS = ("hf_spaces", "local", "openai")  # those that the fallback order puts in order
+_FIRST = (*_KINDS, "anthropic", "gemini")
 GROUPS: Mapping[str, Mapping[str, str]] = {
-    "Providers": {f"provider.{kind}": KINDS[kind] for kind in _KINDS},
+    "Providers": {f"provider.{kind}": KINDS[kind] for kind in _FIRST},
     "Tiers": {
         "tier.base": "Base tier",
         "tier.company": "Company tier",
@@ -35,7 +36,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
 }
 LABELS = {key: label for group in GROUPS.values() for key, label in group.items()}
-FIRST = (("auto", "In the fallback order"), *((kind, KINDS[kind]) for kind in _KINDS))
+FIRST = (("auto", "In the fallback order"), *((kind, KINDS[kind]) for kind in _FIRST))
 ORDERS = (
     ("configured", "As configured"),
     *((">".join(order), ", then ".join(KINDS[kind] for kind in order))
