@@ -243,6 +243,7 @@ class Workshop:
         self, upstreams: dict[str, UpstreamConfig] | None = None, key: str = "", **settings: Any
     ) -> RunningGateway:
         settings.setdefault("limit_service", 1_000_000)
+        settings.setdefault("limit_wrong_keys", 1_000_000)
         settings.setdefault("retry_base_s", 0.01)
         config = GatewayConfig(upstreams=upstreams or {}, **settings)
         gateway = RunningGateway(config, self.home)

@@ -226,6 +226,9 @@ class GatewayConfig:
     limit_anonymous: int = Field(default=20, ge=1)
     """Requests per window for an address without a key."""
 
+    limit_wrong_keys: int = Field(default=30, ge=1)
+    """Wrong keys of one address in a minute; more are refused with 429 and noted on the audit."""
+
     cache_bytes: int = Field(default=32 * 1024 * 1024, ge=0)
     """Memory of the exact-match cache; 0 turns it off."""
 

@@ -222,19 +222,21 @@ class Gateway:
         await send_body(send, 200, [JSON, *trace_headers(exchange)], orjson.dumps(answer))
 
     async def _models(self, request: Request, send: Send) -> None:
-        await self._admit(request)
-        cards = [shapes.model_card(name) for name in self._model_names()]
+        principal = await self._admit(request)
+        cards = [shapes.model_card(name) for name in self._model_names(principal)]
         await send_json(send, 200, shapes.model_list(cards))
 
     async def _model(self, request: Request, send: Send) -> None:
-        await self._admit(request)
+        principal = await self._admit(request)
         name = request.scope["path"].removeprefix(_MODEL)
-        if name not in self._model_names():
+        if name not in self._model_names(principal):
             raise NotFound(f"no model is called {name[:128]!r}", code="model_not_found")
         await send_json(send, 200, shapes.model_card(name))
 
-    def _model_names(self) -> tuple[str, ...]:
-        return (*TIERS, "auto", *self.runtime.selector.catalogue.model_names())
+    def _model_names(self, principal: Principal) -> tuple[str, ...]:
+        """Return what a caller may name as model; without a key that is the base tier only."""
+        tiers = ("base",) if principal.anonymous else TIERS
+        return (*tiers, "auto", *self.runtime.selector.catalogue.model_names(principal))
 
     async def _health(self, request: Request, send: Send) -> None:
         await send_json(send, 200, {"status": "ok"})
@@ -250,7 +252,7 @@ class Gateway:
     # -- what they share -------------------------------------------------------------------------
 
     async def _admit(self, request: Request) -> Principal:
-        principal = self.runtime.keys.authenticate(request.authorization)
+        principal = self.runtime.authenticate(request.authorization, request.address)
         principal.limited_to("generate")
         if principal.anonymous and not request.is_json:
             # A form of any web page can be sent here from its visitor's machine; JSON cannot.

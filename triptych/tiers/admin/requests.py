@@ -111,5 +111,13 @@ async def list_audit(call: RouteCall) -> Any:
 @routes.add("POST", "/admin/audit/verify", "admin")
 async def verify_audit(call: RouteCall) -> Any:
     """Walk the whole audit chain and say whether it is sound."""
-    sound, broken_at = await audit.verify(call.runtime.database)
-    return {"sound_entries": sound, "broken_at": broken_at}
+    home, database = call.runtime.home, call.runtime.database
+    found = await audit.verified(database, home)
+    if found.broken_at is None:
+        await audit.anchor(database, home)
+    return {
+        "sound_entries": found.sound,
+        "broken_at": found.broken_at,
+        "entries_of_other_keys": found.other_keys,
+        "last": {"sequence": found.last[0], "hash": found.last[1]},
+    }

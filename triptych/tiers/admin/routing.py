@@ -164,13 +164,13 @@ def _endpoint(route: Route, runtime: Runtime, service: LLMService) -> Any:
         try:
             principal = ANONYMOUS
             if route.need != "anyone":
-                principal = runtime.keys.authenticate(_key(request))
+                host = request.client.host if request.client else ""
+                principal = runtime.authenticate(_key(request), host)
                 principal.require(route.need)
                 principal.limited_to(route.scope)
                 if route.method != "GET" or principal.role == "user":
                     # An open Console looks again and again; that must not use up what the same
                     # key's programs may ask.
-                    host = request.client.host if request.client else ""
                     await runtime.limiter.hit(principal, host)
             body = await _read_body(request, route.body, runtime.config.max_body_bytes)
             assert route.handler is not None

@@ -10,8 +10,8 @@ from pydantic import Field, SecretStr
 from triptych.errors import EditConflict, InvalidQuery
 from triptych.secrets import hint_of
 from triptych.tiers.admin.routing import Body, RouteCall, Routes
-from triptych.tiers.pipeline.runtime import KEY_VARIABLE
 from triptych.tiers.store import secrets as store
+from triptych.tiers.store.audit import KEY_VARIABLE
 
 routes = Routes()
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}")

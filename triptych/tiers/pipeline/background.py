@@ -10,15 +10,17 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import or_, update
 from sqlalchemy.exc import IntegrityError
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import StorageError, TriptychError
 from triptych.processes import BackgroundTask
 from triptych.tiers.rules.consent import PURPOSES
+from triptych.tiers.rules.limits import WrongKeys
 from triptych.tiers.store import audit, refused
 from triptych.tiers.store import tables as t
 from triptych.tiers.store.database import Database, across
@@ -32,6 +34,42 @@ _ACTOR = "the gateway"
 _SCOPE = across("background tasks touch every company")
 #: Records that were on their way during an erasure arrive within this.
 _LATE_S = 86_400.0
+_NOTED_EVERY_S = 600.0
+_JUMP_S = 3_600.0
+_BELIEVED_AFTER_S = 86_400.0
+
+
+class DateWatch:
+    """Tell when the date jumped, by the clock that counts on since the machine started.
+
+    What is old enough to delete is decided by the date, so after a jump nothing is, for a day:
+    a wrong date is put right by then, and a right one is believed.
+    """
+
+    def __init__(self) -> None:
+        self._began: tuple[float, float] = (time.time(), _steady_s())
+        self._jumped_at_s: float | None = None
+
+    def jumped(self) -> bool:
+        """Return whether the date cannot be believed now."""
+        date, steady_s = time.time(), _steady_s()
+        off_s = (date - self._began[0]) - (steady_s - self._began[1])
+        if abs(off_s) < _JUMP_S:
+            self._jumped_at_s = None
+            return False
+        if self._jumped_at_s is None:
+            self._jumped_at_s = steady_s
+            logger.warning("the clock jumped by %.0f s: nothing is deleted for a day", off_s)
+        elif steady_s - self._jumped_at_s >= _BELIEVED_AFTER_S:
+            self._began, self._jumped_at_s = (date, steady_s), None
+            return False
+        return True
+
+
+def _steady_s() -> float:
+    """Return seconds that go on while the machine sleeps, where the system counts them."""
+    boot = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if boot is None else time.clock_gettime(boot)
 
 
 class BackgroundTasks:
@@ -43,7 +81,14 @@ class BackgroundTasks:
         recorder: Recorder,
         config: GatewayConfig,
         sources: Iterable[object] = (),
+        *,
+        home: Path,
+        wrong_keys: WrongKeys,
     ) -> None:
+        self._home = home
+        self._wrong_keys = wrong_keys
+        self._clock = DateWatch()
+        self._noted_s = float("-inf")
         self._sources = tuple(one for one in sources if isinstance(one, ErasableSource))
         self._database = database
         self._recorder = recorder
@@ -71,6 +116,9 @@ class BackgroundTasks:
                 while await self.work_once():
                     pass
                 await self.tidy()
+                if time.monotonic() - self._noted_s >= _NOTED_EVERY_S:
+                    await self.note_wrong_keys()
+                await audit.anchor(self._database, self._home)
                 self.task.succeeded()
             except (StorageError, OSError) as error:
                 logger.warning("background tasks wait for the database: %s", error)
@@ -119,6 +167,8 @@ class BackgroundTasks:
                 documents += await source.erase(subject.company_id, subject.user_id)
         aside = refused.forget(self._recorder.root, subject.company_id, subject.user_id)
         late = await personal.erase(self._database, subject, categories, before=before)
+        # Only now: a copy of what was erased may stand in the database's log until here.
+        await self._database.forget_deleted()
         erased = {name: counts.get(name, 0) + late.get(name, 0) for name in counts | late}
         return "done", {"erased": {**erased, "set_aside": aside, "knowledge": documents}}
 
@@ -137,6 +187,19 @@ class BackgroundTasks:
             )
         return {"withdrawn": [purpose for purpose in PURPOSES if purpose != "serve"]}
 
+    async def note_wrong_keys(self) -> None:
+        """Put on the audit from where wrong keys came, when they were too many."""
+        self._noted_s = time.monotonic()
+        async with self._database.write(_SCOPE) as connection:
+            for address, refused_count in self._wrong_keys.take_notes().items():
+                await audit.append(
+                    connection,
+                    actor=_ACTOR,
+                    action="keys.wrong",
+                    subject=f"addresses/{address}",
+                    after={"refused": refused_count},
+                )
+
     async def tidy(self, now: float | None = None) -> dict[str, int] | None:
         """Let run out what was kept long enough, if it is time and no other worker is at it.
 
@@ -144,10 +207,12 @@ class BackgroundTasks:
         """
         if now is None:
             now = time.time()
-            if not await self._turn(now):
+            if self._clock.jumped() or not await self._turn(now):
                 return None
         report = await retention.run(self._database, self._config.retention_days, now)
         report["late_arrivals"] = await self._sweep(now)
+        if any(report.values()):
+            await self._database.forget_deleted()
         async with self._database.write(_SCOPE) as connection:
             await connection.execute(
                 update(t.background_tasks)
@@ -167,12 +232,13 @@ class BackgroundTasks:
     async def _turn(self, now: float) -> bool:
         """Claim the task for this interval."""
         c = t.background_tasks.c
-        due = now - self._config.retention_interval_s
+        due, ahead = now - self._config.retention_interval_s, now + _JUMP_S
         try:
             async with self._database.write(_SCOPE) as connection:
                 taken = await connection.execute(
                     update(t.background_tasks)
-                    .where(c.name == "retention", c.started_at <= due)
+                    # One that began in the future ran while the clock was wrong.
+                    .where(c.name == "retention", or_(c.started_at <= due, c.started_at > ahead))
                     .values(started_at=now)
                 )
                 if taken.rowcount == 0:

@@ -15,7 +15,7 @@ from typing import Any
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UpstreamConfig
-from triptych.errors import StorageError, TriptychError
+from triptych.errors import StorageError, TriptychError, Unauthenticated
 from triptych.processes import BackgroundTask
 from triptych.secrets import Vault
 from triptych.tiers.pipeline.background import BackgroundTasks
@@ -30,7 +30,7 @@ from triptych.tiers.pipeline.worker_metrics import WorkerMetrics, families_of
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.factory import Factory
 from triptych.tiers.rules import catalogue as catalogues
-from triptych.tiers.rules.accounts import Company, KeyRing
+from triptych.tiers.rules.accounts import Company, KeyRing, Principal
 from triptych.tiers.rules.budgets import BudgetLedger, Budgets
 from triptych.tiers.rules.catalogue import Catalogue, Upstream
 from triptych.tiers.rules.classifier import NgramClassifier
@@ -38,11 +38,11 @@ from triptych.tiers.rules.connections import ConnectionLimits
 from triptych.tiers.rules.consent import Consents
 from triptych.tiers.rules.filters import OutputFilter, PatternFilter
 from triptych.tiers.rules.flags import Flags
-from triptych.tiers.rules.limits import Limiter
+from triptych.tiers.rules.limits import Limiter, WrongKeys
 from triptych.tiers.rules.pricing import Cost, PriceList
 from triptych.tiers.rules.query import Trace
 from triptych.tiers.rules.selector import NAMED, Classifier, Route, Selector
-from triptych.tiers.store import migrations, settings
+from triptych.tiers.store import audit, migrations, settings
 from triptych.tiers.store.budgets import reserve
 from triptych.tiers.store.database import Database
 from triptych.tiers.store.recorder import Recorder
@@ -50,8 +50,6 @@ from triptych.wire.evidence import KnowledgeSource
 from triptych.wire.tiers import TIERS
 
 logger = logging.getLogger("triptych.gateway")
-
-KEY_VARIABLE = "TRIPTYCH_SECRETS_KEY"
 
 
 class Runtime:
@@ -84,6 +82,7 @@ class Runtime:
         self.flags = Flags(killed_flags())
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
+        self.wrong_keys = WrongKeys(config)
         self.connections = ConnectionLimits(config)
         self.cache = AnswerCache(config.cache_bytes, config.cache_ttl_s)
         self.output_filter: OutputFilter | None = (
@@ -105,10 +104,11 @@ class Runtime:
         self.dispatcher = Dispatcher(config, self.calls)
         self.shadows = ShadowCopies(self.database, self.dispatcher, self.calls, config)
         self.factory = Factory(config)
-        self.vault = Vault(self.home / "gateway" / "secrets-key", KEY_VARIABLE)
+        self.vault = Vault(self.home / "gateway" / "secrets-key", audit.KEY_VARIABLE)
         self.background = BackgroundTasks(
-            self.database, self.recorder, config, self.sources.values()
-        )
+            self.database, self.recorder, config, self.sources.values(),
+            home=self.home, wrong_keys=self.wrong_keys,
+        )  # fmt: skip
         self.declared = catalogues.from_config(config)
         self._last_good = self.home / "gateway" / "settings.json"
         self._start_empty()
@@ -153,6 +153,7 @@ class Runtime:
     async def _begin(self) -> None:
         await migrations.upgrade(self.database)
         self._migrated = True
+        await audit.anchor(self.database, self.home)
         await self.recorder.open()
         await self.refresh()
         await self.node.beat()
@@ -284,9 +285,22 @@ class Runtime:
                 "upstream %s is out of service: its key was sealed on another node; set the same"
                 " %s on every node",
                 name,
-                KEY_VARIABLE,
+                audit.KEY_VARIABLE,
             )
         return tuple(sorted(without))
+
+    def authenticate(self, authorization: str, address: str) -> Principal:
+        """Turn an Authorization header into a principal; wrong keys are counted by address.
+
+        Raises: Unauthenticated, LimitExceeded.
+        """
+        try:
+            return self.keys.authenticate(authorization)
+        except Unauthenticated as error:
+            if error.code == Unauthenticated.default_code:
+                self.metrics.wrong_keys.inc()
+                self.wrong_keys.hit(address)
+            raise
 
     def companies(self) -> Mapping[str, Company]:
         """Return every company as the selector sees it."""

@@ -89,6 +89,9 @@ class Metrics:
             "triptych_refused", "Requests turned away before they had a record.",
             ("code",), registry=registry,
         )  # fmt: skip
+        self.wrong_keys = Counter(
+            "triptych_wrong_keys", "Keys that are unknown, expired or revoked.", registry=registry
+        )
         self._declare_states(registry)
         self._children: dict[tuple[object, ...], Any] = {}
         self._upstreams: set[str] = set()

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UnknownFields, UpstreamConfig
 from triptych.errors import ConfigError
+from triptych.tiers.rules.accounts import Principal
 from triptych.tiers.rules.egress import parse_address
 from triptych.wire.tiers import CHALLENGERS, SPACES, TIERS
 
@@ -87,12 +88,21 @@ class Catalogue:
         """Return the upstreams that offer a model under this public name."""
         return [u for u in self.upstreams.values() if model in u.models and model not in TIERS]
 
-    def model_names(self) -> list[str]:
-        """Return every public model name; tiers and their challengers are none."""
+    def model_names(self, principal: Principal) -> list[str]:
+        """Return the public model names that a caller may use; tiers and challengers are none."""
+        if principal.anonymous:
+            return []
         hidden = (*TIERS, *CHALLENGERS)
         return sorted(
-            {name for u in self.upstreams.values() for name in u.models if name not in hidden}
+            name
+            for name in {name for u in self.upstreams.values() for name in u.models}
+            if name not in hidden and any(_usable(u, principal) for u in self.named(name))
         )
+
+
+def _usable(upstream: Upstream, principal: Principal) -> bool:
+    owner = upstream.company_id
+    return owner is None or principal.role == "admin" or principal.member_of(owner)
 
 
 def from_config(config: GatewayConfig) -> list[Upstream]:

@@ -59,7 +59,7 @@ class ConnectionLimits:
 
     def admit(self, address: str) -> bool:
         """Count a new connection, or refuse it."""
-        place = _place(address)
+        place = place_of(address)
         if self._total >= self.most or self._open[place] >= self.most_per_address:
             self.refused += 1
             now = time.monotonic()
@@ -76,14 +76,14 @@ class ConnectionLimits:
 
     def release(self, address: str) -> None:
         """Count the end of a connection that was admitted."""
-        place = _place(address)
+        place = place_of(address)
         self._total -= 1
         self._open[place] -= 1
         if not self._open[place]:
             del self._open[place]
 
 
-def _place(address: str) -> str:
+def place_of(address: str) -> str:
     """Return what counts as one address: of IPv6 the network of 64 bits that one caller has."""
     if ":" not in address:
         return address

@@ -142,7 +142,7 @@ class Selector:
         if not offered or principal.anonymous:
             raise NotFound(
                 f"there is no model {model!r}",
-                hint=f"models: {', '.join((*TIERS, AUTO, *self.catalogue.model_names()))}",
+                hint=f"models: {', '.join((*TIERS, AUTO, *self.catalogue.model_names(principal)))}",
                 code="model_not_found",
             )
         # A challenger is asked exactly as its tier asks: same prompt, contexts and evidence.

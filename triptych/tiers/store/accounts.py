@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -210,7 +210,7 @@ async def create_company(
                 "companies.create",
                 f"companies/{company_id}",
                 actor,
-                after={"name": name, "allow_external": allow_external},
+                after={"name": audit.hashed(name), "allow_external": allow_external},
                 company_id=company_id,
             )
     except IntegrityError as error:
@@ -237,10 +237,18 @@ async def change_company(
             "companies.change",
             f"companies/{company_id}",
             actor,
-            before={name: row[name] for name in values},
-            after=values,
+            before=_told({name: row[name] for name in values}),
+            after=_told(values),
             company_id=company_id,
         )
+
+
+def _told(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a company's change for the audit: what it says of itself is erasable, so hashed."""
+    return {
+        name: value if name == "allow_external" else audit.hashed(value)
+        for name, value in values.items()
+    }
 
 
 async def list_companies(database: Database, scope: Scope) -> list[dict[str, Any]]:

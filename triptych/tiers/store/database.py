@@ -8,6 +8,7 @@ gets there (`migrations`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from sqlalchemy.sql.dml import Insert
 
 from triptych.config import environment
 from triptych.errors import StorageError, TierError
+
+_CHECKPOINTS = 20
+_CHECKPOINT_PAUSE_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,32 @@ class Database:
         except SQLAlchemyError as error:
             raise StorageError(f"the database refuses: {type(error).__name__}") from error
 
+    async def forget_deleted(self) -> None:
+        """Make what was deleted be gone from the files, too.
+
+        SQLite: deleted content is overwritten (`secure_delete`), and older pages leave the
+        write-ahead log. PostgreSQL: dead rows are vacuumed; its own log and backups are not ours.
+
+        Raises: StorageError when readers keep the log in use.
+        """
+        if not self.is_sqlite:
+            async with self._connect() as raw:
+                loose = await raw.execution_options(isolation_level="AUTOCOMMIT")
+                await loose.exec_driver_sql("VACUUM")
+            return
+        for _ in range(_CHECKPOINTS):
+            async with self._connect() as raw:
+                done = await raw.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                row = done.first()
+            if row is None or row[0] == 0:
+                return
+            await asyncio.sleep(_CHECKPOINT_PAUSE_S)
+        raise StorageError(
+            "what was erased still stands in the database's log: a reader keeps it in use",
+            hint="it is tried again; end programs that hold gateway.db open",
+            retryable=True,
+        )
+
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
@@ -216,6 +246,7 @@ def _prepare_sqlite(connection: Any, _: Any) -> None:
         "busy_timeout=10000",
         "cache_size=-8000",
         "journal_size_limit=67108864",
+        "secure_delete=ON",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
