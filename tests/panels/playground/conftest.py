@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
+from browsing import serving
 
+from triptych.cli.resolve import resolve
 from triptych.config import load_config
 from triptych.lm.data.build import build_corpus
 from triptych.lm.runs.store import RunStore
+from triptych.panels.playground.app import build_app
 
 SETTINGS = (
     "model.size=nano",
@@ -49,3 +53,22 @@ def runs(run_folder: Path, own_home: Path) -> RunStore:
     own_home.mkdir(parents=True)
     (own_home / "runs").symlink_to(run_folder.parent)
     return RunStore(own_home / "runs")
+
+
+@pytest.fixture(scope="module")
+def address(
+    run_folder: Path, tmp_path_factory: pytest.TempPathFactory, module_home: Path
+) -> Iterator[str]:
+    """One Playground over the run, for every test of this file."""
+    (module_home / "runs").symlink_to(run_folder.parent)
+    config = load_config(None, ["generate.threads=1", "panels.hub_models=none"])
+    with serving(build_app(config, resolve)) as place:
+        yield place
+
+
+@pytest.fixture(scope="module")
+def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    home = tmp_path_factory.mktemp("playground-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_HOME", str(home))
+        yield home

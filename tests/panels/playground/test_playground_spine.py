@@ -8,38 +8,14 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browsing import screenshot, serving
+from browsing import screenshot
 from playwright.sync_api import expect
 
-from triptych.cli.resolve import resolve
-from triptych.config import load_config
-from triptych.panels.playground.app import build_app
-
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(500)]
-
-
-@pytest.fixture(scope="module")
-def address(
-    run_folder: Path, tmp_path_factory: pytest.TempPathFactory, module_home: Path
-) -> Iterator[str]:
-    """One Playground over the run, for every test of this file."""
-    (module_home / "runs").symlink_to(run_folder.parent)
-    config = load_config(None, ["generate.threads=1", "panels.hub_models=none"])
-    with serving(build_app(config, resolve)) as place:
-        yield place
-
-
-@pytest.fixture(scope="module")
-def module_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    home = tmp_path_factory.mktemp("playground-home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPTYCH_HOME", str(home))
-        yield home
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from triptych.config.generate import Sampling
@@ -19,23 +19,30 @@ from triptych.errors import TriptychError
 from triptych.formatting import format_count
 from triptych.lm.generate.engine import Chunk, EngineInfo, GenerateRequest, Token
 from triptych.panels.playground.gateway import Gateway, Trace, tier_of
+from triptych.panels.playground.models.chat_models import is_chat_model
 from triptych.panels.playground.models.loaded_models import LoadedModels
 from triptych.panels.playground.models.queue import AnswerQueue
 from triptych.panels.playground.visitor import Visitor
 
 DRAW_EVERY_S = 0.06
+# What a speed is measured over at the least.
+FEWEST_PIECES, SHORTEST_S = 4, 0.02
 LINE_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One column of a comparison: who answers what, and how."""
+    """One column of a comparison: which model answers what, and how.
+
+    With `chat` None the prompt is a chat message for models that were trained to answer, and for
+    the gateway's tiers; `Column.entry` has what it was found to be.
+    """
 
     reference: str
     label: str
     prompt: str
     sampling: Sampling
-    chat: bool = False
+    chat: bool | None = None
 
     def request(self) -> GenerateRequest:
         """Return the request for the engine."""
@@ -65,6 +72,7 @@ class Column:
     origin: dict[str, Any] = field(default_factory=dict)
     _asked_s: float = field(default=0.0, repr=False)
     _first_s: float = field(default=0.0, repr=False)
+    _pieces: int = field(default=0, repr=False)
 
     def begin(self) -> None:
         """Start the clock."""
@@ -76,14 +84,17 @@ class Column:
         if chunk.text or chunk.tokens:
             if self.ttft_s is None:
                 self.ttft_s, self._first_s = now_s - self._asked_s, now_s
+            self._pieces += 1
             self.note = ""
         self.text += chunk.text
         self.output_tokens = chunk.output_tokens or self.output_tokens + len(chunk.tokens)
         self.input_tokens = chunk.input_tokens or self.input_tokens
         if self.entry.sampling.logprobs is not None:
             self.tokens.extend(chunk.tokens)
-        if self.output_tokens > 1 and self.ttft_s is not None and now_s > self._first_s:
-            self.tok_per_s = (self.output_tokens - 1) / (now_s - self._first_s)
+        writing_s = now_s - self._first_s
+        # Text that came in one piece, or in a few at once, was written before its first piece.
+        if self._pieces >= FEWEST_PIECES and writing_s >= SHORTEST_S:
+            self.tok_per_s = (self.output_tokens - 1) / writing_s
         if chunk.finish_reason is not None:
             self.note = str(chunk.error) if chunk.error else chunk.finish_reason
             self.failed = chunk.error is not None
@@ -184,6 +195,8 @@ class Comparer:
         entry = column.entry
         tier = tier_of(entry.reference)
         if tier is not None and self.gateway is not None:
+            if entry.chat is None:
+                column.entry = entry = replace(entry, chat=True)
             trace = Trace()
             answer = self.gateway.chunks(tier, entry.request(), trace, visitor.key)
             async with aclosing(answer):
@@ -194,6 +207,8 @@ class Comparer:
         column.note = "looking for the model"
         changed.set()
         model = await self.loaded_models.find(entry.reference)
+        if entry.chat is None:
+            column.entry = entry = replace(entry, chat=is_chat_model(model.folder))
         column.origin = {"model": model.name, "revision": model.revision}
         if not self.loaded_models.is_loaded(model):
             column.note = "loading the model"

@@ -11,6 +11,7 @@ from triptych.lm.generate.engine import Score
 from triptych.lm.runs.store import RunStore
 from triptych.panels.playground.comparison import Comparer, Comparison
 from triptych.panels.playground.gateway import PREFIX, open_gateway, tier_of
+from triptych.panels.playground.models.chat_models import is_chat_model
 from triptych.panels.playground.models.loaded_models import LoadedModels
 from triptych.panels.playground.models.model_list import Choice, ModelList, Resolve
 from triptych.panels.playground.models.queue import AnswerQueue
@@ -112,6 +113,15 @@ class Context:
             return self.model_list.label(reference)
         except TriptychError:
             return reference
+
+    def is_chat(self, reference: str) -> bool:
+        """Return whether a prompt is a chat message to this model; nothing is fetched."""
+        if tier_of(reference) is not None:
+            return True
+        try:
+            return is_chat_model(self.loaded_models.choose(reference).model.folder)
+        except TriptychError:
+            return False
 
     def may_open(self, reference: str) -> bool:
         """Return whether a reference from an address could be compared here."""

@@ -15,6 +15,8 @@ from triptych.errors import TriptychError, UsageError
 
 MOST_MODELS = 4
 MOST_NEW_TOKENS = 512
+# How a prompt is read; None lets each model's training decide.
+READINGS: dict[str, bool | None] = {"auto": None, "chat": True, "text": False}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -26,7 +28,7 @@ class Controls:
     prompt: gr.Textbox
     sampling: tuple[Any, ...]
     stop: gr.Textbox
-    chat: gr.Checkbox
+    chat: gr.Radio
     blind: gr.Checkbox
 
     @property
@@ -42,7 +44,7 @@ class Asked:
     references: tuple[str, ...]
     prompt: str
     sampling: Sampling
-    chat: bool
+    chat: bool | None
     blind: bool
 
 
@@ -112,7 +114,8 @@ def read(values: Sequence[Any], config: Config) -> Asked:
         )
     except (ValidationError, TypeError, ValueError) as error:
         raise UsageError(f"the sampling does not fit: {_first(error)}") from error
-    return Asked(references, prompt, sampling, bool(values[10]), bool(values[11]))
+    chat = READINGS.get(str(values[10]))
+    return Asked(references, prompt, sampling, chat, bool(values[11]))
 
 
 def refusal(error: TriptychError) -> gr.Error:

@@ -42,7 +42,8 @@ def _answer(column: Column, index: int, hidden: bool, best: bool) -> str:
         text = f'<p class="refused" role="alert">{escape(shown)}</p>'
     else:
         caret = "" if column.done else '<b class="caret" aria-hidden="true"></b>'
-        text = f"<i>{escape(entry.prompt)}</i>{escape(column.text)}{caret}"
+        between = "\n\n" if entry.chat else ""
+        text = f"<i>{escape(entry.prompt)}{between}</i>{_shown(column.text)}{caret}"
     foot = "" if hidden else _figures(column)
     note = "" if column.failed else f'<span class="note">{escape(shown)}</span>'
     return (
@@ -52,6 +53,14 @@ def _answer(column: Column, index: int, hidden: bool, best: bool) -> str:
         f"<span>{escape(name)}</span>{mark}</h3>"
         f'<div class="text">{text}</div><div class="foot">{foot}{note}</div></section>'
     )
+
+
+def _shown(text: str) -> str:
+    """Return an answer as HTML; one of white space alone with a sign for each character."""
+    if text.strip() or not text:
+        return escape(text)
+    signs = text.replace(" ", "␣").replace("\t", "⇥").replace("\n", "⏎\n")
+    return f'{escape(signs)}<span class="quiet"> ({len(text)} white-space characters)</span>'
 
 
 def _figures(column: Column) -> str:

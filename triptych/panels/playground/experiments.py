@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -22,6 +22,8 @@ SENTENCE = "The function returns a list of all the names in the module."
 MARKED = 0.05
 
 Scores = Sequence[float | None]
+# The answers of each entry, one for each seed.
+Groups = Sequence[Sequence[Column]]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Experiment:
     """One experiment: what it asks, what it changes, what to look for.
 
     `scores_prompt` asks for the bits per byte of the prompt under each model, for the findings.
+    `seeds` is how many answers each finding is a mean of; the first is the one shown.
     """
 
     key: str
@@ -48,8 +51,9 @@ class Experiment:
     sampling: Sampling
     ages: int
     entries: Callable[[Sequence[str], Sequence[str], str, Sampling], list[Entry]]
-    seen: Callable[[Sequence[Column], Scores], Findings]
+    seen: Callable[[Groups, Scores], Findings]
     scores_prompt: bool = False
+    seeds: int = 3
 
 
 def distinct(text: str, n: int = 2) -> float:
@@ -116,12 +120,18 @@ def _by_wording(
     ]
 
 
-def _seen_by_temperature(columns: Sequence[Column], _: Scores) -> Findings:
-    variety = [distinct(column.text) for column in columns]
-    sure = [sureness(column.tokens) for column in columns]
+def mean(values: Iterable[float]) -> float:
+    """Return the mean of what could be measured; nan where nothing could."""
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def _seen_by_temperature(groups: Groups, _: Scores) -> Findings:
+    variety = [mean(distinct(column.text) for column in group) for group in groups]
+    sure = [mean(sureness(column.tokens) for column in group) for group in groups]
     rows = tuple(
-        (f"{column.entry.sampling.temperature:g}", percent(v), percent(s))
-        for column, v, s in zip(columns, variety, sure, strict=True)
+        (f"{group[0].entry.sampling.temperature:g}", percent(v), percent(s))
+        for group, v, s in zip(groups, variety, sure, strict=True)
     )
     sentences = [
         _trend("Different word pairs", variety, "As temperature rose", grows=True),
@@ -132,12 +142,20 @@ def _seen_by_temperature(columns: Sequence[Column], _: Scores) -> Findings:
             "At temperature 0 the model repeats itself: the likeliest words lead back to "
             "themselves, and nothing breaks the circle."
         )
+    sentences.append(_over(groups))
     head = ("temperature", "different word pairs", "probability of its own words")
     return Findings(head, rows, tuple(sentences))
 
 
-def _seen_by_age(columns: Sequence[Column], scores: Scores) -> Findings:
-    variety = [distinct(column.text) for column in columns]
+def _over(groups: Groups) -> str:
+    """Return how many answers the figures are a mean of."""
+    seeds = len(groups[0])
+    return f"Means over {seeds} seeds." if seeds > 1 else "One seed so far; more are being drawn."
+
+
+def _seen_by_age(groups: Groups, scores: Scores) -> Findings:
+    columns = [group[0] for group in groups]
+    variety = [mean(distinct(column.text) for column in group) for group in groups]
     rows = tuple(
         (column.entry.label, "–" if bits is None else f"{bits:.2f}", percent(v))
         for column, bits, v in zip(columns, scores, variety, strict=True)
@@ -160,7 +178,8 @@ def _seen_by_age(columns: Sequence[Column], scores: Scores) -> Findings:
     return Findings(("checkpoint", "bits per byte", "different word pairs"), rows, tuple(sentences))
 
 
-def _seen_by_wording(columns: Sequence[Column], _: Scores) -> Findings:
+def _seen_by_wording(groups: Groups, _: Scores) -> Findings:
+    columns = [group[0] for group in groups]
     rows = []
     for column in columns:
         first = column.tokens[0].alternatives if column.tokens else ()
@@ -243,5 +262,6 @@ EXPERIMENTS = (
         ages=1,
         entries=_by_wording,
         seen=_seen_by_wording,
+        seeds=1,
     ),
 )

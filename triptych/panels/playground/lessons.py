@@ -12,12 +12,12 @@ import gradio as gr
 
 from triptych.errors import TriptychError, UsageError
 from triptych.panels.playground import drawing
-from triptych.panels.playground.comparison import Comparison
+from triptych.panels.playground.comparison import Column, Comparison, Entry
 from triptych.panels.playground.context import Context, Visit
 from triptych.panels.playground.controls import QUIET, Controls, read, refusal
 from triptych.panels.playground.experiments import EXPERIMENTS, Experiment, Scores
 from triptych.panels.playground.gateway import tier_of
-from triptych.panels.playground.models.model_list import checkpoints, spread
+from triptych.panels.playground.models.model_list import checkpoints, spread, step_of
 from triptych.panels.playground.visitor import Visitor, visitor_of
 
 #: Shows entries as they are answered; the same for a comparison and an experiment.
@@ -86,7 +86,7 @@ def _prepare(context: Context, experiment: Experiment, running: str, *values: An
     return [
         *head, references, experiment.prompt, sampling.temperature, sampling.top_k,
         sampling.top_p, sampling.min_p, sampling.repetition_penalty, sampling.max_new_tokens,
-        sampling.seed, "", False, False,
+        sampling.seed, "", "text", False,
     ]  # fmt: skip
 
 
@@ -97,7 +97,10 @@ def _references(context: Context, experiment: Experiment, chosen: list[str]) -> 
         known = local or [choice.reference for choice in context.model_list.choices()]
         if not known:
             raise UsageError("there is no model yet", hint="`triptych train` makes one")
-        return [known[-1] if local else known[0]]
+        # The newest checkpoint of the first model's run: an early one shows nothing but noise.
+        run_id = known[0].partition("/")[0]
+        of_run = [reference for reference in known if reference.partition("/")[0] == run_id]
+        return [max(of_run, key=lambda reference: step_of(reference.partition("/")[2]))]
     runs = context.model_list.store.list()
     wanted = {reference.partition("/")[0] for reference in local}
     for run in sorted(runs, key=lambda run: run.run_id not in wanted):
@@ -128,10 +131,33 @@ def _runner(
                 yield update
         comparison = kept.current
         assert comparison is not None
-        scores = await _scores(context, experiment, comparison, visitor_of(request))
-        yield {seen: drawing.seen(experiment.seen(comparison.columns, scores))}
+        visitor = visitor_of(request)
+        scores = await _scores(context, experiment, comparison, visitor)
+        groups = [[column] for column in comparison.columns]
+        yield {seen: drawing.seen(experiment.seen(groups, scores))}
+        async for columns in _other_seeds(context, experiment, entries, visitor):
+            for group, column in zip(groups, columns, strict=True):
+                group.append(column)
+            yield {seen: drawing.seen(experiment.seen(groups, scores))}
 
     return run
+
+
+async def _other_seeds(
+    context: Context, experiment: Experiment, entries: list[Entry], visitor: Visitor
+) -> AsyncGenerator[list[Column], None]:
+    """Yield the same answers drawn with further seeds, which are measured and not shown."""
+    for further in range(1, experiment.seeds):
+        again = [
+            replace(
+                entry, sampling=replace(entry.sampling, seed=(entry.sampling.seed or 0) + further)
+            )
+            for entry in entries
+        ]
+        async with aclosing(context.comparer.hold(again, visitor)) as states:
+            async for state in states:
+                comparison = state
+        yield comparison.columns
 
 
 async def _scores(

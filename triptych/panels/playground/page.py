@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -21,6 +22,7 @@ from triptych.panels.playground.context import Context, Visit
 from triptych.panels.playground.controls import (
     MOST_MODELS,
     QUIET,
+    READINGS,
     Asked,
     Controls,
     read,
@@ -34,6 +36,10 @@ from triptych.panels.playground.visitor import Visitor, visitor_of
 
 SHOW_STATE = theme.in_address("c")
 FIRST_AGES = 3
+TITLE = "<h1>Playground <small>One prompt, several models, side by side.</small></h1>"
+# On a phone these stand above the controls; the style says so.
+RESULT = ["maybe", "result"]
+SHOW_ANSWERS = "() => { if (innerWidth < 640) scrollTo({top: 0}); }"
 WHERE = "() => window.location.origin + window.location.pathname"
 
 
@@ -44,10 +50,10 @@ class Sheet:
         self.visit = gr.State(Visit())
         self.link = gr.Textbox(visible="hidden", label="state of the page")
         self.here = gr.Textbox(visible="hidden", label="address of the page")
-        self.look_for = gr.HTML(elem_classes="maybe")
-        self.notice = gr.HTML(elem_classes="maybe")
-        self.answers = gr.HTML(elem_classes="maybe", elem_id="answers")
-        self.seen = gr.HTML(elem_classes="maybe")
+        self.look_for = gr.HTML(elem_classes=RESULT)
+        self.notice = gr.HTML(elem_classes=RESULT)
+        self.answers = gr.HTML(elem_classes=RESULT, elem_id="answers")
+        self.seen = gr.HTML(elem_classes=RESULT)
 
     @property
     def outputs(self) -> list[Any]:
@@ -59,13 +65,14 @@ def build_page(context: Context, navigation: str = "") -> gr.Blocks:
     """Draw the Playground over what is on context."""
     with gr.Blocks(title="Triptych Playground", analytics_enabled=False) as page:
         if navigation:
-            gr.HTML(navigation)
-        gr.Markdown("# Playground\nOne prompt, several models, side by side.")
-        controls, write, stop = _draw_controls(context)
-        buttons = draw_buttons()
+            gr.HTML(navigation, elem_classes="top")
+        gr.HTML(TITLE, elem_classes="top")
+        asking = _draw_prompt(context)
         sheet = Sheet()
-        lessons = Lessons(buttons, gr.State(""), sheet.look_for, sheet.seen)
         voting = votes.draw_voting()
+        controls = _draw_settings(context, asking)
+        buttons = draw_buttons()
+        lessons = Lessons(buttons, gr.State(""), sheet.look_for, sheet.seen)
         show = _shower(context, sheet, voting)
         with gr.Tabs():
             with gr.Tab("Every token"):
@@ -82,37 +89,58 @@ def build_page(context: Context, navigation: str = "") -> gr.Blocks:
         every = [*sheet.outputs, *voting.outputs]
         running = wire_lessons(lessons, context, controls, sheet.visit, every, show)
         _wire_history(past, chosen, controls, sheet, voting)
-        wired = _wire_compare(page, context, controls, sheet, voting, lessons, show, write)
-        _wire_stop(stop, [*running, *wired], sheet, voting)
+        wired = _wire_compare(page, context, controls, sheet, voting, lessons, show, asking.write)
+        asking.write.click(None, js=SHOW_ANSWERS, queue=False, **QUIET)
+        _wire_stop(asking.stop, [*running, *wired], sheet, voting)
     return theme.at_home(page)
 
 
-def _draw_controls(context: Context) -> tuple[Controls, gr.Button, gr.Button]:
+@dataclass(frozen=True)
+class Asking:
+    """What stands above the answers: the prompt, the models, and what starts and ends them."""
+
+    models: gr.Dropdown
+    prompt: gr.Textbox
+    write: gr.Button
+    stop: gr.Button
+    blind: gr.Checkbox
+
+
+def _draw_prompt(context: Context) -> Asking:
     from_hub = ", or owner/name@revision" if context.model_list.hub_models != "none" else ""
-    models = gr.Dropdown(
-        [], multiselect=True, max_choices=MOST_MODELS, allow_custom_value=True, label="Models",
-        info=f"up to four{from_hub}; checkpoints of one run show how it learned",
-    )  # fmt: skip
-    found = tabs.draw_search(context)
-    prompt = gr.Textbox(
-        label="Prompt", lines=3, max_lines=12, value="The ", autofocus=True,
-        info="The models continue this text. Shift+Enter generates.",
-    )  # fmt: skip
+    with gr.Row(elem_classes="asking"):
+        prompt = gr.Textbox(
+            label="Prompt", lines=2, max_lines=12, value="The ", autofocus=True, scale=3,
+            info="Shift+Enter generates.", min_width=280,
+        )  # fmt: skip
+        models = gr.Dropdown(
+            [], multiselect=True, max_choices=MOST_MODELS, allow_custom_value=True, label="Models",
+            info=f"up to four{from_hub}", scale=2, min_width=280,
+        )  # fmt: skip
     with gr.Row(elem_classes="acts"):
         write = gr.Button("Generate", variant="primary", scale=1, min_width=120)
         stop = gr.Button("Stop", scale=1, min_width=90)
         blind = gr.Checkbox(label="Blind: names hidden until you vote", scale=2, min_width=180)
-        chat = gr.Checkbox(label="As a chat message", scale=1, min_width=160)
-    with gr.Accordion("Sampling", open=False):
+    return Asking(models, prompt, write, stop, blind)
+
+
+def _draw_settings(context: Context, asking: Asking) -> Controls:
+    with gr.Accordion("Settings", open=False):
+        reading = gr.Radio(
+            [("automatic", "auto"), ("a chat message", "chat"), ("a text to continue", "text")],
+            value="auto", label="The prompt is",
+            info="automatic: a chat message for instruct models and for the gateway's tiers",
+        )  # fmt: skip
         with gr.Row():
             sampling, dice = sampling_controls(context.config.generate)
         ends = gr.Textbox(
             label="Stop at", lines=1, max_lines=4, info="writing ends before any of these lines"
         )
+    found = tabs.draw_search(context)
     dice.click(lambda: random.randrange(1, 10_000), None, sampling[-1], queue=False, **QUIET)
     if found is not None:
-        tabs.wire_search(found, context, models)
-    return Controls(models, prompt, sampling, ends, chat, blind), write, stop
+        tabs.wire_search(found, context, asking.models)
+    return Controls(asking.models, asking.prompt, sampling, ends, reading, asking.blind)
 
 
 def _entries(context: Context, asked: Asked) -> list[Entry]:
@@ -295,8 +323,14 @@ def _values(comparison: Comparison) -> list[Any]:
     return [
         list(dict.fromkeys(references)), entry.prompt, sampling.temperature, sampling.top_k,
         sampling.top_p, sampling.min_p, sampling.repetition_penalty, sampling.max_new_tokens,
-        sampling.seed or 0, "\n".join(sampling.stop), entry.chat, comparison.blind,
+        sampling.seed or 0, "\n".join(sampling.stop), _reading(comparison), comparison.blind,
     ]  # fmt: skip
+
+
+def _reading(comparison: Comparison) -> str:
+    """Return how the prompts were read: automatic where not all were read alike."""
+    found = {column.entry.chat for column in comparison.columns}
+    return next(name for name, chat in READINGS.items() if len(found) > 1 or {chat} == found)
 
 
 def default_models(known: Sequence[str]) -> list[str]:

@@ -1,8 +1,8 @@
 """The address that restores a comparison: `?c=` and one JSON list.
 
 The list is: references, prompt, temperature, top_k, top_p, min_p, repetition_penalty, new tokens,
-seed, and, where they differ from their defaults, stop strings, chat, blind. Its first nine values
-are what the other pages write when they link here.
+seed, and, where they differ from their defaults, stop strings, how the prompt is read, blind. Its
+first nine values are what the other pages write when they link here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 LEAST = 9
-OPTIONAL: tuple[Any, ...] = ("", False, False)
+OPTIONAL: tuple[Any, ...] = ("", "auto", False)
+# The second optional value was once whether the prompt is a chat message.
+_READINGS = {True: "chat", False: "text"}
 LONGEST_CHARS = 6_000
 
 
@@ -34,6 +36,8 @@ def read(saved: str | None) -> list[Any] | None:
     if not isinstance(values, list) or not LEAST <= len(values) <= LEAST + len(OPTIONAL):
         return None
     values = _without_gaps([*values, *OPTIONAL[len(values) - LEAST :]])
+    if isinstance(values[10], bool):
+        values[10] = _READINGS[values[10]]
     references, prompt, *numbers = values[:LEAST]
     good = (
         isinstance(references, list)
@@ -41,7 +45,8 @@ def read(saved: str | None) -> list[Any] | None:
         and isinstance(prompt, str)
         and all(isinstance(n, int | float) and not isinstance(n, bool) for n in numbers[:-1])
         and isinstance(values[9], str)
-        and all(isinstance(value, bool) for value in values[10:])
+        and values[10] in ("auto", "chat", "text")
+        and isinstance(values[11], bool)
     )
     return values if good else None
 

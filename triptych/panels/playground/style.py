@@ -38,7 +38,8 @@ table.plain { border: 0 !important; }
 .answer .figures { margin: 0 0 .2rem; gap: .2rem 1.1rem; }
 .answer .figures b { font-size: .95rem; color: var(--body-text-color); }
 .answer .figures span { font-size: .72rem; }
-.answer .note { float: right; }
+.answer .foot { display: flex; flex-wrap: wrap; gap: .1rem .9rem; justify-content: space-between; }
+.answer .figures { flex-basis: 100%; }
 .refused { color: #9c2a1f; margin: 0; white-space: pre-wrap; }
 .dark .refused { color: #f2938c; }
 .notice { margin: .2rem 0; padding: .4rem .8rem; border-left: 3px solid #b4532a; }
@@ -47,7 +48,8 @@ table.plain { border: 0 !important; }
           padding-bottom: .4rem; }
 .tok { padding: .12rem 0; border-radius: .15rem; }
 .tok:hover, .tok:focus { outline: 2px solid #b4532a; }
-.tok .tip { display: none; position: absolute; z-index: 5; left: 0; top: 100%;
+.tok .tip { display: none; position: absolute; z-index: 5; left: var(--tip-x, 0);
+            top: var(--tip-y, 100%);
             width: min(20rem, 100%); padding: .5rem .8rem; line-height: 1.5; font-size: .85rem;
             white-space: normal; border: 1px solid var(--border-color-primary);
             border-radius: .35rem; background: var(--background-fill-primary);
@@ -85,4 +87,12 @@ table.plain { border: 0 !important; }
 .lesson h3 { margin: 0 0 .2rem; font-size: 1rem; } .lesson p { margin: 0; }
 .lesson ul { margin: .5rem 0 0; padding-left: 1.2rem; }
 .voting button { min-width: 5rem; }
+h1 small { font-size: .95rem; font-weight: 400; color: var(--body-text-color-subdued);
+           margin-left: .6rem; }
+.asking textarea { line-height: 1.45; }
+@media (max-width: 640px) {
+  .top { order: -3; }
+  .result { order: -2; }
+  .voting { order: -1; }
+}
 """

@@ -15,12 +15,25 @@ from triptych.panels.charts import line_chart
 from triptych.panels.playground import drawing, snippets
 from triptych.panels.playground.comparison import Comparison
 from triptych.panels.playground.context import Context, Visit
-from triptych.panels.playground.controls import MOST_MODELS, QUIET, Controls, read, refusal
+from triptych.panels.playground.controls import MOST_MODELS, QUIET, Controls, read
 from triptych.panels.playground.gateway import tier_of
 from triptych.panels.playground.quality_curve import quality_curves
 from triptych.panels.playground.snippets import Target
 from triptych.panels.playground.visitor import visitor_of
 
+# What a token's probabilities are shown beside.
+TIPS = """
+const place = event => {
+  const token = event.target.closest('.tok'), tip = token?.querySelector('.tip');
+  if (!tip) return;
+  // Below its token, and moved left where it would leave the text.
+  const limit = token.offsetParent.clientWidth - tip.offsetWidth;
+  tip.style.setProperty('--tip-x', `${Math.max(0, Math.min(token.offsetLeft, limit))}px`);
+  tip.style.setProperty('--tip-y', `${token.offsetTop + token.offsetHeight}px`);
+};
+element.addEventListener('pointerover', place);
+element.addEventListener('focusin', place);
+"""
 # Whatever can be chosen is reached by mouse, finger and keyboard alike.
 PICKING = """
 const pick = event => {
@@ -56,7 +69,7 @@ def tokens_tab(context: Context, controls: Controls, visit: gr.State) -> None:
     with gr.Row():
         along = gr.Checkbox(label="the answers too", scale=1)
         show = gr.Button("Show every token", scale=2)
-    scored = gr.HTML()
+    scored = gr.HTML(js_on_load=TIPS)
 
     async def score(
         request: gr.Request, chosen: Sequence[str] | None, text: str, also: bool, kept: Visit
@@ -158,15 +171,29 @@ def code_tab(context: Context, controls: Controls, tab: gr.Tab, here: gr.Textbox
         try:
             asked = read(values, context.config)
         except TriptychError as error:
-            raise refusal(error) from error
-        targets = [_target(context, reference, address) for reference in asked.references]
-        texts = [
-            form(targets, asked.prompt, asked.sampling, chat=asked.chat)
-            for form in (snippets.python, snippets.openai_sdk, snippets.curl)
-        ]
+            return (f"# {error.message}",) * 3
+        texts = []
+        for form in (snippets.python, snippets.openai_sdk, snippets.curl):
+            parts = []
+            # A chat model and one that continues text are asked at different addresses.
+            for chat in (True, False):
+                targets = [
+                    _target(context, reference, address)
+                    for reference in asked.references
+                    if (context.is_chat(reference) if asked.chat is None else asked.chat) is chat
+                ]
+                if targets:
+                    parts.append(form(targets, asked.prompt, asked.sampling, chat=chat))
+            texts.append("\n\n".join(parts))
         return texts[0], texts[1], texts[2]
 
-    tab.select(write, [here, *controls.all], [plain, sdk, command], **QUIET)
+    # Also while the tab is open: an experiment and a link set the controls as well.
+    changes = [control.change for control in controls.all]
+    outputs = [plain, sdk, command]
+    gr.on(
+        [tab.select, *changes], write, [here, *controls.all], outputs,
+        trigger_mode="always_last", queue=False, **QUIET,
+    )  # fmt: skip
 
 
 def _target(context: Context, reference: str, address: str) -> Target:
