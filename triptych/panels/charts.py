@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from triptych.formatting import format_count
-from triptych.panels.web.palette import CURVES_LIGHT as PALETTE
-from triptych.panels.web.palette import DASHES
+from triptych.panels.web.palette import CURVES_LIGHT, DASHES
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 560, 240
@@ -115,7 +114,7 @@ def _legend(names: list[str]) -> str:
     """Name the curves in words of the page, which wrap where the page is narrow."""
     parts = []
     for index, name in enumerate(names):
-        color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+        color, dash = _color(index), DASHES[index % len(DASHES)]
         line = f'<line x2="20" y1="3" y2="3" stroke="{color}" stroke-width="2"'
         sign = f'<svg width="20" height="6" aria-hidden="true">{line} stroke-dasharray="{dash}"/>'
         parts.append(f"<span>{sign}</svg>{escape(name)}</span>")
@@ -123,13 +122,18 @@ def _legend(names: list[str]) -> str:
 
 
 def _curve(points: list[Point], index: int, place: _Placer) -> str:
-    color, dash = PALETTE[index % len(PALETTE)], DASHES[index % len(DASHES)]
+    color, dash = _color(index), DASHES[index % len(DASHES)]
     path = " ".join(f"{x},{y}" for x, y in (place(*point) for point in points))
     line = f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="1.8"'
     every = max(1, len(points) // MARKS)
     marked = [*points[:-1:every], points[-1]]
     marks = "".join(_mark(point, color, place) for point in marked)
     return f'{line} stroke-dasharray="{dash}"/>{marks}'
+
+
+def _color(index: int) -> str:
+    """Return a curve's colour as the theme has it, light or dark."""
+    return f"var(--curve-{index % len(CURVES_LIGHT)})"
 
 
 def _mark(point: Point, color: str, place: _Placer) -> str:
@@ -139,7 +143,7 @@ def _mark(point: Point, color: str, place: _Placer) -> str:
 
 
 def _pick(pick: Pick, index: int, place: _Placer) -> str:
-    color = PALETTE[index % len(PALETTE)]
+    color = _color(index)
     x, y = place(pick.x, pick.y)
     label = escape(pick.label, quote=True)
     fill = color if pick.chosen else "var(--background-fill-primary)"

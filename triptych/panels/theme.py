@@ -72,13 +72,35 @@ table.plain { width: 100%; border-collapse: collapse; border: 0 !important;
           font-variant-numeric: tabular-nums; }
 table.plain th, table.plain td { text-align: left; padding: .25rem .6rem; border: 0 !important;
           border-bottom: 1px solid var(--border-color-primary) !important; }
-.table { overflow-x: auto; }
+/* Shadows at the edges of a table that goes on sideways. */
+.table { overflow-x: auto; background:
+          linear-gradient(90deg, var(--paper) 40%, transparent) 0 / 2rem 100% no-repeat local,
+          linear-gradient(270deg, var(--paper) 40%, transparent) 100% / 2rem 100% no-repeat local,
+          linear-gradient(90deg, var(--control), transparent) 0 / .6rem 100% no-repeat scroll,
+          linear-gradient(270deg, var(--control), transparent) 100% / .6rem 100% no-repeat scroll; }
+.status { margin: .4rem 0; padding: .5rem .9rem; border-left: 4px solid var(--good);
+          background: var(--raised); color: var(--ink); }
+.status.warn { border-color: var(--warn); }
+.status.bad { border-color: var(--bad); background: var(--bad-paper); }
+.term { position: relative; border-bottom: 1px dotted currentColor; cursor: help; }
+.term > [role=tooltip] { display: none; position: absolute; z-index: 9; left: 0; top: 1.6em;
+          width: max-content; max-width: min(20rem, 80vw); padding: .5rem .8rem; font-size: .85rem;
+          font-weight: 400; line-height: 1.45; white-space: normal; color: var(--ink);
+          background: var(--raised); border: 1px solid var(--line); border-radius: .35rem; }
+.term:hover > [role=tooltip], .term:focus > [role=tooltip] { display: block; }
+.term:focus-visible { outline: 2px solid var(--mark); outline-offset: 2px; }
+label:has(> input[type=radio]:focus-visible), label:has(> input[type=checkbox]:focus-visible) {
+          outline: 2px solid var(--mark) !important; outline-offset: 2px; }
+/* A list's value ends before its arrow. */
+.gradio-container input[role=listbox] { padding-right: 2rem; text-overflow: ellipsis; }
 ul.advice { margin: .4rem 0; padding: .4rem .8rem .4rem 1.6rem; border-left: 3px solid #b4532a; }
 @media (max-width: 480px) {
   .gradio-container { padding: .4rem !important; }
   .gradio-container main { padding: .6rem !important; }
   /* The picture is half as wide as on a desk; its words must stay readable. */
   .chart text { font-size: 19px; }
+  .term > [role=tooltip] { position: fixed; left: .8rem; right: .8rem; top: auto; bottom: .8rem;
+          width: auto; max-width: none; }
 }
 """
 )
@@ -114,6 +136,12 @@ def _lines() -> dict[str, str]:
         "button_border_width": "1px",
         "button_secondary_border_color": "*neutral_300",
         "button_secondary_border_color_dark": "*neutral_600",
+        "input_placeholder_color": "*neutral_500",
+        "input_placeholder_color_dark": "*neutral_400",
+        "button_primary_background_fill": "*primary_500",
+        "button_primary_background_fill_dark": "*primary_500",
+        "button_primary_background_fill_hover": "*primary_600",
+        "button_primary_background_fill_hover_dark": "*primary_600",
     }
 
 
@@ -121,6 +149,13 @@ def _links() -> dict[str, str]:
     light = dict.fromkeys(("", "_active", "_hover", "_visited"), "*primary_600")
     names = {f"link_text_color{kind}": value for kind, value in light.items()}
     return names | {f"{name}_dark": "*primary_300" for name in names}
+
+
+# A list that the Tab key leaves would open again: its script answers the key after the focus went.
+KEYBOARD = """() => document.addEventListener('keydown', event => {
+  const list = event.target.getAttribute?.('role') === 'listbox';
+  if (list && event.key === 'Tab') event.stopImmediatePropagation();
+}, true)"""
 
 
 def in_address(name: str, instead_of: str = "", then: str = "") -> str:
@@ -151,6 +186,7 @@ def options() -> dict[str, Any]:
     return {
         "theme": theme(),
         "css": CSS,
+        "js": KEYBOARD,
         "run_history": False,
         "footer_links": [],
         "show_error": True,

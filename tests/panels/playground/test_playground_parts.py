@@ -114,18 +114,30 @@ def test_the_line_is_fair_and_shows_who_is_before() -> None:
     asyncio.run(play())
 
 
-@given(st.text(), st.floats(0, 2), st.booleans(), st.text())
-def test_a_link_restores_every_control(prompt: str, warm: float, blind: bool, stop: str) -> None:
-    values = [["run/step-1", "acme/base@v1"], prompt, warm, 0, 1.0, 0, 1, 64, 1, stop, False, blind]
+READINGS = st.sampled_from(["auto", "chat", "text"])
+
+
+@given(st.text(), st.floats(0, 2), st.booleans(), st.text(), READINGS)
+def test_a_link_restores_every_control(
+    prompt: str, warm: float, blind: bool, stop: str, read_as: str
+) -> None:
+    sampling = [warm, 0, 1.0, 0, 1, 64, 1]
+    values = [["run/step-1", "acme/base@v1"], prompt, *sampling, stop, read_as, blind]
     written = permalink.write(values)
     assert written == "" or permalink.read(written) == values
 
 
 def test_an_empty_control_is_its_default_in_a_link() -> None:
-    values = [["run/step-1"], "The ", 0.8, 0, 1.0, 0, 1, 64, 1, None, False, False]
-    restored = [*values[:9], "", False, False]
+    values = [["run/step-1"], "The ", 0.8, 0, 1.0, 0, 1, 64, 1, None, None, False]
+    restored = [*values[:9], "", "auto", False]
     assert permalink.read(permalink.write(values)) == restored
     assert permalink.read(json.dumps(values[:10])) == restored
+
+
+@pytest.mark.parametrize(("was", "read_as"), [(True, "chat"), (False, "text")])
+def test_an_older_link_says_by_yes_or_no_whether_it_is_a_chat(was: bool, read_as: str) -> None:
+    values = [["run/step-1"], "The ", 0.8, 0, 1.0, 0, 1, 64, 1, "", was, True]
+    assert permalink.read(json.dumps(values)) == [*values[:10], read_as, True]
 
 
 @pytest.mark.parametrize("saved", ["", "[]", "{}", '[["a"],"x"]', '[["a"],1,1,1,1,1,1,1,1]', "["])
@@ -134,7 +146,7 @@ def test_what_is_no_comparison_is_left_alone(saved: str) -> None:
 
 
 def test_a_wrong_control_is_refused_with_words() -> None:
-    good = [["a"], "The ", 0.8, 0, 1.0, 0, 1, 64, 1, "", False, False]
+    good = [["a"], "The ", 0.8, 0, 1.0, 0, 1, 64, 1, "", "auto", False]
     config = load_config(None, ["panels.prompt_chars=100"])
     assert controls.read(good, config).sampling.max_new_tokens == 64
     for place, value, words in (

@@ -237,7 +237,7 @@ def test_the_whole_page_is_reached_by_keyboard(open_page: Any, address: str) -> 
 
 def test_stop_ends_the_answers_and_leaves_what_was_written(open_page: Any, address: str) -> None:
     page = arrive(open_page, address)
-    page.get_by_role("button", name="Sampling").click()
+    page.get_by_role("button", name="Settings").click()
     page.get_by_label("number input for New tokens").fill("512")
     page.get_by_role("button", name="Generate", exact=True).click()
     page.wait_for_function(

@@ -136,6 +136,8 @@ def _runner(
         groups = [[column] for column in comparison.columns]
         yield {seen: drawing.seen(experiment.seen(groups, scores))}
         async for columns in _other_seeds(context, experiment, entries, visitor):
+            if kept.current is not comparison:
+                return  # something else is on the page by now
             for group, column in zip(groups, columns, strict=True):
                 group.append(column)
             yield {seen: drawing.seen(experiment.seen(groups, scores))}

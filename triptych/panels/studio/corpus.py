@@ -25,9 +25,12 @@ from triptych.lm.data.readers.hub_datasets import parse_reference
 from triptych.lm.data.readers.records import RECORD_READERS
 from triptych.lm.runs.store import slug
 from triptych.panels.command import run_triptych
+from triptych.panels.explain import explained
 from triptych.panels.visitor import Visitor
 
 MIN_TEXT_CHARS = 2000
+# Held out of a few pages; the usual share of them would be a paragraph, which measures nothing.
+SMALL_TEXT_FRAC = 0.1
 BUILD_S = 3600.0
 SAMPLES = 3
 SAMPLE_CHARS = 400
@@ -80,8 +83,9 @@ def build(
         limit = _PYTHON_DOCS_BYTES if dataset == PYTHON_DOCS else limit
         choices = ["--tokenizer", tokenizer] if tokenizer else ["--vocab-size", str(vocabulary)]
         # However small a file is, no more than this comes out of it.
+        held_out = ["--set", f"data.validation_frac={SMALL_TEXT_FRAC:g}"] if small else []
         arguments = [*wanted, "--out", str(out), "--max-bytes", str(limit), *choices]
-        _run([*arguments, "--set", "data.min_chars=16"], visitor)
+        _run([*arguments, *held_out, "--set", "data.min_chars=16"], visitor)
     return out
 
 
@@ -98,7 +102,8 @@ def describe(folder: Path) -> str:
         "bytes in a token": f"{train['bytes'] / max(1, train['tokens']):.2f}",
     }
     cells = "".join(
-        f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures.items()
+        f"<div><b>{value}</b><span>{explained(name)}</span></div>"
+        for name, value in figures.items()
     )
     dropped = ", ".join(
         f"{drop['documents']:,} {reason.replace('_', ' ')}"

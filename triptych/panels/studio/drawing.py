@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from triptych.formatting import format_bytes, format_count, format_duration
@@ -15,6 +17,8 @@ from triptych.lm.runs.states import LIVE
 from triptych.lm.runs.store import Run, RunStore
 from triptych.lm.runs.supervisor import is_stalled
 from triptych.panels.charts import Point, line_chart
+from triptych.panels.explain import explained, term
+from triptych.panels.studio.measured import memorising_since, too_little
 from triptych.wire.run_events import whole_split
 
 SAMPLES_SHOWN = 6
@@ -46,6 +50,13 @@ def head(run: Run, history: LiveHistory, stalled_s: float) -> str:
         state += " <b>Nothing was written for a while; stop it, or look at the log.</b>"
     if run.message and run.state not in LIVE:
         state += f'<p class="quiet">{escape(run.message)}</p>'
+    since = memorising_since(history)
+    if since is not None:
+        state += (
+            f'<p class="status warn">{term("memorising", "Memorising now")}: since step {since:,} '
+            "the loss on held-out text rises while training loss falls. More text, or fewer steps, "
+            "helps; the checkpoint of the best evaluation is kept.</p>"
+        )
     share = 100.0 * run.step / run.steps if run.steps else 0.0
     bar = f'<div class="bar" role="progressbar" aria-valuenow="{share:.0f}" aria-label="progress">'
     bar += f'<i style="width:{share:.1f}%"></i></div>'
@@ -67,13 +78,17 @@ def _figures(run: Run, history: LiveHistory) -> str:
             ("of peak speed", f"{last['train/mfu']:.0%}"),
             ("memory", format_bytes(last["memory_bytes"])),
         ]
-    if last_eval:
+    if last_eval and (words := too_little(last_eval)):
+        figures.insert(2, ("held-out text", words.partition(":")[0]))
+    elif last_eval:
         figures.insert(2, ("held-out bits per byte", f"{last_eval['val/bpb']:.3f}"))
         perplexity = math.exp(min(700.0, last_eval["val/loss"]))
         figures.insert(3, ("held-out perplexity", format_count(perplexity)))
     if steps and run.state in LIVE:
         figures.append(("left", format_duration(steps[-1]["eta_s"])))
-    cells = "".join(f"<div><b>{value}</b><span>{name}</span></div>" for name, value in figures)
+    cells = "".join(
+        f"<div><b>{value}</b><span>{explained(name)}</span></div>" for name, value in figures
+    )
     return f'<div class="figures">{cells}</div>'
 
 
@@ -83,13 +98,16 @@ def _steps_per_s(steps: Sequence[dict[str, Any]]) -> str:
 
 
 def loss(history: LiveHistory) -> str:
-    """Draw the loss of training and of the held-out text."""
-    return line_chart("Loss (nats per token)", _curves(history, "train/loss", "val/loss"))
+    """Draw the loss of training, and of the held-out text where there is enough of it."""
+    names = ["train/loss"] if too_little(history.last_eval) else ["train/loss", "val/loss"]
+    return line_chart("Loss (nats per token)", _curves(history, *names))
 
 
 def bpb(history: LiveHistory) -> str:
     """Draw the measure that does not depend on the tokenizer."""
     title = "Validation, bits per byte"
+    if words := too_little(history.last_eval):
+        return line_chart(title, {}, empty=words)
     whole = whole_split(history.last_eval) if history.last_eval else None
     if whole:
         title += f"; over all of the held-out text {whole['val/bpb']:.3f}"
@@ -150,17 +168,46 @@ def overlay(runs: Sequence[Run], name: str) -> str:
 
 
 def comparison(store: RunStore, run_ids: Sequence[str]) -> str:
-    """Draw runs over each other, and a table of what differs."""
+    """Draw runs over each other by bits per byte, and a table of what differs.
+
+    Losses are drawn as well where they count the same tokens.
+    """
     runs = [store.get(run_id) for run_id in run_ids]
-    charts = [overlay(runs, name) for name in ("train/loss", "val/bpb")]
-    rows = compare(runs)["rows"]
-    head_row = "".join(f'<th scope="col">{escape(str(cell))}</th>' for cell in rows[0])
+    vocabularies = {size for run in runs if (size := _vocabulary(run)) is not None}
+    charts, warning = [overlay(runs, "val/bpb")], ""
+    if len(vocabularies) > 1:
+        sizes = " and ".join(f"{size:,}" for size in sorted(vocabularies))
+        warning = (
+            f'<p class="status warn" role="status">These runs have vocabularies of {sizes} tokens: '
+            "their losses are per token and cannot be compared. "
+            f"{term('bits per byte', 'Bits per byte')} can.</p>"
+        )
+    else:
+        charts.append(overlay(runs, "train/loss"))
+    head, *rows = compare(runs)["rows"]
+    head_row = "".join(f'<th scope="col">{escape(_cell(cell))}</th>' for cell in head)
     body = "".join(
         "<tr>"
         + f'<th scope="row">{escape(str(row[0]))}</th>'
-        + "".join(f"<td>{escape('' if cell is None else str(cell))}</td>" for cell in row[1:])
+        + "".join(f"<td>{escape(_cell(cell))}</td>" for cell in row[1:])
         + "</tr>"
-        for row in rows[1:]
+        for row in rows
     )
     table = f'<div class="table"><table class="plain"><tr>{head_row}</tr>{body}</table></div>'
-    return f'<div class="charts">{"".join(charts)}</div>{table}'
+    return f'{warning}<div class="charts">{"".join(charts)}</div>{table}'
+
+
+def _vocabulary(run: Run) -> int | None:
+    """Return how many tokens a run's model knows; None before it has begun."""
+    path = run.path / "config.json"
+    saved = json.loads(path.read_bytes()) if path.exists() else {}
+    size: int | None = (saved.get("model") or {}).get("vocab_size")
+    return size
+
+
+def _cell(value: Any) -> str:
+    """Write a setting for reading: few digits, and a folder by its name."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    text = "" if value is None else str(value)
+    return Path(text).name if text.startswith("/") else text

@@ -20,7 +20,7 @@ from triptych.lm.runs import control
 from triptych.lm.runs.reproduce import command, config_toml
 from triptych.lm.runs.rights import check_quota
 from triptych.lm.runs.store import Run, RunStore
-from triptych.panels import publishing
+from triptych.panels import explain, publishing
 from triptych.panels.command import run_triptych
 from triptych.panels.publishing import best
 from triptych.panels.visitor import Visitor, who
@@ -120,11 +120,11 @@ def _connect(
     def press(request: gr.Request, run_id: str | None, *values: Any) -> str:
         run = own(store, run_id, request)
         if run is None:
-            return "**Choose a run first.**"
+            return explain.trouble(UsageError("choose a run first"))
         try:
             return act(run, who(request), *values)
         except TriptychError as error:
-            return f"**{error.message}**\n\n{error.hint}"
+            return explain.trouble(error)
 
     name = act.__name__.strip("_")
     button.click(press, list(inputs), outcome, api_visibility="private", api_name=name)

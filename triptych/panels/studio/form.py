@@ -87,6 +87,7 @@ class Form:
             corpus=given["plain.corpus"] or "",
             start=(given["plain.repository"] or "").strip() or given["plain.start"] or "",
             preset=given["plain.preset"],
+            minutes=given["plain.minutes"] or None,
             size=given["plain.size"],
             name=given["plain.name"] or "",
             batch=_count(given["nine.batch"]),
@@ -130,20 +131,25 @@ def draw_how(form: Form) -> None:
     """Draw what starts, how large, how long, and the main settings."""
     gr.Markdown("### 2. The model")
     sizes = TypeAdapter(ModelSection).json_schema()["properties"]["size"]["enum"]
-    with gr.Row():
-        form.plain["size"] = gr.Dropdown(
-            sizes, value="nano", label="Size", info="larger learns more from much text, and slower"
-        )
-        form.plain["start"] = gr.Dropdown(
-            [("from scratch", "")], value="", label="Start", info="or from a run's checkpoint"
-        )
+    form.plain["size"] = gr.Radio(
+        sizes, value="nano", label="Size", info="larger learns more from much text, and slower"
+    )
+    form.plain["start"] = gr.Dropdown(
+        [("from scratch", "")], value="", label="Start", info="or from a run's checkpoint"
+    )
     form.plain["repository"] = gr.Textbox(
         label="or start from a model on the hub", placeholder="owner/name or owner/name@revision"
     )
     form.plain["name"] = gr.Textbox(label="Name", placeholder="my first model")
     gr.Markdown("### 3. The training")
     lengths = [(f"{name} ({seconds / 60:.0f} min)", name) for name, seconds in PRESETS.items()]
-    form.plain["preset"] = gr.Radio(lengths, value="quick", label="How long")
+    with gr.Row():
+        form.plain["preset"] = gr.Radio(
+            lengths, value="quick", label="How long", scale=3, min_width=240
+        )
+        form.plain["minutes"] = gr.Number(
+            None, label="or minutes", minimum=0.1, scale=1, min_width=110
+        )
     with gr.Accordion("Main settings", open=False), gr.Row():
         for name, (values, words) in NINE.items():
             fixed = name in ("optimizer", "schedule")

@@ -18,6 +18,7 @@ from triptych.lm.runs.lessons import LESSONS, Lesson, check, lesson
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import Request, Run, RunStore
 from triptych.lm.runs.sweep import runs_of, sweeps
+from triptych.panels import explain
 from triptych.panels.studio import corpus, drawing, follow
 from triptych.panels.studio.ended import comparison_address, playground_address
 from triptych.panels.studio.pace import Place
@@ -54,7 +55,7 @@ def draw(store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs) -> Non
         try:
             start_lesson(store, config, lesson(name), guess, data, who(request))
         except TriptychError as error:
-            return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>"
+            return explain.trouble(error)
         return ""
 
     def list_again(request: gr.Request) -> Any:
@@ -120,7 +121,7 @@ def start_lesson(
     """
     visitor.require_name()
     if guess is None:
-        raise UsageError("say first what you expect", hint="choose an answer above")
+        raise UsageError("choose first what you expect", hint="the answers are above the button")
     own = corpora_of(store, visitor.user)
     folder = Path(data) if data else corpus.build(own, config, visitor, dataset=corpus.PYTHON_DOCS)
     sweep = f"{PREFIX}{one.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -154,7 +155,7 @@ def shown(
     try:
         verdict = check(one, runs)
     except TriptychError as error:
-        return f"<p><b>{escape(error.message)}</b> {escape(error.hint)}</p>"
+        return explain.trouble(error)
     states = ", ".join(
         f"{escape(run.name)}: {run.state} {run.step} of {run.steps or 'an unknown number of'} steps"
         for run in runs

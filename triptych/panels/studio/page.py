@@ -18,7 +18,7 @@ from triptych.lm.runs.advice import warnings
 from triptych.lm.runs.rights import check_request, corpora_of
 from triptych.lm.runs.store import RunStore
 from triptych.lm.runs.sweep import start_sweep
-from triptych.panels import theme
+from triptych.panels import explain, theme
 from triptych.panels.studio import compare, corpus, follow, form, learn, watch
 from triptych.panels.studio.form import Form
 from triptych.panels.studio.start import configure, estimate, start_run, starts
@@ -74,7 +74,7 @@ def _new_run() -> tuple[Form, dict[str, Any]]:
     with gr.Row():
         parts["estimate"] = gr.Button("Estimate time, memory and disk")
         parts["begin"] = gr.Button("Start training", variant="primary")
-    parts["trouble"] = gr.Markdown("")
+    parts["trouble"] = gr.HTML("")
     return filled, parts
 
 
@@ -91,7 +91,7 @@ def _connect_form(
 
     def launch(request: gr.Request, *values: Any) -> Iterator[tuple[Any, ...]]:
         stay = [gr.skip()] * 3
-        yield *stay, "Reading the text…"
+        yield *stay, '<p class="status" role="status">Reading the text…</p>'
         choice, visitor = filled.read(values[:-1]), who(request)
         vary = [line.strip() for line in str(values[-1] or "").splitlines() if line.strip()]
         try:
@@ -109,7 +109,7 @@ def _connect_form(
                 return
             run = start_run(store, config, choice, visitor)
         except TriptychError as error:
-            yield *stay, _said(error)
+            yield *stay, explain.trouble(error)
             return
         listed = gr.update(choices=watch.choices_of(store, request), value=run.run_id)
         yield listed, gr.update(selected="watch"), gr.skip(), ""
@@ -138,7 +138,7 @@ def _connect_checks(store: RunStore, config: Config, filled: Form, parts: dict[s
         try:
             resolved = configure(store, config, filled.read(values), who(request))
         except TriptychError as error:
-            return gr.skip(), _said(error)
+            return gr.skip(), explain.trouble(error)
         assert resolved.train.data is not None
         return corpus.describe(resolved.train.data), ""
 
@@ -146,7 +146,7 @@ def _connect_checks(store: RunStore, config: Config, filled: Form, parts: dict[s
         try:
             return _estimated(estimate(store, config, filled.read(values), who(request))), ""
         except TriptychError as error:
-            return gr.skip(), _said(error)
+            return gr.skip(), explain.trouble(error)
 
     outputs = [parts["corpus"], trouble]
     parts["check"].click(
@@ -211,7 +211,3 @@ def _greet(request: gr.Request) -> str:
         f"and is "
         "published with their own token.</p>"
     )
-
-
-def _said(error: TriptychError) -> str:
-    return f"**{error.message}**\n\n{error.hint}"

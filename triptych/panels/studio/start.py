@@ -41,6 +41,7 @@ class Choice:
     corpus: str = ""
     start: str = ""
     preset: str = "quick"
+    minutes: float | None = None
     size: str = "nano"
     name: str = ""
     batch: int | None = None
@@ -119,7 +120,7 @@ def starts(store: RunStore, user: str) -> list[tuple[str, str]]:
 
 
 def _timing(choice: Choice) -> list[str]:
-    seconds = PRESETS.get(choice.preset)
+    seconds = choice.minutes * 60 if choice.minutes else PRESETS.get(choice.preset)
     return [f"train.budget_s={seconds:g}"] if seconds else []
 
 
