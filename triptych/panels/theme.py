@@ -92,7 +92,7 @@ table.plain th, table.plain td { text-align: left; padding: .25rem .6rem; border
 label:has(> input[type=radio]:focus-visible), label:has(> input[type=checkbox]:focus-visible) {
           outline: 2px solid var(--mark) !important; outline-offset: 2px; }
 /* A list's value ends before its arrow. */
-.gradio-container input[role=listbox] { padding-right: 2rem; text-overflow: ellipsis; }
+.gradio-container input[role=combobox] { padding-right: 2rem; text-overflow: ellipsis; }
 ul.advice { margin: .4rem 0; padding: .4rem .8rem .4rem 1.6rem; border-left: 3px solid #b4532a; }
 @media (max-width: 480px) {
   .gradio-container { padding: .4rem !important; }
@@ -153,7 +153,7 @@ def _links() -> dict[str, str]:
 
 # A list that the Tab key leaves would open again: its script answers the key after the focus went.
 KEYBOARD = """() => document.addEventListener('keydown', event => {
-  const list = event.target.getAttribute?.('role') === 'listbox';
+  const list = event.target.matches?.("input[role=combobox], input[role=listbox]");
   if (list && event.key === 'Tab') event.stopImmediatePropagation();
 }, true)"""
 

@@ -166,7 +166,7 @@ def test_faults_10_and_12_tab_leaves_no_list_open_and_an_error_is_seen(
         if "Start training" in at[2]:
             break
     assert outlines and set(outlines.values()) == {"solid"}
-    expect(page.locator("ul[role=listbox]:visible")).to_have_count(0)
+    expect(page.locator("ul[role=listbox]:visible")).to_have_count(0, timeout=10_000)
     page.keyboard.press("Enter")
     alert = page.locator(".status.bad[role=alert]")
     expect(alert).to_contain_text("✗ There is no text to learn from.")
