@@ -43,6 +43,11 @@ class Lineage:
                     raise LearningError(f"a {made.kind} is never made from a {source.kind}")
                 log.append({"format": FORMAT, "from": list(source), "to": list(made)})
 
+    def sources(self, made: Thing) -> list[Thing]:
+        """Return what something was made from directly."""
+        lines = read_jsonl(self.file) if self.file.exists() else ()
+        return [Thing(*line["from"]) for line in lines if Thing(*line["to"]) == made]
+
     def made_with(self, things: Iterable[Thing]) -> dict[Kind, list[str]]:
         """Return everything that was made with any of these, by kind in the order of making."""
         onward: dict[Thing, list[Thing]] = defaultdict(list)

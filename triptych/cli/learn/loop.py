@@ -78,6 +78,9 @@ def _candidates(made: dict[str, argparse.ArgumentParser]) -> None:
     train.add_argument("--base", required=True, help="the weights: a folder, run or owner/name")
     train.add_argument("--method", choices=("sft", "dpo", "kto"), default="sft")
     train.add_argument("--force", action="store_true", help="with fewer rows, or within 7 days")
+    train.add_argument(
+        "--pause-above", type=float, metavar="N", help="pause while more requests a minute come"
+    )
     train.add_argument("--run-dir", type=Path, help="folder of the run; default: a new one")
     train.add_argument("settings", nargs="*", help="train.steps=..., as for `triptych train`")
 
@@ -110,7 +113,14 @@ def _rollout(made: dict[str, argparse.ArgumentParser]) -> None:
         )  # fmt: skip
     made["start"].add_argument("--approve", action="store_true", help="each share needs approval")
     made["shadow"].add_argument("-n", type=int, default=200, help="at most so many questions")
-    made["watch"].add_argument("--interval", type=float, default=10.0, help="seconds; default 10")
+    watch = made["watch"]
+    watch.add_argument("--interval", type=float, default=10.0, help="seconds; default 10")
+    watch.add_argument("--train", metavar="REF", help="train on full data sets, from these weights")
+    watch.add_argument("--hours", type=float, default=4.0, help="of training a week; default 4")
+    watch.add_argument(
+        "--pause-above", type=float, default=30.0, metavar="N",
+        help="no training while more requests a minute come; default 30",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +19,13 @@ if TYPE_CHECKING:
 
 def _dataset(args: argparse.Namespace) -> int:
     from triptych.learning.lineage import Thing
+    from triptych.learning.loop import erasure
     from triptych.learning.loop.datasets import Options, build
-    from triptych.learning.loop.files import read_cases
+    from triptych.learning.loop.files import known_prompts, read_cases
     from triptych.learning.loop.prompts import active
 
-    prompts = [prompt for file in args.cases for prompt in read_cases(file)[1]]
+    place = places.place(args)
+    prompts = known_prompts(place.folder, [p for file in args.cases for p in read_cases(file)[1]])
     gateway = places.gateway(args)
     options = Options(
         minimum_rows=args.minimum, user_share=args.user_share,
@@ -31,9 +34,10 @@ def _dataset(args: argparse.Namespace) -> int:
     judgements = gateway.judgements(args.company)
     made = build(judgements, gate_prompts=prompts, options=options)
     manifest = made.manifest()
-    place = places.place(args)
+    present = [str(one["provenance"]["request_id"]) for one in judgements]
     folder = place.folder / "datasets" / manifest["hash"][:12]
     with place.lock():
+        tainted = erasure.walk(place.folder, places.lineage(), present)
         if folder.exists():
             # The newest data set is the one that was made last, also when it was made before.
             (folder / "manifest.json").touch()
@@ -47,11 +51,14 @@ def _dataset(args: argparse.Namespace) -> int:
     told = {
         "hash": manifest["hash"], "folder": str(folder), "train": len(made.train),
         "held_out": len(made.held_out), "removed": manifest["removed"],
-        "missing_rows": made.missing_rows,
+        "missing_rows": made.missing_rows, "train_anew": list(tainted.adapters or tainted.runs),
     }  # fmt: skip
     if args.json:
         places.print_json(told)
         return 0
+    if tainted:
+        names = ", ".join(tainted.adapters or tainted.runs)
+        print(f"{tainted.records} records are gone that {names} learned from: train anew")
     print(f"{len(made.train)} rows to train on, {len(made.held_out)} held out: {folder}")
     for reason, count in manifest["removed"].items():
         print(f"  removed {count:5}  {reason}")
@@ -88,17 +95,23 @@ def _prompt(args: argparse.Namespace) -> int:
 def _train(args: argparse.Namespace) -> int:
     from triptych.config import environment
     from triptych.learning.lineage import Thing
+    from triptych.learning.loop import erasure
+    from triptych.learning.loop.schedule import Budget, is_busy
     from triptych.learning.loop.training import newest_dataset, train
     from triptych.lm.train.folder import new_run_id
 
     place = places.place(args)
     dataset = newest_dataset(place.folder, args.dataset)
     run = args.run_dir or environment.home() / "runs" / new_run_id(f"{args.tier}-{args.method}")
+    busy: Callable[[], bool] = lambda: False  # noqa: E731
+    if args.pause_above is not None:
+        busy = partial(is_busy, places.gateway(args), Budget(requests_a_minute=args.pause_above))
     session = train(
         place.folder, dataset, args.base, run, method=args.method, settings=args.settings,
-        force=args.force,
+        force=args.force or bool(erasure.read(place.folder)), busy=busy,
     )  # fmt: skip
     if session.state == "done":
+        erasure.trained_anew(place.folder)
         lineage, name = places.lineage(), Path(session.run).name
         lineage.add(Thing("run", name), [Thing("dataset", session.dataset)])
         lineage.add(Thing("adapter", name), [Thing("run", name)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,9 @@ from triptych.cli.learn import loop_places as places
 if TYPE_CHECKING:
     from triptych.errors import TriptychError
     from triptych.learning.loop.controller import Place, Turn
+    from triptych.learning.loop.schedule import Scheduler
+
+_TRAIN_ROUND_S = 600.0
 
 
 def _start(args: argparse.Namespace) -> int:
@@ -104,11 +108,43 @@ def _watch(args: argparse.Namespace) -> int:
     def on_error(place: Place, error: TriptychError) -> None:
         tell(place, error.message)
 
-    watch(
-        places.root(), lambda: places.gateway(args), stop, interval_s=args.interval,
-        on_turn=on_turn, on_error=on_error,
-    )  # fmt: skip
+    with contextlib.closing(_scheduler(args)) as scheduler:
+        watch(
+            places.root(), lambda: places.gateway(args), stop, interval_s=args.interval,
+            on_turn=on_turn, on_error=on_error, on_round=lambda: _train_round(args, scheduler),
+        )  # fmt: skip
     return 0
+
+
+def _train_round(args: argparse.Namespace, scheduler: Scheduler) -> None:
+    """Let the scheduler have its turn, at most once in ten minutes, where training is wanted."""
+    from triptych.errors import TriptychError
+    from triptych.learning.loop.controller import places as places_of
+
+    if args.train is None or time.monotonic() < scheduler.next_s:
+        return
+    scheduler.next_s = time.monotonic() + _TRAIN_ROUND_S
+    try:
+        for name, due in scheduler.turn(places_of(places.root()), time.time()).items():
+            print(f"{name}: {'training starts' if due.starts else 'no training'}: {due.reason}")
+    except TriptychError as error:
+        print(f"training: {error.message}")
+    sys.stdout.flush()
+
+
+def _scheduler(args: argparse.Namespace) -> Scheduler:
+    from triptych.learning.loop.schedule import Budget, Scheduler, is_busy
+
+    budget = Budget(args.hours * 3600, args.pause_above)
+
+    def commands(place: Place) -> tuple[list[str], list[str]]:
+        learn = [sys.executable, "-m", "triptych", "learn"]
+        where = ["--tier", place.tier, *(["--company", place.company] if place.company else [])]
+        where += ["--gateway", args.gateway] if args.gateway else []
+        train = ["train", "--base", str(args.train), "--pause-above", str(args.pause_above)]
+        return [*learn, "dataset", *where], [*learn, *train, *where]
+
+    return Scheduler(places.root(), budget, lambda: is_busy(places.gateway(args), budget), commands)
 
 
 def _steer(args: argparse.Namespace) -> int:

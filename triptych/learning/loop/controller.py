@@ -94,6 +94,7 @@ def watch(
     interval_s: float = INTERVAL_S,
     on_turn: Callable[[Turn], None] = lambda turn: None,
     on_error: Callable[[Place, TriptychError], None] = lambda place, error: None,
+    on_round: Callable[[], None] = lambda: None,
 ) -> None:
     """Decide about every rollout below a folder at an interval, until `stop` is set."""
     while not stop.is_set():
@@ -103,6 +104,7 @@ def watch(
                     on_turn(decide(place, gateway()))
             except TriptychError as error:
                 on_error(place, error)
+        on_round()
         stop.wait(interval_s)
 
 

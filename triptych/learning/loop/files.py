@@ -76,6 +76,21 @@ def rows_of(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def known_prompts(folder: Path, new: list[str]) -> list[str]:
+    """Return the questions of every gate that a place ever named, and keep the new ones.
+
+    A later data set, also one that is made by itself, never trains on them either.
+    """
+    file = folder / "gate_prompts.json"
+    before = _object(file)["prompts"] if file.exists() else []
+    found = sorted({*before, *new})
+    if found != before:
+        folder.mkdir(parents=True, exist_ok=True)
+        values = {"format": FORMAT, "prompts": found}
+        write_atomic(file, json.dumps(values, indent=1) + "\n")
+    return found
+
+
 def read_results(file: Path, plan: Plan) -> tuple[dict[str, Result], Measures]:
     """Read what one model did with the cases.
 

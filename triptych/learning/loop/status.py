@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from triptych.durable import read_jsonl
+from triptych.learning.loop import erasure
 from triptych.learning.loop.controller import Place
 from triptych.learning.loop.rollout import LOG_FILE, STATE_FILE, State, read_state
 from triptych.learning.loop.training import Session, read_session
@@ -64,8 +65,8 @@ def read_status(place: Place) -> LoopStatus:
     log = place.folder / LOG_FILE
     decisions = tuple(deque(read_jsonl(log), _DECISIONS_SHOWN)) if log.exists() else ()
     steps = (
-        _dataset_step(dataset), _session_step(session), _verdict_step(verdict),
-        *_rollout_steps(rollout, _needs(decisions)),
+        _dataset_step(dataset), _session_step(session, erasure.read(place.folder)),
+        _verdict_step(verdict), *_rollout_steps(rollout, _needs(decisions)),
     )  # fmt: skip
     return LoopStatus(
         place.tier, place.company, steps, dataset, session, verdict, rollout, decisions[::-1]
@@ -96,7 +97,10 @@ def _dataset_step(dataset: dict[str, Any] | None) -> Step:
     return Step("data set", "done", f"{rows} rows to train on", actions=("dataset", "train"))
 
 
-def _session_step(session: Session | None) -> Step:
+def _session_step(session: Session | None, tainted: erasure.Tainted) -> Step:
+    if tainted:
+        sentence = f"{tainted.records} records were erased: train anew without them"
+        return Step("train", "waiting", sentence, actions=("train",))
     if session is None:
         return Step("train", "open", "nothing was trained yet", actions=("train",))
     sentence = f"{session.method} of {Path(session.run).name}"

@@ -16,11 +16,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from triptych.durable import FolderLock, write_atomic
+from triptych.durable import AppendLog, FolderLock, write_atomic
 from triptych.errors import LearningError
 
 FORMAT = 1
 SESSION_FILE = "session.json"
+SESSIONS_FILE = "sessions.jsonl"
 FEWEST_ROWS = 10
 PAUSE_BETWEEN_S = 7 * 86_400.0
 SessionState = Literal["running", "paused", "done", "failed", "skipped"]
@@ -190,4 +191,7 @@ def _rows(file: Path) -> int:
 def _write(folder: Path, session: Session) -> Session:
     values: dict[str, Any] = {"format": FORMAT, **asdict(session)}
     write_atomic(folder / SESSION_FILE, json.dumps(values, indent=1, sort_keys=True) + "\n")
+    if session.ended_at:
+        with AppendLog(folder / SESSIONS_FILE) as log:
+            log.append(values)
     return session
