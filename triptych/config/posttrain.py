@@ -31,7 +31,13 @@ class PosttrainConfig:
     """Share of the prompts held out for evaluation; rows with one prompt stay together."""
 
     general_data: Path | None = None
-    """Text to measure forgetting on; empty takes a page of plain English."""
+    """Text whose beginning forgetting is measured on; empty takes a page of plain English."""
+
+    replay_frac: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """Tokens of `general_data` trained on beside each step's rows, as a share of the rows' tokens.
+
+    Their mean loss is added with the same factor. What forgetting is measured on is never trained.
+    """
 
     beta: Annotated[float, Field(gt=0.0)] = 0.1
     """Strength with which DPO and KTO stay near the reference model."""

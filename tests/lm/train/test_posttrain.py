@@ -249,6 +249,34 @@ def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
+def test_replay_adds_the_mean_loss_of_general_text(
+    make: Callable[..., Config], tmp_path: Path
+) -> None:
+    text = tmp_path / "general.txt"
+    text.write_text("".join(f"Line {n} of a general text. " for n in range(900)))
+    replayed = (f"posttrain.general_data={text}", "posttrain.replay_frac=0.5")
+    plain: Any = prepare(make("sft"), Path, World())
+    mixed: Any = prepare(make("sft", *replayed), Path, World())
+    step: Any = mixed.make_step(World())
+    pieces = mixed.general.pieces(0, step._replayed, mixed.config.train.seed)
+    measured = set(map(tuple, [mixed.general.measured[1:].tolist()]))
+    assert all(tuple(piece.ids.tolist()) not in measured for piece in pieces)
+    nats, tokens = zip(*(logps_by_hand(mixed.model, piece) for piece in pieces), strict=True)
+    wanted = plain.make_step(World()).step(0).loss - 0.5 * sum(nats) / sum(tokens)
+    assert step.step(0).loss == pytest.approx(wanted, rel=1e-4)
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    record(Trainer(make("sft", *replayed), whole))
+    record(Trainer(make("sft", *replayed), cut), stop_after=3)
+    record(Trainer.resume(cut))
+    assert adapter_of(cut) == adapter_of(whole)
+
+
+def test_a_replay_without_text_is_refused(make: Callable[..., Config]) -> None:
+    with pytest.raises(ConfigError, match="needs a text of at least"):
+        prepare(make("sft", "posttrain.replay_frac=0.1"), Path, World())
+
+
 def test_changed_rows_are_refused_on_resume(make: Callable[..., Config], tmp_path: Path) -> None:
     record(Trainer(make("sft"), tmp_path / "run"), stop_after=3)
     (tmp_path / "sft.jsonl").write_text(json.dumps(rows_of("sft")[0]) + "\n")

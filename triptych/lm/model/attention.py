@@ -7,6 +7,7 @@ written out, block by block of queries, with a backward pass of their own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -43,6 +44,22 @@ def causal_attention(
         is_causal=True,
         enable_gqa=q_BNTH.shape[1] != k_BKTH.shape[1],
     )
+
+
+def packed_attention(
+    q_BNTH: Tensor,
+    k_BKTH: Tensor,
+    v_BKTH: Tensor,
+    lengths: Sequence[int],
+    window: int | None = None,
+) -> Tensor:
+    """Attend within each of the texts that lie one after another, so that none sees another.
+
+    Shape: as `causal_attention`; T is the sum of `lengths`.
+    """
+    parts = [torch.split(x, list(lengths), dim=2) for x in (q_BNTH, k_BKTH, v_BKTH)]
+    texts = zip(*parts, strict=True)
+    return torch.cat([causal_attention(q, k, v, window) for q, k, v in texts], dim=2)
 
 
 def attention_with_past(

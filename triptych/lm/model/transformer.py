@@ -7,12 +7,14 @@ loss (`head`), files (`checkpoint`), sampling and batching (`lm.generate`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from triptych.lm.model.attention import attention_with_past, causal_attention
+from triptych.lm.model.attention import attention_with_past, causal_attention, packed_attention
 from triptych.lm.model.config import ModelConfig
 from triptych.lm.model.head import IGNORED, head_loss, head_losses, head_token_losses
 from triptych.lm.model.norms import norm
@@ -110,6 +112,7 @@ class Attention(nn.Module):
         sin_TR: Tensor,
         cache: KVCache | None = None,
         layer: int = 0,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """Shape: (B, T, C) to (B, T, C)."""
         if self.fused:
@@ -124,7 +127,9 @@ class Attention(nn.Module):
             q_BNTH, k_BKTH = rotate(q_BNTH, cos_TR, sin_TR), rotate(k_BKTH, cos_TR, sin_TR)
         if self.query_scale != 1.0:
             q_BNTH = q_BNTH * self.query_scale
-        if cache is None:
+        if lengths is not None:
+            y_BNTH = packed_attention(q_BNTH, k_BKTH, v_BKTH, lengths, self.window)
+        elif cache is None:
             y_BNTH = causal_attention(q_BNTH, k_BKTH, v_BKTH, self.window)
         else:
             k_BKTH, v_BKTH = cache.extend(layer, k_BKTH, v_BKTH)
@@ -181,9 +186,11 @@ class Block(nn.Module):
         sin_TR: Tensor,
         cache: KVCache | None = None,
         layer: int = 0,
+        lengths: Sequence[int] | None = None,
     ) -> Tensor:
         """Shape: (B, T, C) to (B, T, C)."""
-        attended = self.self_attn(self.input_layernorm(x_BTC), cos_TR, sin_TR, cache, layer)
+        x = self.input_layernorm(x_BTC)
+        attended = self.self_attn(x, cos_TR, sin_TR, cache, layer, lengths)
         if self.gemma:  # each part is normalised once more before it is added
             x_BTC = x_BTC + self.dropout(self.post_attention_layernorm(attended))
             mapped = self.mlp(self.pre_feedforward_layernorm(x_BTC))
@@ -212,16 +219,26 @@ class Decoder(nn.Module):
         self._local_rope = rope_table(config, length, local=True) if config.layer_types else None
         self._windows = [config.window_of(layer) is not None for layer in range(len(self.layers))]
 
-    def forward(self, ids_BT: Tensor, dtype: torch.dtype, cache: KVCache | None = None) -> Tensor:
-        """Shape: (B, T) to (B, T, C)."""
+    def forward(
+        self,
+        ids_BT: Tensor,
+        dtype: torch.dtype,
+        cache: KVCache | None = None,
+        lengths: Sequence[int] | None = None,
+    ) -> Tensor:
+        """Return the hidden states; with `lengths`, of texts that lie one after another.
+
+        Shape: (B, T) to (B, T, C); T is the sum of `lengths`.
+        """
         start = 0 if cache is None else cache.length
         stop = start + ids_BT.shape[1]
-        rope = self._angles(start, stop, ids_BT.device, dtype)
-        local = (
-            rope
-            if self._local_rope is None
-            else self._angles(start, stop, ids_BT.device, dtype, local=True)
-        )
+        places: slice | Tensor = slice(start, stop)
+        if lengths is not None:  # each text begins at position 0
+            places = torch.cat([torch.arange(length) for length in lengths]).to(ids_BT.device)
+        rope = self._angles(places, ids_BT.device, dtype)
+        local = rope
+        if self._local_rope is not None:
+            local = self._angles(places, ids_BT.device, dtype, local=True)
         embedded = self.embed_tokens(ids_BT).to(dtype)
         if self.embed_scale != 1.0:
             # The scale is rounded to the weights' precision, as where these models were trained.
@@ -230,17 +247,17 @@ class Decoder(nn.Module):
         for index, block in enumerate(self.layers):
             cos_TR, sin_TR = local if self._windows[index] else rope
             if self.gradient_checkpointing and self.training:
-                x_BTC = checkpoint(block, x_BTC, cos_TR, sin_TR, use_reentrant=False)
+                rest = (None, index, lengths)
+                x_BTC = checkpoint(block, x_BTC, cos_TR, sin_TR, *rest, use_reentrant=False)
             else:
-                x_BTC = block(x_BTC, cos_TR, sin_TR, cache, index)
+                x_BTC = block(x_BTC, cos_TR, sin_TR, cache, index, lengths)
         if cache is not None:
             cache.length = stop
         return self.norm(x_BTC)
 
     def _angles(
         self,
-        start: int,
-        stop: int,
+        places: slice | Tensor,
         device: torch.device,
         dtype: torch.dtype,
         *,
@@ -259,7 +276,7 @@ class Decoder(nn.Module):
                 self._local_rope = table
             else:
                 self._rope = table
-        return table[0][start:stop].to(dtype), table[1][start:stop].to(dtype)
+        return table[0][places].to(dtype), table[1][places].to(dtype)
 
 
 class Transformer(nn.Module):
@@ -317,15 +334,17 @@ class Transformer(nn.Module):
         hidden_BTC = self.model(ids_BT, self.compute_dtype)
         return head_loss(hidden_BTC.flatten(0, 1), self.lm_head.weight, targets_BT.flatten())
 
-    def marked_losses(self, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
+    def marked_losses(
+        self, ids_BT: Tensor, targets_BT: Tensor, lengths: Sequence[int] | None = None
+    ) -> Tensor:
         """Return the cross-entropy of the targets that are not -100, in reading order.
 
         Only marked positions reach the output head, which is a large part of a small model's
-        work; gradients flow.
+        work; gradients flow. With `lengths`, texts lie one after another and none sees another.
 
         Shape: (B, T) and (B, T) to float32 (M,), M the number of marked targets.
         """
-        hidden_BTC = self.model(ids_BT, self.compute_dtype)
+        hidden_BTC = self.model(ids_BT, self.compute_dtype, None, lengths)
         marked_BT = targets_BT != IGNORED
         return head_losses(hidden_BTC[marked_BT], self.lm_head.weight, targets_BT[marked_BT])
 

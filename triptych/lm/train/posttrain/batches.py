@@ -8,6 +8,7 @@ next. Left out: what is computed on them (`step`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -39,12 +40,54 @@ class RowOrder:
         return self._epochs[epoch]
 
 
-def pad(texts: Sequence[Tokens], device: str) -> tuple[Tensor, Tensor]:
-    """Lay texts as rows of one tensor, filled up at their ends, with the trained tokens as targets.
+@dataclass(frozen=True)
+class Batch:
+    """Texts as one tensor, with the trained tokens as targets; a target of -100 is not trained.
+
+    Shape: ids and targets (B, T). With `lengths`, B is 1 and the texts lie one after another.
+    """
+
+    ids: Tensor
+    targets: Tensor
+    lengths: tuple[int, ...] | None
+
+    def rows(self) -> Tensor:
+        """Return the number of the text that each trained token belongs to, in reading order.
+
+        Shape: (trained tokens,).
+        """
+        if self.lengths is None:
+            return (self.targets >= 0).nonzero()[:, 0]
+        counts = torch.tensor(self.lengths, device=self.ids.device)
+        owner = torch.repeat_interleave(torch.arange(len(counts), device=counts.device), counts)
+        return owner[self.targets[0] >= 0]
+
+
+def lay(texts: Sequence[Tokens], device: str) -> Batch:
+    """Lay texts one after another on a CPU, where each token costs; as padded rows on a GPU.
+
+    A GPU computes a rectangle faster than many short texts in turn.
+    """
+    return pad(texts, device) if device.startswith("cuda") else pack(texts, device)
+
+
+def pack(texts: Sequence[Tokens], device: str) -> Batch:
+    """Lay texts one after another; attention does not cross their borders."""
+    ids = np.concatenate([text.ids[:-1] for text in texts])
+    following = np.concatenate([text.ids[1:] for text in texts])
+    trained = np.concatenate([text.mask[1:] for text in texts])
+    targets = np.where(trained, following, IGNORED)
+    return Batch(
+        torch.from_numpy(ids[None].astype(np.int64)).to(device),
+        torch.from_numpy(targets[None].astype(np.int64)).to(device),
+        tuple(len(text) - 1 for text in texts),
+    )
+
+
+def pad(texts: Sequence[Tokens], device: str) -> Batch:
+    """Lay texts as rows, filled up at their ends.
 
     Attention is causal, so what stands behind a text changes nothing in it.
-
-    Shape: (B, T) ids and (B, T) targets; a target that is not trained is -100.
     """
     longest = max(len(text) for text in texts) - 1
     ids = np.zeros((len(texts), longest), dtype=np.int64)
@@ -52,7 +95,7 @@ def pad(texts: Sequence[Tokens], device: str) -> tuple[Tensor, Tensor]:
     for row, text in enumerate(texts):
         ids[row, : len(text) - 1] = text.ids[:-1]
         targets[row, : len(text) - 1] = np.where(text.mask[1:], text.ids[1:], IGNORED)
-    return torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device)
+    return Batch(torch.from_numpy(ids).to(device), torch.from_numpy(targets).to(device), None)
 
 
 def by_length(texts: Sequence[Tokens], rows: Sequence[int], size: int) -> list[list[int]]:

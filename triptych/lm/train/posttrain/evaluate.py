@@ -7,43 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from triptych.config.posttrain import PosttrainConfig
-from triptych.errors import DataError
 from triptych.lm.data.conversations.dataset import Examples, Tokens
 from triptych.lm.evaluate.loss import Measurement, measure
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
-from triptych.lm.train.posttrain.general_text import TEXT
 from triptych.lm.train.posttrain.losses import all_logps, dpo_losses, kto_losses
 from triptych.lm.train.recipe import Recipe
 
 _GENERAL_CONTEXT = 256
-#: Most tokens of general text that are read at each evaluation.
-_GENERAL_TOKENS = 2048
-
-
-def general_tokens(file: Path | None, tokenizer: Tokenizer) -> np.ndarray:
-    """Return the tokens of the text that forgetting is measured on.
-
-    Shape: (T,) int64.
-    Raises: DataError where there is no such file, or no text in it.
-    """
-    text = TEXT
-    if file is not None:
-        try:
-            text = file.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise DataError(f"posttrain.general_data: {file} cannot be read: {error}") from error
-    ids = tokenizer.encode(text)[:_GENERAL_TOKENS]
-    if not ids:
-        raise DataError(f"posttrain.general_data: {file} is empty")
-    return np.array([tokenizer.boundary_id, *ids], dtype=np.int64)
 
 
 class Evaluator:
@@ -56,10 +33,14 @@ class Evaluator:
         tokenizer: Tokenizer,
         recipe: Recipe,
         settings: PosttrainConfig,
+        general: np.ndarray,
         mismatched: Sequence[Tokens] = (),
     ) -> None:
-        """`mismatched` are the validation prompts with another prompt's answer, for KTO."""
-        self._general = general_tokens(settings.general_data, tokenizer)
+        """`mismatched` are the validation prompts with another prompt's answer, for KTO.
+
+        Shape: `general` (T,), the tokens of the general text.
+        """
+        self._general = general
         self._mismatched = mismatched
         self._kind, self._rows, self._recipe, self._settings = kind, val.rows, recipe, settings
         self._byte_lengths = tokenizer.token_byte_lengths()

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from triptych.lm.data.conversations.dataset import Tokens
 from triptych.lm.model.transformer import Transformer
-from triptych.lm.train.posttrain.batches import by_length, pad
+from triptych.lm.train.posttrain.batches import by_length, lay
 
 
-def answer_logps(model: Transformer, ids_BT: Tensor, targets_BT: Tensor) -> Tensor:
-    """Return the summed log-probability of each row's trained tokens, with gradients.
+def answer_logps(model: Transformer, texts: Sequence[Tokens], device: str) -> Tensor:
+    """Return the summed log-probability of each text's trained tokens, with gradients.
 
-    Shape: (B, T) and (B, T) to float32 (B,).
+    Shape: float32 (texts,), on the device.
     """
-    losses = model.marked_losses(ids_BT, targets_BT)
-    row_of = (targets_BT >= 0).nonzero()[:, 0]
-    return torch.zeros(len(ids_BT), device=ids_BT.device).index_add(0, row_of, -losses)
+    batch = lay(texts, device)
+    losses = model.marked_losses(batch.ids, batch.targets, batch.lengths)
+    return torch.zeros(len(texts), device=losses.device).index_add(0, batch.rows(), -losses)
 
 
 @torch.no_grad()
@@ -37,7 +37,7 @@ def all_logps(model: Transformer, texts: Sequence[Tokens], rows_at_once: int) ->
     was_training = model.training
     model.eval()
     for part in by_length(texts, range(len(texts)), rows_at_once):
-        logps[part] = answer_logps(model, *pad([texts[row] for row in part], device)).cpu()
+        logps[part] = answer_logps(model, [texts[row] for row in part], device).cpu()
     model.train(was_training)
     return logps
 

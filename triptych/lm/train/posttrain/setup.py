@@ -39,6 +39,7 @@ from triptych.lm.train.posttrain.base import (
     lora_config,
 )
 from triptych.lm.train.posttrain.evaluate import Evaluator
+from triptych.lm.train.posttrain.general import General
 from triptych.lm.train.posttrain.probe import probe_texts, take_probe
 from triptych.lm.train.posttrain.reference import Reference
 from triptych.lm.train.posttrain.samples import answer_prompts, first_prompts
@@ -75,8 +76,12 @@ class PosttrainSetup(RunSetup):
         self.reference = Reference(self.kind, train, val, tokenizer, recipe)
         if run_dir is not None:
             self.reference.load(run_dir)
-        others = self.reference.val_mismatched
-        self._evaluator = Evaluator(self.kind, val, tokenizer, recipe, config.posttrain, others)
+        self.general = General(config.posttrain.general_data, tokenizer)
+        self.general.check(config.posttrain.replay_frac)
+        self._evaluator = Evaluator(
+            self.kind, val, tokenizer, recipe, config.posttrain,
+            self.general.measured, self.reference.val_mismatched,
+        )  # fmt: skip
 
     @property
     def data_fingerprint(self) -> str:
@@ -98,16 +103,15 @@ class PosttrainSetup(RunSetup):
 
     def make_step(self, world: World) -> OptimizerStep:
         """Return what takes the steps."""
-        rows, train, recipe = self.train.rows, self.config.train, self.recipe
-        settings = self.config.posttrain
+        rows, recipe = self.train.rows, self.recipe
         self.model.to(recipe.device)
+        shared = self.model, rows, self.config, recipe, self.general
         if self.kind == "dpo":
-            logps = self.reference.train_logps(self.model)
-            return DpoStep(self.model, rows, train, recipe, settings.beta, logps)
+            return DpoStep(*shared, self.reference.train_logps(self.model))
         if self.kind == "kto":
             logps, others = self.reference.train_logps(self.model), self.reference.mismatched
-            return KtoStep(self.model, rows, train, recipe, settings, others, logps)
-        return SftStep(self.model, rows, train, recipe)
+            return KtoStep(*shared, others, logps)
+        return SftStep(*shared)
 
     def measure(self, model: Transformer, most_tokens: int | None) -> Measurement:
         """Return the scores of a model on the validation rows, or on the first of them."""
@@ -170,6 +174,7 @@ class PosttrainSetup(RunSetup):
             "template_sha256": template_sha256(self.tokenizer),
             "data_fingerprint": self.data_fingerprint,
             "val_fingerprint": self.val.fingerprint,
+            "general_sha256": self.general.sha256,
         }
 
 
@@ -250,7 +255,13 @@ def restore(folder: RunFolder) -> PosttrainSetup:
         )
     adapter = lora_config(config.lora) if config.train.adapter == "lora" else None
     model = load_base(base, adapter, config.train.seed)
-    return PosttrainSetup(config, base, model, tokenizer, rows, val, recipe, folder.path)
+    setup = PosttrainSetup(config, base, model, tokenizer, rows, val, recipe, folder.path)
+    if setup.general.sha256 != saved.get("general_sha256", setup.general.sha256):
+        raise RunError(
+            f"the text {config.posttrain.general_data} has changed since the run began",
+            hint="bring the file back as it was, or start a new run",
+        )
+    return setup
 
 
 def _rows(config: Config, tokenizer: Tokenizer, context: int) -> tuple[Examples, Examples]:

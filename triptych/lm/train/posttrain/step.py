@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from triptych.config.posttrain import PosttrainConfig
-from triptych.config.train import TrainConfig
+from triptych.config import Config
 from triptych.lm.data.conversations.dataset import Example, Tokens
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train.distribution import World
 from triptych.lm.train.optimizer_step import OptimizerStep
-from triptych.lm.train.posttrain.batches import RowOrder, by_length, pad
+from triptych.lm.train.posttrain.batches import RowOrder, by_length, lay
+from triptych.lm.train.posttrain.general import General
 from triptych.lm.train.posttrain.losses import all_logps, answer_logps, dpo_losses, kto_losses
 from triptych.lm.train.recipe import Recipe
 
@@ -28,19 +28,28 @@ class PosttrainStep(OptimizerStep):
     """Rows drawn by step number, cut into parts of like length, their gradients added up."""
 
     def __init__(
-        self, model: Transformer, rows: Sequence[Example], train: TrainConfig, recipe: Recipe
+        self,
+        model: Transformer,
+        rows: Sequence[Example],
+        config: Config,
+        recipe: Recipe,
+        general: General,
     ) -> None:
-        super().__init__(model, train, recipe, World())
+        super().__init__(model, config.train, recipe, World())
         self.rows = rows
+        self.settings = config.posttrain
+        self._general, self._draw_seed = general, config.train.seed
+        self._replayed = round(self.settings.replay_frac * recipe.batch_tokens)
         self._answers = [row.answer for row in rows]
-        self._order = RowOrder(len(rows), train.seed)
+        self._order = RowOrder(len(rows), config.train.seed)
         self._seen = [0]
 
     def tokens_seen(self, steps: int) -> int:
         """Return the tokens read in this many steps."""
         while len(self._seen) <= steps:
             batch = self._order.batch(len(self._seen) - 1, self.recipe.batch_size)
-            self._seen.append(self._seen[-1] + sum(self.rows[row].tokens for row in batch))
+            read = sum(self.rows[row].tokens for row in batch) + self._replayed
+            self._seen.append(self._seen[-1] + read)
         return self._seen[steps]
 
     def _backward(self, step: int) -> float:
@@ -53,7 +62,18 @@ class PosttrainStep(OptimizerStep):
             loss = self._part_loss(part)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
-        return total
+        return total + self._replay(step, len(parts))
+
+    def _replay(self, step: int, parts: int) -> float:
+        """Add the gradient of general text, so that it is not forgotten."""
+        if not self._replayed:
+            return 0.0
+        torch.manual_seed(self._seed(step, parts))
+        batch = lay(self._general.pieces(step, self._replayed, self._draw_seed), self.recipe.device)
+        losses = self.model.marked_losses(batch.ids, batch.targets, batch.lengths)
+        loss = self.settings.replay_frac * losses.mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return float(loss.detach())
 
     @abstractmethod
     def _begin_batch(self, batch: list[int]) -> None:
@@ -66,9 +86,6 @@ class PosttrainStep(OptimizerStep):
         Shape: a scalar.
         """
 
-    def _pad(self, texts: Sequence[Tokens]) -> tuple[Tensor, Tensor]:
-        return pad(texts, self.recipe.device)
-
 
 class SftStep(PosttrainStep):
     """The mean cross-entropy over the trained tokens of the batch."""
@@ -77,8 +94,9 @@ class SftStep(PosttrainStep):
         self._trained = sum(self._answers[row].trained for row in batch)
 
     def _part_loss(self, part: list[int]) -> Tensor:
-        ids, targets = self._pad([self._answers[row] for row in part])
-        return self.model.marked_losses(ids, targets).sum() / self._trained
+        batch = lay([self._answers[row] for row in part], self.recipe.device)
+        losses = self.model.marked_losses(batch.ids, batch.targets, batch.lengths)
+        return losses.sum() / self._trained
 
 
 class DpoStep(PosttrainStep):
@@ -88,14 +106,13 @@ class DpoStep(PosttrainStep):
         self,
         model: Transformer,
         rows: Sequence[Example],
-        train: TrainConfig,
+        config: Config,
         recipe: Recipe,
-        beta: float,
+        general: General,
         reference: Tensor,
     ) -> None:
         """Shape: `reference` (rows, 2), of the chosen and the rejected answers."""
-        super().__init__(model, rows, train, recipe)
-        self._beta = beta
+        super().__init__(model, rows, config, recipe, general)
         self._reference = reference.to(recipe.device)
 
     def _begin_batch(self, batch: list[int]) -> None:
@@ -105,9 +122,9 @@ class DpoStep(PosttrainStep):
         rejected = [row.rejected for row in self.rows]
         texts = [self._answers[row] for row in part]
         texts += [text for row in part if (text := rejected[row]) is not None]
-        logps = answer_logps(self.model, *self._pad(texts))
+        logps = answer_logps(self.model, texts, self.recipe.device)
         chosen, other = logps[: len(part)], logps[len(part) :]
-        losses, _ = dpo_losses(chosen, other, self._reference[part], self._beta)
+        losses, _ = dpo_losses(chosen, other, self._reference[part], self.settings.beta)
         return losses.sum() / self._pairs
 
 
@@ -122,15 +139,14 @@ class KtoStep(PosttrainStep):
         self,
         model: Transformer,
         rows: Sequence[Example],
-        train: TrainConfig,
+        config: Config,
         recipe: Recipe,
-        settings: PosttrainConfig,
+        general: General,
         mismatched: Sequence[Tokens],
         reference: Tensor,
     ) -> None:
         """Shape: `reference` (rows, 2), of the answers and the mismatched answers."""
-        super().__init__(model, rows, train, recipe)
-        self._settings = settings
+        super().__init__(model, rows, config, recipe, general)
         self._mismatched = mismatched
         self._reference = reference.to(recipe.device)
         self._liked = torch.tensor([bool(row.row.label) for row in rows], device=recipe.device)
@@ -142,14 +158,15 @@ class KtoStep(PosttrainStep):
         self._kl = (logps - self._reference[batch, 1]).mean().clamp(min=0)
 
     def _part_loss(self, part: list[int]) -> Tensor:
-        logps = answer_logps(self.model, *self._pad([self._answers[row] for row in part]))
+        texts = [self._answers[row] for row in part]
+        logps = answer_logps(self.model, texts, self.recipe.device)
         losses = kto_losses(
             logps,
             self._reference[part, 0],
             self._liked[part],
             self._kl,
-            beta=self._settings.beta,
-            desirable_weight=self._settings.desirable_weight,
-            undesirable_weight=self._settings.undesirable_weight,
+            beta=self.settings.beta,
+            desirable_weight=self.settings.desirable_weight,
+            undesirable_weight=self.settings.undesirable_weight,
         )
         return losses.sum() / self._answers_in_batch
