@@ -11,7 +11,7 @@ from aiohttp import web
 from upstream_answers import ASK
 
 from triptych.config.gateway import UpstreamConfig
-from triptych.tiers.pipeline.balance import Balancer
+from triptych.tiers.pipeline.attempts.balance import Balancer
 from triptych.tiers.rules.catalogue import Upstream
 from triptych.tiers.rules.selector import Route
 

@@ -236,7 +236,8 @@ class Gateway:
     def _model_names(self, principal: Principal) -> tuple[str, ...]:
         """Return what a caller may name as model; without a key that is the base tier only."""
         tiers = ("base",) if principal.anonymous else TIERS
-        return (*tiers, "auto", *self.runtime.selector.catalogue.model_names(principal))
+        names = (*tiers, "auto", *self.runtime.selector.catalogue.model_names(principal))
+        return tuple(filter(principal.may_ask, names))
 
     async def _health(self, request: Request, send: Send) -> None:
         await send_json(send, 200, {"status": "ok"})
@@ -258,6 +259,7 @@ class Gateway:
             # A form of any web page can be sent here from its visitor's machine; JSON cannot.
             raise InvalidQuery("send content-type: application/json", status=415)
         await self.runtime.limiter.hit(principal, request.address)
+        await self.runtime.key_limits.admit(principal)
         return principal
 
     async def _answer(

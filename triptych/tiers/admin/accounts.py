@@ -22,6 +22,20 @@ Id = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-
 _LONGEST_DAYS = 3650
 
 
+class Limits(Body):
+    """What a key may use in a minute, and the tiers and models it may ask for."""
+
+    requests_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    tokens_per_minute: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    models: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(
+        default_factory=list, max_length=200
+    )
+
+    def given(self) -> dict[str, Any]:
+        """Return what is limited."""
+        return {name: value for name, value in self.model_dump().items() if value}
+
+
 class NewKey(Body):
     """A key for an application or a user."""
 
@@ -31,6 +45,7 @@ class NewKey(Body):
     user_id: Id | None = None
     company_id: Id | None = None
     scopes: list[KeyScope] = Field(default_factory=list, max_length=16)
+    limits: Limits = Field(default_factory=Limits)
     expires_in_days: float | None = Field(default=None, gt=0, le=_LONGEST_DAYS)
 
 
@@ -44,6 +59,7 @@ class NewCompany(Body):
         default_factory=dict, max_length=50
     )
     allow_external: bool = False
+    mask_external: bool = False
 
 
 class CompanyChange(Body):
@@ -55,6 +71,7 @@ class CompanyChange(Body):
         default=None, max_length=50
     )
     allow_external: bool | None = None
+    mask_external: bool | None = None
 
 
 class NewUser(Body):
@@ -142,6 +159,7 @@ async def create_key(call: RouteCall) -> Any:
         user_id=body.user_id,
         company_id=company_id,
         scopes=body.scopes,
+        limits=body.limits.given(),
         expires_at=expires_at,
         actor=call.actor,
     )
@@ -160,6 +178,16 @@ async def revoke_key(call: RouteCall) -> Any:
     )
     await call.runtime.refresh()
     return {"key_id": call.path["key_id"]}
+
+
+@routes.add("PUT", "/api/keys/{key_id}/limits", "company_admin", body=Limits)
+async def limit_key(call: RouteCall) -> Any:
+    """Limit a key by requests and tokens a minute and by models; an empty body lifts the limits."""
+    key_id, limits = call.path["key_id"][:64], call.body.given()
+    scope = call.scope(reason="an admin limits a key")
+    await store.limit_key(call.runtime.database, key_id, limits, actor=call.actor, scope=scope)
+    await call.runtime.refresh()
+    return {"key_id": key_id, "limits": limits}
 
 
 @routes.add("PUT", "/admin/keys/{key_id}/content", "admin", body=ContentRight)
@@ -190,6 +218,7 @@ async def create_company(call: RouteCall) -> Any:
         industry=body.industry,
         facts=body.facts,
         allow_external=body.allow_external,
+        mask_external=body.mask_external,
         actor=call.actor,
     )
     await call.runtime.refresh()

@@ -172,6 +172,8 @@ def _endpoint(route: Route, runtime: Runtime, service: LLMService) -> Any:
                     # An open Console looks again and again; that must not use up what the same
                     # key's programs may ask.
                     await runtime.limiter.hit(principal, host)
+                if route.scope == "generate":
+                    await runtime.key_limits.admit(principal)
             body = await _read_body(request, route.body, runtime.config.max_body_bytes)
             assert route.handler is not None
             answer = await route.handler(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.errors import UpstreamUnfit
+from triptych.tiers.pipeline.attempts.masking import Mask
 from triptych.tiers.providers.base import UpstreamCall
 from triptych.tiers.rules import prompts
 from triptych.tiers.rules.query import Query, Trace
@@ -45,6 +46,11 @@ class CallBuilder:
         bare = None
         if contexts.names:
             bare = prompts.without_context(query, system_prompt=system, left_out=left_out)
+        company, abstraction = contexts.company, contexts.abstraction
+        mask = Mask() if selection.masked and route.upstream.external else None
+        if mask is not None:
+            messages, bare = mask.hide(messages), mask.hide(bare)
+            company, abstraction = mask.hide(company), mask.hide(abstraction)
         return UpstreamCall(
             request_id=query.request_id,
             kind=query.kind,
@@ -53,10 +59,11 @@ class CallBuilder:
             model=route.model,
             tier=route.tier,
             deadline_s=deadline_s,
-            company_context=contexts.company,
-            abstraction_context=contexts.abstraction,
+            company_context=company,
+            abstraction_context=abstraction,
             bare_messages=bare,
             traceparent=trace.traceparent,
+            mask=mask or None,
         )
 
 

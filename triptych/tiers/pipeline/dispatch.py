@@ -16,8 +16,6 @@ from typing import Any, TypeVar
 
 from triptych.config.gateway import GatewayConfig
 from triptych.errors import (
-    NoProviderAvailable,
-    UpstreamBusy,
     UpstreamError,
     UpstreamInterrupted,
     UpstreamMalformed,
@@ -27,7 +25,15 @@ from triptych.errors import (
 )
 from triptych.processes.idle_clock import IdleClock
 from triptych.tiers.pipeline.accumulator import AnswerAccumulator, texts
-from triptych.tiers.pipeline.balance import Balancer
+from triptych.tiers.pipeline.attempts.balance import Balancer
+from triptych.tiers.pipeline.attempts.masking import Mask
+from triptych.tiers.pipeline.attempts.outcome import (
+    least,
+    none_available,
+    stopping,
+    too_slow,
+    update_breaker,
+)
 from triptych.tiers.pipeline.breaker import Breaker
 from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.pipeline.places import Place, Places, in_place
@@ -89,7 +95,8 @@ class Dispatcher:
         """
 
         async def ask(provider: Provider, call: UpstreamCall, *_: Any) -> Completion:
-            return await provider.complete(call)
+            done = await provider.complete(call)
+            return done if call.mask is None else call.mask.restored(done)
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
 
@@ -102,7 +109,10 @@ class Dispatcher:
         """
 
         async def ask(provider: Provider, call: UpstreamCall, *_: Any) -> tuple[Any, bytes]:
-            return await provider.embed({**payload, "model": call.model})
+            asked = {**payload, "model": call.model}
+            if selection.masked and provider.upstream.external:
+                asked["input"] = Mask().hide(asked["input"])
+            return await provider.embed(asked)
 
         return await self._run(query, selection, trace, ask, self._answer_timeout)
 
@@ -116,6 +126,8 @@ class Dispatcher:
             provider: Provider, call: UpstreamCall, attempt: Attempt, place: Place
         ) -> Opened:
             rest = in_place(provider.stream(call), place)
+            if call.mask is not None:
+                rest = call.mask.frames(rest)
             frames: list[Frame] = []
             try:
                 async for frame in rest:
@@ -206,7 +218,7 @@ class Dispatcher:
             retries = 0
             while len(trace.attempts) < self.config.max_attempts:
                 if not breaker.allows():
-                    resting_s = _least(resting_s, breaker.retry_after_s())
+                    resting_s = least(resting_s, breaker.retry_after_s())
                     trace.fallback_reason = trace.fallback_reason or "breaker_open"
                     break
                 try:
@@ -218,7 +230,7 @@ class Dispatcher:
                 pause_s = self._pause(last, retries)
                 if pause_s is not None and time.monotonic() + pause_s >= deadline_s:
                     pause_s = None
-                _update_breaker(breaker, last, again=pause_s is not None)
+                update_breaker(breaker, last, again=pause_s is not None)
                 if not last.falls_back:
                     raise last
                 if pause_s is None:
@@ -229,7 +241,7 @@ class Dispatcher:
                 trace.fallback_reason = trace.fallback_reason or last.code
             if time.monotonic() >= deadline_s:
                 break
-        raise last or _none_available(selection, resting_s)
+        raise last or none_available(selection, resting_s)
 
     def _begin(self, route: Route, trace: Trace, query: Query) -> Attempt:
         up = route.upstream
@@ -276,12 +288,12 @@ class Dispatcher:
         try:
             async with asyncio.timeout(limit_s) as clock:
                 call = self._calls.build(query, selection, route, trace, deadline_s)
-                call.waits = _stopping(clock, limit_s, deadline_s)
+                call.waits = stopping(clock, limit_s, deadline_s)
                 result = await ask(provider, call, attempt, place)
         except UpstreamError as error:
             failed = error
         except TimeoutError:
-            failed = _too_slow(route, limit_s, stream=query.stream)
+            failed = too_slow(route, limit_s, stream=query.stream)
         except BaseException:
             self._end(attempt, trace, query, "cancelled", 499, "cancelled")
             breaker.released()
@@ -352,49 +364,3 @@ def _serve(trace: Trace, route: Route, attempt: Attempt) -> None:
         trace.fallback_reason = route.reason
     if attempt.ttft_s is not None:
         trace.ttft_s = attempt.ttft_s
-
-
-def _update_breaker(breaker: Breaker, error: UpstreamError, *, again: bool) -> None:
-    """Count a failed attempt, or hold the upstream for as long as it asked."""
-    if error.hold_s is not None:
-        breaker.hold(error.hold_s)
-    elif error.counts:
-        breaker.failed()
-    elif isinstance(error, UpstreamBusy) and error.retry_after_s and not again:
-        breaker.hold(error.retry_after_s)
-    else:
-        breaker.released()
-
-
-def _stopping(clock: asyncio.Timeout, limit_s: float, deadline_s: float) -> Callable[[bool], None]:
-    """Let a provider stop the attempt's clock while a Space wakes; the deadline still holds."""
-
-    def waits(waiting: bool) -> None:
-        now = asyncio.get_running_loop().time()
-        left_s = deadline_s - time.monotonic()
-        clock.reschedule(now + (left_s if waiting else min(limit_s, left_s)))
-
-    return waits
-
-
-def _too_slow(route: Route, limit_s: float, *, stream: bool) -> UpstreamTimeout:
-    return UpstreamTimeout(
-        f"{route.upstream.name} gave nothing within {limit_s:.3g} s",
-        code="upstream_first_token" if stream else "upstream_answer",
-    )
-
-
-def _least(a: float | None, b: float) -> float:
-    return b if a is None else min(a, b)
-
-
-def _none_available(selection: Selection, retry_after_s: float | None) -> NoProviderAvailable:
-    if not selection.routes:
-        return NoProviderAvailable(f"no upstream answers for the tier {selection.tier}")
-    names = ", ".join(dict.fromkeys(route.upstream.name for route in selection.routes))
-    return NoProviderAvailable(
-        f"no upstream can answer for {selection.tier} now: {names} failed and are on hold",
-        hint="`triptych gateway probe` tests each of them",
-        retry_after_s=retry_after_s,
-        retryable=True,
-    )

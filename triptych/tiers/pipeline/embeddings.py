@@ -52,7 +52,10 @@ async def embed(
         trace.flags, trace.flags_version = flags.variants, flags.version
         trace.reason = "explicit_model"
         routes = _routes(runtime, query, principal, flags)
-        selection = await service.hold(exchange, Selection(query.tier_asked, "", routes))
+        selection = await service.hold(
+            exchange,
+            Selection(query.tier_asked, "", routes, masked=principal.masked(query.company_id)),
+        )
         body, raw = await runtime.dispatcher.embed(query, selection, trace, payload)
         usage = body.get("usage") if isinstance(body, dict) else None
         tokens = usage.get("prompt_tokens") if isinstance(usage, dict) else None
@@ -72,6 +75,7 @@ def _routes(
     if query.company_id is not None and not principal.member_of(query.company_id):
         raise Forbidden("you are not a member of this company", code="not_a_member")
     model, providers = query.model_asked, runtime.dispatcher.providers
+    principal.require_model(model)
     external_allowed = query.company_id is None or principal.external_allowed(query.company_id)
     routes = tuple(
         Route(upstream, query.tier_asked, upstream.models[model])

@@ -68,6 +68,7 @@ class Exchange:
         "principal",
         "query",
         "selection",
+        "settle_tokens",
         "started_s",
         "trace",
     )
@@ -90,6 +91,8 @@ class Exchange:
         """What was decided before an upstream was asked, with the evidence in its contexts."""
         self.held = False
         """Whether something was set aside for it under a budget."""
+        self.settle_tokens: Callable[[int], None] | None = None
+        """Told what was used, where tokens of the key were set aside."""
         self._observers = observers
         observers.spool.start(self._start())
         self._span = observers.tracing.start(self) if observers.tracing else None
@@ -143,6 +146,8 @@ class Exchange:
             self.answer.settle(trace)
         usage = trace.usage
         known = usage.source != "unknown"
+        if self.settle_tokens is not None:
+            self.settle_tokens(usage.input_tokens + usage.output_tokens if known else 0)
         price = self._observers.price
         cost = price(trace, self.created_at) if price else Cost(None, None)
         record = self._start()

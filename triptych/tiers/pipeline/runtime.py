@@ -23,6 +23,7 @@ from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.pipeline.dispatch import Dispatcher
 from triptych.tiers.pipeline.exchange import Exchange, Observers
+from triptych.tiers.pipeline.key_limits import KeyLimiter
 from triptych.tiers.pipeline.node import Node
 from triptych.tiers.pipeline.shadow import ShadowCopies
 from triptych.tiers.pipeline.telemetry import Metrics, Tracing
@@ -83,6 +84,7 @@ class Runtime:
         self.keys = KeyRing(anonymous_allowed=config.anonymous)
         self.limiter = Limiter(config)
         self.wrong_keys = WrongKeys(config)
+        self.key_limits = KeyLimiter(config)
         self.connections = ConnectionLimits(config)
         self.cache = AnswerCache(config.cache_bytes, config.cache_ttl_s)
         self.output_filter: OutputFilter | None = (
@@ -364,6 +366,7 @@ class Runtime:
         for source in self.sources.values():
             await source.close()
         await self.dispatcher.close()
+        await self.key_limits.close()
         await self.recorder.close()
         await self.node.leave()
         await self.database.close()

@@ -289,6 +289,7 @@ class LLMService:
         """
         runtime, query, trace = self.runtime, exchange.query, exchange.trace
         exchange.selection = selection
+        await runtime.key_limits.hold_for(exchange)
         if not runtime.budgets:
             return selection
         who = subjects(exchange.principal.key_id, query.company_id, query.user_id)

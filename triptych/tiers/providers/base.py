@@ -19,6 +19,18 @@ def _no_clock(_: bool) -> None:
     """Outside the dispatcher there is no clock to stop."""
 
 
+class AnswerMask(Protocol):
+    """Put the texts back in an answer that were masked in its call."""
+
+    def restored(self, completion: Completion) -> Completion:
+        """Return a whole answer with the texts put back."""
+        ...
+
+    def frames(self, frames: AsyncGenerator[Frame]) -> AsyncGenerator[Frame]:
+        """Yield a stream with the texts put back."""
+        ...
+
+
 @dataclass(slots=True)
 class UpstreamCall:
     """One assembled prompt on its way to one upstream."""
@@ -36,6 +48,8 @@ class UpstreamCall:
     bare_messages: list[Message] | None = None
     """The messages without the contexts, for an upstream that takes these beside the prompt."""
     traceparent: str | None = None
+    mask: AnswerMask | None = None
+    """Set where personal data is masked: marks in the answer become texts again."""
     done: bool = False
     """Set by a provider whose upstream declared the end of its stream with `[DONE]`."""
     waits: Callable[[bool], None] = _no_clock

@@ -32,8 +32,23 @@ class Company:
 
     company_id: str
     allow_external: bool = False
+    mask_external: bool = False
+    """Whether personal data is masked before its content goes to an external provider."""
     facts: Mapping[str, object] = field(default_factory=dict)
     """The facts its tier may use: name, industry ..."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a single key may use; None and empty: as much as its kind may."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    models: frozenset[str] = frozenset()
+    """Tiers and models it may ask for."""
+
+
+NO_LIMITS = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +68,7 @@ class Principal:
     """The users this key may speak for besides its own; see `acting`."""
     bound_to: str | None = None
     """The company that the key was made in; None: for all that its user or role reaches."""
+    limits: KeyLimits = NO_LIMITS
 
     @property
     def signed_in(self) -> bool:
@@ -73,6 +89,11 @@ class Principal:
         company = self.companies.get(company_id) if company_id else None
         return company is not None and company.allow_external
 
+    def masked(self, company_id: str | None) -> bool:
+        """Return whether personal data of a company is masked before an external provider."""
+        company = self.companies.get(company_id) if company_id else None
+        return company is not None and company.mask_external
+
     def require(self, role: Role) -> None:
         """Refuse a caller of a lesser role.
 
@@ -91,6 +112,22 @@ class Principal:
             raise Forbidden(
                 f"this key is for {', '.join(sorted(self.scopes))} only, not for {scope}",
                 code="scope_missing",
+            )
+
+    def may_ask(self, model: str) -> bool:
+        """Return whether the key's list of models, where it has one, holds this one."""
+        return not self.limits.models or model in self.limits.models
+
+    def require_model(self, model: str) -> None:
+        """Refuse a model that is not in the key's list.
+
+        Raises: Forbidden.
+        """
+        if not self.may_ask(model):
+            raise Forbidden(
+                f"this key may not ask for {model[:64]!r}",
+                hint=f"it may ask for {', '.join(sorted(self.limits.models))[:300]}",
+                code="model_not_allowed",
             )
 
     def default_company(self) -> str | None:

@@ -47,6 +47,8 @@ class Selection:
     """Version and scores of the classifier, when it decided."""
     contexts: Contexts = _NO_CONTEXTS
     """What the model is shown of the company."""
+    masked: bool = False
+    """Whether the company wants personal data masked before external upstreams."""
 
 
 class Classifier(Protocol):
@@ -87,6 +89,9 @@ class Selector:
 
         Raises: Forbidden, InvalidQuery, NotFound, NoProviderAvailable.
         """
+        principal.require_model(
+            query.model_asked if query.tier_asked == NAMED else query.tier_asked
+        )
         if query.tier_asked == NAMED:
             return self._named(query, principal, flags)
         wanted, reason, scores = self._wanted(query, principal, flags)
@@ -96,7 +101,8 @@ class Selector:
         routes = self._routes(tier, query.company_id, external_allowed, flags)
         if not routes and tier not in self.sourced:
             raise _none_available(tier, flags, external_allowed)
-        return Selection(tier, reason, routes, scores, _contexts(tier, query, principal))
+        contexts, masked = _contexts(tier, query, principal), principal.masked(query.company_id)
+        return Selection(tier, reason, routes, scores, contexts, masked)
 
     def _wanted(self, query: Query, principal: Principal, flags: Resolved) -> tuple[str, str, str]:
         if query.tier_asked in TIERS:
@@ -157,7 +163,8 @@ class Selector:
         if not routes:
             raise _none_available(model, flags, external_allowed=True)
         contexts = _contexts(tier, query, principal)
-        return Selection(tier, "explicit_model", routes, contexts=contexts)
+        masked = principal.masked(query.company_id)
+        return Selection(tier, "explicit_model", routes, contexts=contexts, masked=masked)
 
     def challengers(
         self, tier: str, query: Query, principal: Principal, flags: Resolved

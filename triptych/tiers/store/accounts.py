@@ -41,6 +41,7 @@ async def create_key(
     user_id: str | None = None,
     company_id: str | None = None,
     scopes: Sequence[str] = (),
+    limits: Mapping[str, Any] | None = None,
     expires_at: float | None = None,
     key: str = "",
     session: bool = False,
@@ -62,6 +63,7 @@ async def create_key(
         "user_id": user_id,
         "company_id": company_id,
         "scopes": list(scopes),
+        "limits": dict(limits) if limits else None,
         "created_at": time.time(),
         "expires_at": expires_at,
         "revoked_at": None,
@@ -156,6 +158,28 @@ async def revoke_key(database: Database, key_id: str, *, actor: str, scope: Scop
         await note(connection, "keys.revoke", f"keys/{key_id}", actor, company_id=scope.company_id)
 
 
+async def limit_key(
+    database: Database, key_id: str, limits: Mapping[str, Any], *, actor: str, scope: Scope
+) -> None:
+    """Set what a key may use; effective within a second, and in the audit.
+
+    Raises: NotFound.
+    """
+    k = t.api_keys.c
+    async with database.write(scope) as connection:
+        row = await connection.first(
+            select(k.limits, k.company_id).where(k.key_id == key_id, k.revoked_at.is_(None))
+        )
+        if row is None:
+            raise NotFound(f"there is no valid key {key_id[:40]!r}")
+        values = {"limits": dict(limits) or None}
+        await connection.execute(update(t.api_keys).where(k.key_id == key_id).values(**values))
+        await note(
+            connection, "keys.limits", f"keys/{key_id}", actor, before={"limits": row["limits"]},
+            after=values, company_id=row["company_id"],
+        )  # fmt: skip
+
+
 async def allow_content(database: Database, key_id: str, allowed: bool, *, actor: str) -> list[str]:
     """Let a key read kept texts, or no longer; effective within a second, and in the audit.
 
@@ -187,6 +211,7 @@ async def create_company(
     industry: str | None = None,
     facts: dict[str, Any] | None = None,
     allow_external: bool = False,
+    mask_external: bool = False,
     actor: str,
 ) -> None:
     """Enter a company.
@@ -199,6 +224,7 @@ async def create_company(
         "industry": industry,
         "facts": facts or {},
         "allow_external": allow_external,
+        "mask_external": mask_external,
         "created_at": time.time(),
         "deleted_at": None,
     }

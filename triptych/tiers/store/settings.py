@@ -18,7 +18,7 @@ import orjson
 from sqlalchemy import Table, func, select, update
 
 from triptych.durable import write_atomic
-from triptych.tiers.rules.accounts import Company, Principal
+from triptych.tiers.rules.accounts import NO_LIMITS, Company, KeyLimits, Principal
 from triptych.tiers.rules.budgets import Budget, Budgets
 from triptych.tiers.rules.consent import Consent, Subject
 from triptych.tiers.rules.flags import FlagSet, default_definitions
@@ -175,6 +175,17 @@ def _principal(
         expires_at=key["expires_at"] or float("inf"),
         people=people,
         bound_to=company_id,
+        limits=_limits(key.get("limits")),
+    )
+
+
+def _limits(given: Mapping[str, Any] | None) -> KeyLimits:
+    if not given:
+        return NO_LIMITS
+    return KeyLimits(
+        given.get("requests_per_minute"),
+        given.get("tokens_per_minute"),
+        frozenset(given.get("models") or ()),
     )
 
 
@@ -188,6 +199,7 @@ def companies(rows: Rows) -> dict[str, Company]:
         found[row["company_id"]] = Company(
             row["company_id"],
             row["allow_external"],
+            bool(row.get("mask_external")),
             {name: value for name, value in facts.items() if value not in (None, "")},
         )
     return found

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )  # fmt: skip
 
 from triptych.tiers.store.schema import TENANT, metadata
@@ -40,6 +41,7 @@ companies = Table(
     Column("industry", Text),
     Column("facts", JSON, nullable=False),
     Column("allow_external", Boolean, nullable=False, default=False),
+    Column("mask_external", Boolean, nullable=False, server_default=false()),
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
     info=TENANT,
@@ -75,6 +77,7 @@ api_keys = Table(
     Column("user_id", String(64)),
     Column("company_id", String(64), index=True),
     Column("scopes", JSON, nullable=False),
+    Column("limits", JSON),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float),
     Column("revoked_at", Float),
