@@ -398,6 +398,3 @@ def entered(row: Mapping[str, Any], *, private_allowed: bool) -> Upstream:
 async def _retire(provider: Provider) -> None:
     """Close a replaced provider when the requests it is answering are done."""
     asyncio.get_running_loop().call_later(300.0, lambda: asyncio.ensure_future(provider.close()))
-
-
-__all__ = ["Route", "Runtime"]

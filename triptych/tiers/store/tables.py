@@ -1,7 +1,6 @@
 """The tables, as SQLAlchemy Core sees them; `migrations` is how a database gets them.
 
-A table with `info={"tenant": ...}` holds rows of companies: `database` refuses a statement on it
-that is not scoped. Times are Unix seconds, ids are text, money is whole micro-dollars (exact).
+Rows of companies (`info=TENANT`) need a scoped statement. Times: Unix seconds, money: micro-USD.
 """
 
 from __future__ import annotations
@@ -20,8 +19,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
-)  # fmt: skip
+)
 
 from triptych.tiers.store.schema import TENANT, metadata
 
@@ -41,7 +39,7 @@ companies = Table(
     Column("industry", Text),
     Column("facts", JSON, nullable=False),
     Column("allow_external", Boolean, nullable=False, default=False),
-    Column("mask_external", Boolean, nullable=False, server_default=false()),
+    Column("mask_external", Boolean, nullable=False, default=False, server_default="0"),
     Column("created_at", Float, nullable=False),
     Column("deleted_at", Float),
     info=TENANT,
@@ -271,8 +269,7 @@ deployments = Table(
     Column("actor", String(64), nullable=False, server_default=""),
     Index("ix_deployments_space", "space", "created_at"),
 )
-"""What became of every deployment; the originals' `hf_deployments`. A row says `live` only after
-the Space itself answered with the revision."""
+"""What became of every deployment; `live` only after the Space itself answered with it."""
 
 model_registry = Table(
     "model_registry",

@@ -14,5 +14,5 @@ def upgrade() -> None:
     op.add_column("api_keys", sa.Column("limits", sa.JSON(), nullable=True))
     op.add_column(
         "companies",
-        sa.Column("mask_external", sa.Boolean(), nullable=False, server_default=sa.false()),
+        sa.Column("mask_external", sa.Boolean(), nullable=False, server_default="0"),
     )
