@@ -18,6 +18,15 @@
     return String(+value.toPrecision(4));
   }
 
+  // A point with a gap on both sides has no line: it is drawn as a point.
+  function alone(plot, index, shown) {
+    if (shown) return null;
+    const values = plot.data[index];
+    const measured = values.map((_, at) => at).filter(at => values[at] !== undefined);
+    return measured.filter((at, place) => values[at] !== null
+      && (values[measured[place - 1]] ?? null) === null && (values[measured[place + 1]] ?? null) === null);
+  }
+
   // Exponential mean that skips gaps and starts without a bias towards zero.
   function smooth(values, weight) {
     if (!weight) return values;
@@ -104,7 +113,7 @@
       const series = [{label: this.data.x_label, value: (_, x) => (x === null ? '–' : this.data.time ? new Date(x * 1000).toLocaleString() : short(x))}];
       this.data.curves.forEach((curve, index) => series.push({
         label: curve.name, stroke: colour(`curve-${index % 8}`), width: 2, dash: DASHES[index % 4],
-        spanGaps: false, value: (_, y) => (y === null || y === undefined ? '–' : `${short(y)}${unit}`),
+        spanGaps: false, points: {size: 6, filter: alone}, value: (_, y) => (y === null || y === undefined ? '–' : `${short(y)}${unit}`),
       }));
       const bands = [];
       this.data.curves.forEach((curve, index) => {
