@@ -52,11 +52,18 @@ class GatewayConsents:
         """
         found = {}
         for company in companies:
-            rows = [row for row in self._history(company) if row.get("purpose") == PURPOSE]
-            newest = max(rows, key=lambda row: int(row["consent_id"]), default=None)
+            newest = self.newest(company)
             if newest is not None and newest.get("granted"):
                 found[company] = f"company:{newest['consent_id']}"
         return found
+
+    def newest(self, company: str) -> dict[str, Any] | None:
+        """Return a company's newest word on `abstraction`; None where it never gave one.
+
+        Raises: LearningError where the gateway does not answer.
+        """
+        rows = [row for row in self._history(company) if row.get("purpose") == PURPOSE]
+        return max(rows, key=lambda row: int(row["consent_id"]), default=None)
 
     def _history(self, company: str) -> list[dict[str, Any]]:
         query = urllib.parse.urlencode({"company_id": company})
@@ -74,3 +81,28 @@ class GatewayConsents:
             ) from error
         rows: list[dict[str, Any]] = values["history"]
         return rows
+
+
+class GatewayOrRecorded:
+    """The gateway's word on a company where it has one, else what was recorded here.
+
+    A company that an administrator recorded with `triptych abstraction agree` stays in, until it
+    gives its own word at the gateway.
+    """
+
+    def __init__(self, gateway: GatewayConsents, recorded: Mapping[str, str]) -> None:
+        self._gateway = gateway
+        self._recorded = {
+            name: consent for name, consent in recorded.items() if not consent.startswith("company")
+        }
+
+    def granted(self, companies: Iterable[str]) -> dict[str, str]:
+        """Return the companies that agree now, each with the name of its consent."""
+        found = {}
+        for company in companies:
+            newest = self._gateway.newest(company)
+            if newest is None and company in self._recorded:
+                found[company] = self._recorded[company]
+            elif newest is not None and newest.get("granted"):
+                found[company] = f"company:{newest['consent_id']}"
+        return found

@@ -23,6 +23,7 @@ MENU = (
     Entry("Requests", "/console/requests"),
     Entry("Feedback", "/console/feedback"),
     Entry("Knowledge", "/console/knowledge"),
+    Entry("Patterns", "/console/patterns"),
     Entry("People", "/console/people"),
     Entry("Privacy", "/console/privacy"),
     Entry("History", "/console/history", "admin"),
