@@ -44,7 +44,7 @@ def of_document(store: Store, source: str, name: str, patterns: Path) -> Deletio
     _, gone = _divided(questions(store), name)
     return Deletion(
         len(rows), sum(int(row[1]) for row in rows), len(gone), _releases(patterns, store.company),
-        comes_back=not _is_upload(store, source),
+        comes_back=_is_outside(store, source),
     )  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def _delete_document(store: Store, source: str, name: str, patterns: Path) -> De
     found = of_document(store, source, name, patterns)
     if found is None:
         return None
-    location = store.sources()[source][0] if source in store.sources() else ""
-    if not found.comes_back:
+    location = Path(store.sources().get(source, ("", ()))[0])
+    if location.is_relative_to(store.folder):
         # First: a crash after it leaves a document that the next sync takes out, none that returns.
         Path(location, name).unlink(missing_ok=True)
     store.forget(source, name)
@@ -91,9 +91,10 @@ def _divided(asked: list[Question], name: str) -> tuple[list[Question], list[Que
     return [one for one in asked if one not in gone], gone
 
 
-def _is_upload(store: Store, source: str) -> bool:
-    location = store.sources().get(source, ("", ()))[0]
-    return bool(location) and Path(location).is_relative_to(store.folder)
+def _is_outside(store: Store, source: str) -> bool:
+    """Return whether a source is a folder elsewhere; corrections, for one, have no folder."""
+    location = Path(store.sources().get(source, ("", ()))[0])
+    return location.is_absolute() and not location.is_relative_to(store.folder)
 
 
 def _releases(patterns: Path, company: str) -> tuple[int, ...]:

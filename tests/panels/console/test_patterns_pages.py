@@ -52,7 +52,7 @@ def test_a_company_sees_what_leaves_before_it_agrees_and_no_other_company(
     page = boss.text(path)
     assert "This company contributes nothing." in page and "Agree" in page
     preview = boss.text(f"{path}/preview")
-    assert "Engineers are on call in a weekly turn." in preview and "Quokkaworks" not in preview
+    assert "engineers are on call in a weekly turn." in preview and "Quokkaworks" not in preview
     assert gateway.call("GET", "/api/consent?company_id=acme")["history"] == []
     assert not (Path(gateway.home) / "abstraction" / "register.json").exists()
     for part in ("", "/preview"):

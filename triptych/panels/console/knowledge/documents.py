@@ -97,6 +97,12 @@ def routes(site: Site, place: Place) -> list[Route]:
         await _switch_on(visit, at)
         return await _page(visit, place)
 
+    @pages.post(COMPANY + "/switch-on", role="admin")
+    async def switch_on(visit: Visit) -> Response:
+        at = await place.at(visit)
+        await _switch_on(visit, at)
+        return await _page(visit, place, Notice(f"Members of {at.name} may ask the company tier"))
+
     @pages.get(COMPANY + "/documents/{document:int}", role="company_admin")
     async def document(visit: Visit) -> Response:
         return await _document(visit, place)

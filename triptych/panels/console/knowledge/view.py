@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlencode
 
 from triptych.learning.company.files import FileState, file_states
@@ -24,12 +25,11 @@ _MARK = re.compile(r"\s*\[(\d+)\]")
 
 @dataclass(frozen=True)
 class Source:
-    """A folder of documents, and which groups may read it."""
+    """Where documents come from: `kind` is `upload`, `folder`, or `corrections` of reviewers."""
 
     name: str
     location: str
-    readers: tuple[str, ...]
-    is_upload: bool
+    kind: str
 
 
 @dataclass(frozen=True)
@@ -112,16 +112,18 @@ def knowledge(store: Store, state: str = "") -> Knowledge:
         stack=True,
     )
     sources = tuple(
-        Source(name, location, groups, _is_inside(store, location))
-        for name, (location, groups) in store.sources().items()
+        Source(name, location, _kind(store, location))
+        for name, (location, _) in store.sources().items()
     )
     unread = sum(one.state != "read" for one in found)
     more = max(0, len(chosen) - _SHOWN)
     return Knowledge(documents, passages, store.version, sources, files, unread, more)
 
 
-def _is_inside(store: Store, location: str) -> bool:
-    return bool(location) and location.startswith(f"{store.folder}/")
+def _kind(store: Store, location: str) -> str:
+    if Path(location).is_relative_to(store.folder):
+        return "upload"
+    return "folder" if Path(location).is_absolute() else "corrections"
 
 
 def _file(company: str, one: FileState) -> Row:

@@ -95,7 +95,8 @@ def _history(found: Mapping[str, Any], accounts: Accounts) -> Table:
             Row((
                 when(row["created_at"]), PURPOSES.get(row["purpose"], row["purpose"]),
                 "allowed" if row["granted"] else "withdrawn",
-                row["user_id"] or accounts.company(row["company_id"]), row["actor"],
+                row["user_id"] or accounts.company(row["company_id"]),
+                accounts.key(row["actor"]),
             ))
             for row in rows
         ),

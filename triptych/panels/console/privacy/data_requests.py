@@ -151,7 +151,7 @@ def _row(row: Mapping[str, Any], accounts: Accounts) -> Row:
         when(row["created_at"]),
         KINDS.get(row["kind"], row["kind"]),
         _whom(row["company_id"] or "", row["user_id"] or "", accounts),
-        row["asked_by"],
+        accounts.key(row["asked_by"]),
         STATES.get(row["state"], row["state"]),
         when(row["finished_at"]),
         _result(row["result"]),
@@ -162,8 +162,12 @@ def _row(row: Mapping[str, Any], accounts: Accounts) -> Row:
 
 def _result(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {inner}" for name, inner in value.items())[:300]
+        return ", ".join(f"{_named(name)}: {_result(inner)}" for name, inner in value.items())[:300]
     return "" if value is None else str(value)[:300]
+
+
+def _named(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _whom(company_id: str, user_id: str, accounts: Accounts) -> str:
@@ -212,7 +216,7 @@ async def _one(
         "About": _whom(row["company_id"] or "", row["user_id"] or "", accounts),
         "Only": ", ".join(CATEGORIES.get(one, one) for one in details.get("categories") or ()),
         "In words": details.get("text"),
-        "By": row["asked_by"],
+        "By": accounts.key(row["asked_by"]),
         "When": when(row["created_at"]),
         "State": STATES.get(row["state"], row["state"]),
         "Finished": when(row["finished_at"]),
