@@ -24,6 +24,7 @@ MENU = (
     Entry("Feedback", "/console/feedback"),
     Entry("Knowledge", "/console/knowledge"),
     Entry("Patterns", "/console/patterns"),
+    Entry("Learn", "/console/learn", "admin"),
     Entry("People", "/console/people"),
     Entry("Privacy", "/console/privacy"),
     Entry("History", "/console/history", "admin"),
