@@ -49,11 +49,7 @@ def routes(site: Site, place: Place) -> list[Route]:
 
     @pages.get(PATH, role="company_admin")
     async def knowledge(visit: Visit) -> Response:
-        accounts = await read_accounts(visit)
-        if len(accounts.companies) == 1:
-            return visit.go(f"{PATH}/{next(iter(accounts.companies))}")
-        table = await place.library(lambda one: view.companies(one, accounts.companies))
-        return visit.page("console/knowledge/companies.html", table=table, accounts=accounts)
+        return await _companies(visit, place)
 
     @pages.get(COMPANY, role="company_admin")
     async def company_documents(visit: Visit) -> Response:
@@ -108,6 +104,14 @@ def routes(site: Site, place: Place) -> list[Route]:
         return await _document(visit, place)
 
     return pages.routes
+
+
+async def _companies(visit: Visit, place: Place) -> Response:
+    accounts = await read_accounts(visit)
+    if len(accounts.companies) == 1:
+        return visit.go(f"{PATH}/{next(iter(accounts.companies))}")
+    table = await place.library(lambda one: view.companies(one, accounts.companies))
+    return visit.page("console/knowledge/companies.html", table=table, accounts=accounts)
 
 
 async def _page(

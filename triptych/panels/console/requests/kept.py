@@ -42,7 +42,7 @@ async def read_kept(gateway: GatewayClient, request_id: str) -> Kept:
 
 
 async def allow_reading(gateway: GatewayClient) -> None:
-    """Give the key of this sign-in the right to read what was written; the audit records it."""
+    """Let the key of this sign-in read what was written; the audit records it."""
     who = await gateway.me()
     right = f"/admin/keys/{segment(who['key_id'])}/content"
     await gateway.ask("PUT", right, {"allowed": True})
