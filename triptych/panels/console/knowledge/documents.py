@@ -57,16 +57,7 @@ def routes(site: Site, place: Place) -> list[Route]:
 
     @pages.post(COMPANY + "/upload", role="company_admin", limit_bytes=UPLOAD_BYTES)
     async def upload(visit: Visit) -> Response:
-        at = await place.at(visit)
-        files = uploads.files_of(visit.form)
-        if not files:
-            return await _page(visit, place, Notice("No file was chosen", bad=True))
-        try:
-            folder = await place.uploads(at.company)
-            await asyncio.to_thread(uploads.write, folder, files)
-        except TriptychError as error:
-            return await _page(visit, place, Notice.of(error))
-        return await _changes(visit, place, at, UPLOADS)
+        return await _upload(visit, place)
 
     @pages.post(COMPANY + "/sources", role="admin")
     async def add_source(visit: Visit) -> Response:
@@ -112,6 +103,19 @@ async def _companies(visit: Visit, place: Place) -> Response:
         return visit.go(f"{PATH}/{next(iter(accounts.companies))}")
     table = await place.library(lambda one: view.companies(one, accounts.companies))
     return visit.page("console/knowledge/companies.html", table=table, accounts=accounts)
+
+
+async def _upload(visit: Visit, place: Place) -> Response:
+    at = await place.at(visit)
+    files = uploads.files_of(visit.form)
+    if not files:
+        return await _page(visit, place, Notice("No file was chosen", bad=True))
+    try:
+        folder = await place.uploads(at.company)
+        await asyncio.to_thread(uploads.write, folder, files)
+    except TriptychError as error:
+        return await _page(visit, place, Notice.of(error))
+    return await _changes(visit, place, at, UPLOADS)
 
 
 async def _page(
