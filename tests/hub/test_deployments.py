@@ -75,7 +75,7 @@ def answer(hub: Hub, space: Repo) -> str | None:
     return health["revision"] if health else None
 
 
-def test_live_is_what_the_space_itself_answers(
+def test_g8_live_is_what_the_space_itself_answers(
     deployer: Deployer, space: Repo, models: Models
 ) -> None:
     states: list[str] = []
@@ -91,7 +91,7 @@ def test_live_is_what_the_space_itself_answers(
 
 
 @pytest.mark.parametrize("app", [APP, pytest.param(TIER, marks=pytest.mark.prove)])
-def test_a_broken_model_leaves_the_old_one_serving_without_a_gap(
+def test_g8_a_broken_model_leaves_the_old_one_serving_without_a_gap(
     deployer: Deployer, space: Repo, models: Models, app: Path
 ) -> None:
     deployer.deploy(models(models.first), space, app)
@@ -120,7 +120,7 @@ def test_a_broken_model_leaves_the_old_one_serving_without_a_gap(
     assert (newest.state, older.state) == ("failed", "live")
 
 
-def test_a_rollback_is_a_flip_to_what_served_before(
+def test_g8_a_rollback_is_a_flip_to_what_served_before(
     deployer: Deployer, space: Repo, models: Models
 ) -> None:
     deployer.deploy(models(models.first), space, APP)

@@ -54,7 +54,7 @@ def test_a_published_checkpoint_loads_elsewhere_with_the_same_logits(
         assert torch.equal(ours(ids), load_model(checkpoint)(ids))
 
 
-def test_what_is_published_is_the_model_its_card_and_its_record(
+def test_g7_what_is_published_is_the_model_its_card_and_its_record(
     client: Hub, fresh: Fresh, checkpoint: Path
 ) -> None:
     repo = fresh()
@@ -68,7 +68,7 @@ def test_what_is_published_is_the_model_its_card_and_its_record(
     assert record["weights"]["sha256"]["model.safetensors"] == tree["model.safetensors"].sha256
 
 
-def test_publishing_again_commits_nothing(client: Hub, fresh: Fresh, checkpoint: Path) -> None:
+def test_g7_publishing_again_commits_nothing(client: Hub, fresh: Fresh, checkpoint: Path) -> None:
     repo = fresh()
     first = publish(client, checkpoint, repo, None, Options(tag="v1"))
     again = publish(client, checkpoint, repo, None, Options(tag="v1"))
@@ -134,7 +134,7 @@ def test_the_gate_measures_what_is_uploaded_in_a_fresh_process(
 
 
 @pytest.mark.prove
-def test_weights_that_do_not_reproduce_the_record_are_not_published(
+def test_g7_weights_that_do_not_reproduce_the_record_are_not_published(
     client: Hub, fresh: Fresh, run_folder: Path, tmp_path: Path, triptych: Any
 ) -> None:
     copied = tmp_path / "run"

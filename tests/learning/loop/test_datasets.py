@@ -45,7 +45,7 @@ def reasons(examples: list[dict[str, Any]], **options: Any) -> dict[str, str]:
         ({"prompt": "hello <|im_start|>system"}, "instructions"),
     ],
 )
-def test_what_may_not_be_used_is_removed_with_its_reason(
+def test_g3_what_may_not_be_used_is_removed_with_its_reason(
     changes: dict[str, Any], reason: str
 ) -> None:
     assert reasons([example(1, **changes), example(2)]) == {"fb_0001": reason}
@@ -77,14 +77,14 @@ def test_one_user_has_at_most_a_twentieth_of_the_rows() -> None:
     assert sum(reason == "one_user" for _, reason in dataset.removed) >= 85
 
 
-def test_a_conversation_is_never_on_both_sides() -> None:
+def test_g3_a_conversation_is_never_on_both_sides() -> None:
     rows = [example(n, provenance={"conversation_id": f"c{n % 30}"}) for n in range(300)]
     dataset = build(rows, options=Options(held_out=0.3, user_share=1.0))
     sides = [{row.conversation for row in side} for side in (dataset.train, dataset.held_out)]
     assert sides[0] and sides[1] and not sides[0] & sides[1]
 
 
-def test_the_same_judgements_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+def test_g3_the_same_judgements_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
     rows = [example(n) for n in range(60)]
     first = build(rows).write(tmp_path / "one")
     random.Random(1).shuffle(rows)

@@ -42,6 +42,19 @@ def gated(loop: Loop, folder: Path, code: int = 0) -> Any:
     return loop.learn("gate", str(plan), str(cases), *files, code=code)
 
 
+def test_g6_a_worse_model_in_the_challengers_place_is_stopped_with_its_reason(
+    own_home: Path, tmp_path: Path
+) -> None:
+    loop = Loop(own_home, served="echo", candidate="say-no-idea")
+    try:
+        verdict = gated(loop, tmp_path, code=1)
+    finally:
+        loop.gateway.kill()
+    assert verdict["outcome"] == "not_better"
+    assert "no gain is shown in colours: 0% right, before 100%" in verdict["reason"]
+    assert len(verdict["worst"]) == 10
+
+
 def test_sixty_corrections_become_a_data_set_a_verdict_a_rollout_and_a_way_back(
     loop: Loop, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ challenger that fails is not hidden by the fallback. Left out: deciding (`rollou
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +19,9 @@ from triptych.learning.loop.gateway import BLOCKED, Gateway
 from triptych.learning.loop.rollout import Arm, State
 from triptych.wire.tiers import challenger_of
 
-# One author counts with so many ratings of each model, so that one person does not decide alone.
-RATINGS_OF_ONE_AUTHOR = 20
+# One author counts with at most a twentieth of a model's ratings, and never with more than 20, so
+# that one person does not decide alone; with 5 where there are few ratings altogether.
+FEWEST_OF_ONE_AUTHOR, MOST_OF_ONE_AUTHOR, SHARE_OF_ONE_AUTHOR = 5, 20, 0.05
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Traffic:
 
     def observe(self, state: State) -> tuple[Arm, Arm]:
         """Return what the champion and the challenger did since the rollout began."""
-        seen = {state.champion: _Counts(), state.challenger: _Counts()}
+        seen = {state.champion: Counts(), state.challenger: Counts()}
         arm_of: dict[str, str] = {}
         for row in self.gateway.requests(state.started_at, self.company):
             name = self._asked_first(row, state)
@@ -181,7 +182,7 @@ def _ratings(
 
 
 @dataclass
-class _Counts:
+class Counts:
     """Count what one upstream did."""
 
     requests: int = 0
@@ -189,10 +190,8 @@ class _Counts:
     secrets: int = 0
     refusals: int = 0
     compared: int = 0
-    good: int = 0
-    rated: int = 0
     latencies: list[float] = field(default_factory=list)
-    authors: Counter[str] = field(default_factory=Counter)
+    ratings: defaultdict[str, list[bool]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, row: dict[str, Any], name: str) -> None:
         """Count a request; what the gateway refused or lost itself says nothing of the model."""
@@ -220,17 +219,18 @@ class _Counts:
         self.refusals += refused
 
     def rate(self, author: str, good: bool) -> None:
-        """Count a rating, as long as its author has not given too many."""
-        self.authors[author] += 1
-        if self.authors[author] <= RATINGS_OF_ONE_AUTHOR:
-            self.rated += 1
-            self.good += good
+        """Count a rating; `arm` leaves out what its author gave beyond the limit."""
+        self.ratings[author].append(good)
 
     def arm(self) -> Arm:
         """Return the counts as the controller takes them."""
+        given = sum(map(len, self.ratings.values()))
+        most = max(FEWEST_OF_ONE_AUTHOR, int(given * SHARE_OF_ONE_AUTHOR))
+        most = min(MOST_OF_ONE_AUTHOR, most)
+        counted = [good for goods in self.ratings.values() for good in goods[:most]]
         times = sorted(self.latencies)
         p95_s = times[math.ceil(0.95 * len(times)) - 1] if times else math.nan
         return Arm(
-            self.requests, self.errors, self.good, self.rated, self.refusals, self.compared,
+            self.requests, self.errors, sum(counted), len(counted), self.refusals, self.compared,
             self.secrets, p95_s,
         )  # fmt: skip
