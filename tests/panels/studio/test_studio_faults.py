@@ -169,7 +169,7 @@ def test_faults_10_and_12_tab_leaves_no_list_open_and_an_error_is_seen(
     expect(page.locator("ul[role=listbox]:visible")).to_have_count(0, timeout=10_000)
     page.keyboard.press("Enter")
     alert = page.locator(".status.bad[role=alert]")
-    expect(alert).to_contain_text("✗ There is no text to learn from.")
+    expect(alert).to_contain_text("✗ There is no text to learn from.", timeout=20_000)
     assert page.evaluate(
         "(() => { const b = document.querySelector('.status.bad').getBoundingClientRect(); "
         "return b.top >= 0 && b.bottom <= innerHeight })()"

@@ -87,7 +87,7 @@ class Form:
             corpus=given["plain.corpus"] or "",
             start=(given["plain.repository"] or "").strip() or given["plain.start"] or "",
             preset=given["plain.preset"],
-            minutes=given["plain.minutes"] or None,
+            minutes=given["plain.minutes"] or "",
             size=given["plain.size"],
             name=given["plain.name"] or "",
             batch=_count(given["nine.batch"]),
@@ -147,8 +147,8 @@ def draw_how(form: Form) -> None:
         form.plain["preset"] = gr.Radio(
             lengths, value="quick", label="How long", scale=3, min_width=240
         )
-        form.plain["minutes"] = gr.Number(
-            None, label="or minutes", minimum=0.1, scale=1, min_width=110
+        form.plain["minutes"] = gr.Textbox(
+            label="or minutes", placeholder="such as 5", scale=1, min_width=110
         )
     with gr.Accordion("Main settings", open=False), gr.Row():
         for name, (values, words) in NINE.items():

@@ -41,7 +41,7 @@ class Choice:
     corpus: str = ""
     start: str = ""
     preset: str = "quick"
-    minutes: float | None = None
+    minutes: str = ""
     size: str = "nano"
     name: str = ""
     batch: int | None = None
@@ -120,8 +120,20 @@ def starts(store: RunStore, user: str) -> list[tuple[str, str]]:
 
 
 def _timing(choice: Choice) -> list[str]:
-    seconds = choice.minutes * 60 if choice.minutes else PRESETS.get(choice.preset)
+    if choice.minutes.strip():
+        return [f"train.budget_s={60 * _minutes(choice.minutes):g}"]
+    seconds = PRESETS.get(choice.preset)
     return [f"train.budget_s={seconds:g}"] if seconds else []
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0 < minutes < float("inf"):
+        raise UsageError(f"minutes are {text!r}, not a number above 0", hint="write 5, or 0.5")
+    return minutes
 
 
 def name_of(choice: Choice) -> str:
