@@ -136,6 +136,34 @@ def test_the_same_record_gives_the_same_bytes(record: Record) -> None:
     assert training_curve(again) == curve
 
 
+def test_fault_18_the_curve_has_no_background_and_is_read_on_white_and_on_black(
+    record: Record,
+) -> None:
+    import io
+
+    from matplotlib.image import imread
+
+    curve = training_curve(record)
+    assert curve is not None
+    pixels = imread(io.BytesIO(curve))
+    assert pixels[0, 0, 3] == 0 and pixels[-1, -1, 3] == 0
+    drawn = pixels[pixels[..., 3] > 0.95][:, :3]
+    brightness = drawn @ [0.2126, 0.7152, 0.0722]
+    assert brightness.min() > 0.2 and brightness.max() < 0.8
+
+
+def test_fault_18_every_tier_has_its_own_title() -> None:
+    from triptych.cli.serve.tiers import with_title
+    from triptych.hub.deployments import app_files
+    from triptych.hub.templates import app_folder
+
+    files = app_files(app_folder("tier"))
+    text = with_title(files, "Company tier")["README.md"]
+    assert isinstance(text, bytes)
+    assert b"title: Company tier\n" in text and b"# Company tier\n" in text
+    assert b"A tier" not in text and b"sdk: gradio" in text
+
+
 def test_an_earlier_milestone_knows_nothing_of_what_came_later(run_folder: Path) -> None:
     found = milestones(run_folder)
     assert list(found) == [4, 8]

@@ -102,7 +102,7 @@ def test_a_vote_a_correction_and_a_comment_arrive_under_the_gateways_request(
             if set(found) >= kinds or time.monotonic() > deadline:
                 break
             page.wait_for_timeout(200)
-        page.get_by_text("Kept: voted for gateway · base").wait_for()
+        page.get_by_text("Vote saved: voted for gateway · base").wait_for()
         screenshot(page, "playground-gateway")
 
     assert set(found) == kinds, found

@@ -85,12 +85,12 @@ def test_blind_votes_are_kept_counted_and_change_their_mind(
     shown = page.locator("#answers").inner_text()
     assert "topics" not in shown and "tokens/s" not in shown and "Answer A" in shown
     page.get_by_role("button", name="B is better").click()
-    page.get_by_text("Kept: voted for").wait_for()
+    page.get_by_text("Vote saved: voted for").wait_for()
     expect(page.locator("#answers"), "revealed after the vote").to_contain_text("topics · step")
     page.get_by_role("button", name="All are good").click()
-    page.get_by_text("Kept: all were good").wait_for()
+    page.get_by_text("Vote saved: all were good").wait_for()
     page.get_by_role("button", name="A is better").click()
-    page.get_by_text("Kept: voted for").wait_for()
+    page.get_by_text("Vote saved: voted for").wait_for()
     first, second, last = votes(module_home)[-3:]
     assert (first["verdict"], second["verdict"], last["verdict"]) == (1, "all", 0)
     assert first["vote_id"] == last["vote_id"] and last["blind"]

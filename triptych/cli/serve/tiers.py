@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from triptych.wire.tiers import SPACES
 
 if TYPE_CHECKING:
     from triptych.hub.client import Hub
+    from triptych.hub.repository import Content
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +80,8 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
         space = Repo.parse(space_id, "space")
         model = getattr(args, tier, None) or args.model
         print(f"{tier}: {model} in {space_id}", file=sys.stderr, flush=True)
-        put_files(hub, space, app_files(app), "Set up the tier", private=not args.public)
+        files = with_title(app_files(app), f"{tier.capitalize()} tier")
+        put_files(hub, space, files, "Set up the tier", private=not args.public)
         if token is not None and "HF_TOKEN" not in hub.secrets(space):
             hub.set_secret(space, "HF_TOKEN", token)
         deployer = Deployer(hub, on_state=partial(record, hub, tier))
@@ -94,6 +98,16 @@ def _setup(args: argparse.Namespace, hub: Hub, names: dict[str, str]) -> int:
         print("all three live and switched on: a running gateway answers with them now;")
         print("`triptych up` starts one, with the pages")
     return 0
+
+
+def with_title(files: Mapping[str, Content], title: str) -> dict[str, Content]:
+    """Return a Space's files with its own title, so that three tiers do not look like one."""
+    readme = files["README.md"]
+    assert readme is not None  # `app_files` refuses a folder without one
+    text = (readme if isinstance(readme, bytes) else readme.read_bytes()).decode()
+    text = re.sub(r"(?m)^title: .*$", f"title: {title}", text, count=1)
+    text = re.sub(r"(?m)^# .*$", f"# {title}", text, count=1)
+    return {**files, "README.md": text.encode()}
 
 
 def gateway_config(names: dict[str, str], hardware: dict[str, str], *, private: bool) -> str:

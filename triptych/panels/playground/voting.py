@@ -166,4 +166,4 @@ def _thanks(comparison: Comparison, verdict: Verdict | None) -> str:
     if verdict is None:
         return "Kept."
     words = drawing.verdict_words(comparison, verdict)
-    return f"Kept: {words}. You can still change your mind."
+    return f"Vote saved: {words}. You can still change your mind."
