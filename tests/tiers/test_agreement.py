@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,21 @@ TOKEN = "sk-canaryCANARYcanaryCANARY"
 ASK = {"model": "base", "messages": [{"role": "user", "content": "hi"}]}
 
 
-@pytest.fixture
-async def url(postgres: str) -> AsyncIterator[str]:
-    """Give each test a database of its own."""
+async def fresh(postgres: str, name: str) -> str:
+    """Make an empty database of this name and return its address."""
     database = Database(postgres)
     async with database.engine.connect() as raw:
         raw = await raw.execution_options(isolation_level="AUTOCOMMIT")
-        await raw.execute(text("DROP DATABASE IF EXISTS agreement WITH (FORCE)"))
-        await raw.execute(text("CREATE DATABASE agreement"))
+        await raw.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+        await raw.execute(text(f"CREATE DATABASE {name}"))
     await database.close()
-    yield database.url.set(database="agreement").render_as_string(hide_password=False)
+    return database.url.set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+async def url(postgres: str) -> str:
+    """Give each test a database of its own."""
+    return await fresh(postgres, "agreement")
 
 
 async def call(gateway: Any, method: str, path: str, body: Any = None) -> tuple[int, Any]:

@@ -77,7 +77,7 @@ async def names(database: Database) -> list[str]:
 
 async def test_a_record_of_the_schema_before_becomes_one_partition_and_goes_on(database) -> None:
     now = time.time()
-    await migrations.upgrade(database, "0009")
+    await migrations.upgrade(database, "0010")
     await write(database, *(record(n, now - n * DAY) for n in range(5)))
     await migrations.upgrade(database)
     assert await counted(database) == (5, 5)

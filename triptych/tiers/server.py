@@ -60,7 +60,7 @@ async def _prepare(config: GatewayConfig) -> None:
     Raises: StorageError when the database is away at the very first start; later starts go on
     with the last good settings. UsageError for an admin key that could be guessed.
     """
-    from triptych.tiers.pipeline.node import name_of
+    from triptych.tiers.pipeline.cluster.node import name_of
     from triptych.tiers.rules.accounts import new_key
     from triptych.tiers.store import accounts, migrations
     from triptych.tiers.store.cluster import nodes

@@ -167,11 +167,12 @@ async def test_upstream(call: RouteCall) -> Any:
 
 @routes.add("POST", "/admin/upstreams/{name}/breaker/reset", "admin")
 async def reset_breaker(call: RouteCall) -> Any:
-    """Close a breaker by hand in this worker."""
+    """Close a breaker by hand, here at once and in every other worker with its next poll."""
     breaker = call.runtime.dispatcher.breakers.get(call.path["name"])
     if breaker is None:
         raise NotFound(f"there is no upstream {call.path['name'][:64]!r}")
     breaker.reset()
+    call.runtime.news.tell(call.path["name"], "closed")
     return {"name": call.path["name"], "breaker": breaker.state}
 
 

@@ -8,6 +8,7 @@ in `UpstreamError`; the table of the fault matrix is in `tests/tiers/test_faults
 from __future__ import annotations
 
 import asyncio
+import functools
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -34,7 +35,7 @@ from triptych.tiers.pipeline.attempts.outcome import (
     too_slow,
     update_breaker,
 )
-from triptych.tiers.pipeline.breaker import Breaker
+from triptych.tiers.pipeline.breaker import Breaker, News
 from triptych.tiers.pipeline.calls import CallBuilder
 from triptych.tiers.pipeline.places import Place, Places, in_place
 from triptych.tiers.providers.base import Completion, Frame, Provider, UpstreamCall
@@ -74,15 +75,18 @@ class Dispatcher:
         self.breakers: dict[str, Breaker] = {}
         self.balancer = Balancer(config.balance)
         self.places: dict[str, Places] = {}
+        self.on_news: Callable[[str, News, float], None] | None = None
+        """Called with each upstream that is found failing or held."""
 
     def install(self, upstream: Upstream, provider: Provider) -> None:
         """Put a provider in place; its breaker starts closed unless it was there before."""
         name = upstream.name
         self.providers[name] = provider
         self.places[name] = Places(name, upstream.max_connections, self.config.queue_timeout_s)
-        self.breakers.setdefault(
-            name, Breaker(self.config.breaker_failures, self.config.breaker_open_s)
-        )
+        breaker = Breaker(self.config.breaker_failures, self.config.breaker_open_s)
+        if self.on_news is not None:
+            breaker.on_open = functools.partial(self.on_news, name)
+        self.breakers.setdefault(name, breaker)
 
     def remove(self, names: Iterable[str]) -> list[Provider]:
         """Take providers out of service; requests they are answering go on."""

@@ -14,20 +14,23 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config import environment
-from triptych.config.gateway import GatewayConfig, UpstreamConfig
+from triptych.config.gateway import GatewayConfig
 from triptych.errors import StorageError, TriptychError, Unauthenticated
 from triptych.processes import BackgroundTask
 from triptych.secrets import Vault
+from triptych.tiers.pipeline.accounts import AccountCache
 from triptych.tiers.pipeline.background import BackgroundTasks
 from triptych.tiers.pipeline.cache import AnswerCache
 from triptych.tiers.pipeline.calls import CallBuilder
+from triptych.tiers.pipeline.cluster.breaker_news import BreakerNews
+from triptych.tiers.pipeline.cluster.node import Node
+from triptych.tiers.pipeline.cluster.worker_metrics import WorkerMetrics, families_of
 from triptych.tiers.pipeline.dispatch import Dispatcher
 from triptych.tiers.pipeline.exchange import Exchange, Observers
 from triptych.tiers.pipeline.key_limits import KeyLimiter
-from triptych.tiers.pipeline.node import Node
+from triptych.tiers.pipeline.last_good import LastGood
 from triptych.tiers.pipeline.shadow import ShadowCopies
 from triptych.tiers.pipeline.telemetry import Metrics, Tracing
-from triptych.tiers.pipeline.worker_metrics import WorkerMetrics, families_of
 from triptych.tiers.providers.base import Provider
 from triptych.tiers.providers.factory import Factory
 from triptych.tiers.rules import catalogue as catalogues
@@ -93,7 +96,7 @@ class Runtime:
         self.calls = CallBuilder()
         self.sources = sources or {}
         """Tier -> the knowledge that its answers rest on."""
-        self.consents: Consents = {}
+        self.accounts = AccountCache(self.keys)
         self.prices = PriceList.load(config)
         self.budgets = Budgets()
         self.ledger = BudgetLedger(functools.partial(reserve, self.database))
@@ -104,6 +107,10 @@ class Runtime:
             sourced=self.sources,
         )
         self.dispatcher = Dispatcher(config, self.calls)
+        alone = self.database.is_sqlite and config.workers == 1
+        self.news = BreakerNews(self.database, self.dispatcher.breakers, alone)
+        self.news.worker = f"{self.node.name}/{worker}"
+        self.dispatcher.on_news = self.news.tell
         self.shadows = ShadowCopies(self.database, self.dispatcher, self.calls, config)
         self.factory = Factory(config)
         self.vault = Vault(self.home / "gateway" / "secrets-key", audit.KEY_VARIABLE)
@@ -112,7 +119,7 @@ class Runtime:
             home=self.home, wrong_keys=self.wrong_keys,
         )  # fmt: skip
         self.declared = catalogues.from_config(config)
-        self._last_good = self.home / "gateway" / "settings.json"
+        self._last_good = LastGood(self.home / "gateway" / "settings.json")
         self._start_empty()
 
     def _start_empty(self) -> None:
@@ -133,7 +140,7 @@ class Runtime:
 
     async def open(self) -> None:
         """Bring everything up, with the last good settings when the database is away."""
-        self._rows = settings.restore(self._last_good) or {}
+        self._rows = self._last_good.restore()
         try:
             await self._begin()
         except (StorageError, OSError) as error:
@@ -166,6 +173,8 @@ class Runtime:
             try:
                 await (self.refresh() if self._migrated else self._begin())
                 await self.node.beat()
+                await self.news.exchange()
+                self._last_good.save_if_due()
                 self._task.succeeded()
             except (TriptychError, OSError) as error:
                 if not self.flags.stale:
@@ -183,10 +192,14 @@ class Runtime:
             changed = [t for t, v in versions.items() if self._versions.get(t) != v]
             rows = dict(self._rows)
             for topic in changed:
-                rows |= await settings.read(self.database, topic)
+                known, now = self._versions.get(topic, 0), versions[topic]
+                if topic == "accounts":
+                    rows |= await self.accounts.read(self.database, rows, known, now)
+                else:
+                    rows |= await settings.read(self.database, topic)
             await self._take(versions, rows, changed)
             if changed:
-                self._save()
+                self._last_good.keep(versions, rows)
             self.flags.stale = False
 
     async def _take(
@@ -201,21 +214,13 @@ class Runtime:
             self._versions, self._rows = before
             raise
 
-    def _save(self) -> None:
-        """Keep the last good state; a full disk does not undo a change that took effect."""
-        try:
-            settings.save(self._last_good, self._versions, self._rows)
-        except (StorageError, OSError) as error:
-            logger.warning("the last good settings are not kept: %s", error)
-
     async def _apply(self, topics: Iterable[str]) -> None:
         """Let the rows of some topics take effect, from the next request on."""
         for topic in topics:
             if topic == "flags":
                 self.flags.load(settings.flag_set(self._rows, self._versions.get("flags", 0)))
             elif topic == "accounts":
-                self.keys.replace(settings.principals(self._rows))
-                self.consents = settings.consents(self._rows)
+                self.accounts.apply(self._rows)
             elif topic == "budgets":
                 self.budgets = settings.budgets(self._rows)
             elif topic == "prompts":
@@ -254,7 +259,9 @@ class Runtime:
             if row["name"] in found:
                 continue  # the operator's file wins over what was entered under the same name
             try:
-                upstream = entered(row, private_allowed=self.config.allow_private_addresses)
+                upstream = catalogues.entered(
+                    row, private_allowed=self.config.allow_private_addresses
+                )
                 self.factory.check(upstream)
             except TriptychError as error:
                 # One bad row must not keep every other change from this worker.
@@ -280,7 +287,9 @@ class Runtime:
         without = [
             upstream.name
             for upstream in upstreams
-            if upstream.key_name in self.unopened and not self.factory.has_key(upstream.key_name)
+            if any(
+                n in self.unopened and not self.factory.has_key(n) for n in upstream.all_key_names
+            )
         ]
         for name in sorted(set(without) - set(self.out_of_service)):
             logger.error(
@@ -303,6 +312,11 @@ class Runtime:
                 self.metrics.wrong_keys.inc()
                 self.wrong_keys.hit(address)
             raise
+
+    @property
+    def consents(self) -> Consents:
+        """The newest word of every company and user on every purpose."""
+        return self.accounts.consents
 
     def companies(self) -> Mapping[str, Company]:
         """Return every company as the selector sees it."""
@@ -360,6 +374,7 @@ class Runtime:
         """Take everything down; the record is drained last."""
         self.ready = False
         await self._task.stop()
+        self._last_good.save_if_due(now=True)
         await self.shadows.close()
         await self.worker_metrics.close()
         await self.background.close()
@@ -378,21 +393,6 @@ def killed_flags() -> list[str]:
     """Read the kill switch: flags the environment holds off, whatever an admin set."""
     names = environment.get("TRIPTYCH_KILL", "") or ""
     return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def entered(row: Mapping[str, Any], *, private_allowed: bool) -> Upstream:
-    """Build an upstream from an admin's row; it is trusted less than the configuration."""
-    config = UpstreamConfig(
-        provider=row["provider"],
-        address=row["address"],
-        models=row["models"],
-        key_name=row["key_name"],
-        external=row["external"],
-        revision=row["revision"],
-        hardware=row.get("hardware") or "",
-    )
-    upstream = catalogues.build(row["name"], config, trusted=private_allowed)
-    return catalogues.owned(upstream, row["company_id"])
 
 
 async def _retire(provider: Provider) -> None:

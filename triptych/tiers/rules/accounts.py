@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -158,6 +158,12 @@ class KeyRing:
     def replace(self, principals: Mapping[str, Principal]) -> None:
         """Take the principals of all valid keys, by digest."""
         self._known = dict(principals)
+
+    def update(self, principals: Mapping[str, Principal], gone: Iterable[str]) -> None:
+        """Take the principals of some keys, by digest; `gone` are keys that no longer count."""
+        for key in gone:
+            self._known.pop(key, None)
+        self._known.update(principals)
 
     def authenticate(self, authorization: str) -> Principal:
         """Turn an Authorization header into a principal.

@@ -11,6 +11,7 @@ import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from triptych.config import environment
 from triptych.config.gateway import GatewayConfig, UnknownFields, UpstreamConfig
@@ -209,3 +210,18 @@ def direct_host(space: str) -> str:
 def owned(upstream: Upstream, company_id: str | None) -> Upstream:
     """Assign an upstream to one company."""
     return dataclasses.replace(upstream, company_id=company_id)
+
+
+def entered(row: Mapping[str, Any], *, private_allowed: bool) -> Upstream:
+    """Build an upstream from an admin's row; it is trusted less than the configuration."""
+    config = UpstreamConfig(
+        provider=row["provider"],
+        address=row["address"],
+        models=row["models"],
+        key_name=row["key_name"],
+        external=row["external"],
+        revision=row["revision"],
+        hardware=row.get("hardware") or "",
+    )
+    upstream = build(row["name"], config, trusted=private_allowed)
+    return owned(upstream, row["company_id"])

@@ -14,6 +14,7 @@ from triptych.errors import EditConflict, Forbidden, NotFound
 from triptych.tiers.rules.accounts import SESSION_PREFIX, digest, new_key
 from triptych.tiers.store import audit
 from triptych.tiers.store import tables as t
+from triptych.tiers.store.cluster import key_changes
 from triptych.tiers.store.database import Connection, Database, Scope, across
 from triptych.tiers.store.settings import INVITED, raise_version
 
@@ -133,7 +134,10 @@ async def note(
         after=after,
         company_id=company_id,
     )
-    await raise_version(connection, "accounts")
+    version = await raise_version(connection, "accounts")
+    kind, _, name = subject.partition("/")
+    if kind == "keys":
+        await key_changes.note(connection, version, name)
 
 
 async def list_keys(database: Database, scope: Scope = _SCOPE) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,13 +54,18 @@ async def versions(database: Database) -> dict[str, int]:
     return dict.fromkeys(TOPICS, 0) | {row["topic"]: row["version"] for row in rows}
 
 
-async def raise_version(connection: Connection, topic: str) -> None:
-    """Announce to every worker that a topic changed, with the transaction that changes it."""
-    done = await connection.execute(
-        update(t.changes).where(t.changes.c.topic == topic).values(version=t.changes.c.version + 1)
-    )
-    if done.rowcount == 0:
+async def raise_version(connection: Connection, topic: str) -> int:
+    """Announce to every worker that a topic changed, with the transaction that changes it.
+
+    Returns: the new version.
+    """
+    c = t.changes.c
+    raised = update(t.changes).where(c.topic == topic).values(version=c.version + 1)
+    version = (await connection.execute(raised.returning(c.version))).scalar()
+    if version is None:
         await connection.execute(t.changes.insert(), {"topic": topic, "version": 1})
+        return 1
+    return int(version)
 
 
 async def read(database: Database, topic: str) -> Rows:
@@ -126,31 +131,50 @@ def flag_set(rows: Rows, version: int) -> FlagSet:
 
 
 def principals(rows: Rows) -> dict[str, Principal]:
-    """Build the principal of every valid key, by the key's digest.
+    """Build the principal of every valid key, by the key's digest."""
+    return Accounts(rows).principals(rows["api_keys"])
 
-    A key of a user inside a company is valid as long as the user is a member there.
-    """
-    known = companies(rows)
-    users = frozenset(row["user_id"] for row in rows["users"] if row["deleted_at"] is None)
-    members: dict[str, dict[str, Company]] = {}
-    people: dict[str, set[str]] = {}
-    for row in rows["memberships"]:
-        company = known.get(row["company_id"])
-        if company and row["user_id"] in users and row["role"] != INVITED:
-            members.setdefault(row["user_id"], {})[row["company_id"]] = company
-            people.setdefault(row["company_id"], set()).add(row["user_id"])
-    now = time.time()
-    found: dict[str, Principal] = {}
-    for key in rows["api_keys"]:
-        user_id, company_id = key["user_id"], key["company_id"]
-        lapsed = key["expires_at"] is not None and key["expires_at"] <= now
-        if key["revoked_at"] is not None or lapsed or (user_id and user_id not in users):
-            continue
-        if user_id and company_id and company_id not in members.get(user_id, {}):
-            continue
-        reached: Container[str] = users if key["role"] == "admin" else people.get(company_id, ())
-        found[key["digest"]] = _principal(key, known, members, reached)
-    return found
+
+class Accounts:
+    """Companies, users and memberships as the principals of keys need them; built once for all."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._companies = companies(rows)
+        self._users = frozenset(u["user_id"] for u in rows["users"] if u["deleted_at"] is None)
+        self._members: dict[str, dict[str, Company]] = {}
+        self._people: dict[str, set[str]] = {}
+        for row in rows["memberships"]:
+            company = self._companies.get(row["company_id"])
+            if company and row["user_id"] in self._users and row["role"] != INVITED:
+                self._members.setdefault(row["user_id"], {})[row["company_id"]] = company
+                self._people.setdefault(row["company_id"], set()).add(row["user_id"])
+
+    def principals(self, keys: Iterable[dict[str, Any]]) -> dict[str, Principal]:
+        """Build the principal of each key that is valid, by its digest.
+
+        A key of a user inside a company is valid as long as the user is a member there.
+        """
+        now = time.time()
+        found: dict[str, Principal] = {}
+        for key in keys:
+            user_id, company_id = key["user_id"], key["company_id"]
+            lapsed = key["expires_at"] is not None and key["expires_at"] <= now
+            if key["revoked_at"] is not None or lapsed or (user_id and user_id not in self._users):
+                continue
+            if user_id and company_id and company_id not in self._members.get(user_id, {}):
+                continue
+            everyone = key["role"] == "admin"
+            people: Container[str] = self._people.get(company_id, ())
+            reached = self._users if everyone else people
+            found[key["digest"]] = _principal(key, self._companies, self._members, reached)
+        return found
+
+
+def with_keys(rows: Rows, changed: Iterable[dict[str, Any]]) -> Rows:
+    """Return the rows with some keys in the place of what was there of them."""
+    new = {row["key_id"]: row for row in changed}
+    kept = [row for row in rows["api_keys"] if row["key_id"] not in new]
+    return {**rows, "api_keys": [*kept, *new.values()]}
 
 
 def _principal(

@@ -1,0 +1,1 @@
+"""What a worker does as one of many: its sign of life, its metrics, its news of upstreams."""
