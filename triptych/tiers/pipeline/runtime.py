@@ -107,10 +107,7 @@ class Runtime:
             sourced=self.sources,
         )
         self.dispatcher = Dispatcher(config, self.calls)
-        alone = self.database.is_sqlite and config.workers == 1
-        self.news = BreakerNews(self.database, self.dispatcher.breakers, alone)
-        self.news.worker = f"{self.node.name}/{worker}"
-        self.dispatcher.on_news = self.news.tell
+        self.news = BreakerNews(self.database, self.dispatcher, f"{self.node.name}/{worker}")
         self.shadows = ShadowCopies(self.database, self.dispatcher, self.calls, config)
         self.factory = Factory(config)
         self.vault = Vault(self.home / "gateway" / "secrets-key", audit.KEY_VARIABLE)

@@ -7,9 +7,8 @@ once, where each would have failed several times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from triptych.tiers.pipeline.breaker import Breaker, News
+from triptych.tiers.pipeline.breaker import News
+from triptych.tiers.pipeline.dispatch import Dispatcher
 from triptych.tiers.store.cluster import breaker_news
 from triptych.tiers.store.database import Database
 
@@ -17,13 +16,14 @@ from triptych.tiers.store.database import Database
 class BreakerNews:
     """Exchange news with the other workers; a worker alone on its database has none."""
 
-    def __init__(self, database: Database, breakers: Mapping[str, Breaker], alone: bool) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, worker: str) -> None:
         self._database = database
-        self._breakers = breakers
-        self._alone = alone
+        self._breakers = dispatcher.breakers
+        self._alone = database.is_sqlite and dispatcher.config.workers == 1
+        self._worker = worker
         self._untold: dict[str, tuple[News, float]] = {}
         self._seen: dict[str, float] = {}
-        self.worker = ""
+        dispatcher.on_news = self.tell
 
     def tell(self, upstream: str, news: News, seconds: float = 0.0) -> None:
         """Note what happened to an upstream here; the next poll carries it to the others."""
@@ -40,7 +40,7 @@ class BreakerNews:
         untold, self._untold = self._untold, {}
         try:
             if untold:
-                await breaker_news.tell(self._database, untold, self.worker)
+                await breaker_news.tell(self._database, untold, self._worker)
             rows = await breaker_news.read(self._database)
         except BaseException:
             self._untold = untold | self._untold
@@ -51,5 +51,5 @@ class BreakerNews:
                 continue
             self._seen[name] = changed_at
             breaker = self._breakers.get(name)
-            if breaker is not None and row["worker"] != self.worker:
+            if breaker is not None and row["worker"] != self._worker:
                 breaker.heed(row["news"], row["left_s"])
