@@ -164,3 +164,9 @@ def test_every_test_of_the_browser_or_a_database_runs_in_ci() -> None:
         if re.search(r"skipif\(|pytest\.skip\(", text) and "CI" not in text:
             wrong.append(place)
     assert not wrong, f"these skip without asking whether CI runs them: {wrong}"
+
+
+def test_migrations_are_numbered_once_and_in_a_row() -> None:
+    versions = Path(rules.__file__).parents[1] / "triptych/tiers/store/migrations/versions"
+    numbers = sorted(int(path.name[:4]) for path in versions.glob("[0-9]*.py"))
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))

@@ -36,5 +36,6 @@ class ServeConfig:
     """Memory of one llama.cpp model's attention cache, shared by its answers; with enough for
     `generate.max_batch` whole contexts each answer has its own, which is faster."""
 
-    prompt_cache_bytes: Annotated[int, Field(ge=2**20)] = 8 * 2**20
-    """Memory in which llama.cpp keeps ended prompts, so that the cache above holds running ones."""
+    prompt_cache_bytes: Annotated[int, Field(ge=2**20)] = 256 * 2**20
+    """Memory in which a model keeps what it read for earlier answers, so that the next turn of a
+    conversation, or a prompt that begins alike, is not read again."""

@@ -38,6 +38,9 @@ class DecodeState:
         self.ids = ids
         self.cancelled = False
         self.last_id: int | None = None
+        self.tokens = list(ids)
+        """The prompt, and what was written."""
+        self.cached_tokens = 0
         self.cache: AnswerCache | None = None
         self._emit = emit
         self._constraint = constraint
@@ -68,6 +71,7 @@ class DecodeState:
             return False
         self._written += 1
         self.last_id = token_id
+        self.tokens.append(token_id)
         token = token_of(token_id, detokenizer, logits_V, sampling.logprobs)
         text = self._text.push(detokenizer.text_bytes_of(token_id))
         if self._text.stopped:
@@ -99,6 +103,7 @@ class DecodeState:
                 finish_reason=reason,
                 input_tokens=len(self.ids),
                 output_tokens=self._written,
+                cached_tokens=self.cached_tokens,
             )
         )
 
@@ -110,6 +115,7 @@ class DecodeState:
                 error=error,
                 input_tokens=len(self.ids),
                 output_tokens=self._written,
+                cached_tokens=self.cached_tokens,
             )
         )
 

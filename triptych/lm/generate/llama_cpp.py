@@ -74,7 +74,7 @@ class LlamaCppOptions:
     max_batch: int = 16
     kv_cache_tokens: int = 0
     kv_cache_bytes: int = 32 * 2**20
-    prompt_cache_bytes: int = 8 * 2**20
+    prompt_cache_bytes: int = 256 * 2**20
     adapters: Mapping[str, Path] = field(default_factory=dict)
 
 

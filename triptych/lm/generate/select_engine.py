@@ -80,7 +80,7 @@ def open_engine(
     revision: str = "",
     adapters: Mapping[str, Path] | None = None,
     kv_cache_bytes: int = 32 * 2**20,
-    prompt_cache_bytes: int = 8 * 2**20,
+    prompt_cache_bytes: int = 256 * 2**20,
 ) -> Engine:
     """Open a model folder with the engine that `select_engine` names.
 
@@ -105,7 +105,9 @@ def open_engine(
                 hint="use --engine llama_cpp",
                 code="unsupported",
             )
-        engine = _open_on_torch(chosen, folder, config, name, revision, adapters)
+        engine = _open_on_torch(
+            chosen, folder, config, name, revision, adapters, prompt_cache_bytes
+        )
     try:
         for adapter, place in adapters.items():
             check_movement(engine, adapter, place)
@@ -160,6 +162,7 @@ def _open_on_torch(
     name: str,
     revision: str,
     adapters: Mapping[str, Path],
+    prompt_cache_bytes: int,
 ) -> Engine:
     # Imported here: torch takes seconds to load, and llama.cpp does without.
     if engine == "transformers":
@@ -175,6 +178,7 @@ def _open_on_torch(
         dtype=config.dtype,
         device=config.device,
         max_batch=config.max_batch,
+        prompt_cache_bytes=prompt_cache_bytes,
         name=name,
         revision=revision,
         adapters=adapters,

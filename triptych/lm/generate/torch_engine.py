@@ -1,8 +1,8 @@
 """Our reference engine: exact, with a key-value cache and continuous batches, on torch.
 
 It loads any checkpoint folder the moment it is written. One thread decodes; each of its rounds
-reads a piece of one waiting prompt, then one token for every running answer. Left out: prefix
-sharing, which the llama.cpp engine has.
+reads a piece of one waiting prompt, then one token for every running answer. What an earlier
+answer has read of a prompt is not read again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from triptych.lm.generate.engine import Emit, EngineInfo, GenerateRequest, Score
 from triptych.lm.generate.grammar.constraint import SchemaCompiler
 from triptych.lm.generate.local_engine import LocalEngine, check_adapter
 from triptych.lm.generate.packed.decoder import PREFILL_ROWS, AnswerCache, PackedDecoder
+from triptych.lm.generate.packed.prompts import PromptCache
 from triptych.lm.model.checkpoint import load_model, load_tokenizer
 from triptych.lm.model.tokenizer import Tokenizer
 from triptych.lm.model.transformer import Transformer
@@ -34,6 +35,7 @@ Result = TypeVar("Result")
 _SCORE_ROWS = 64
 # Weights up to this size are read faster by one thread than by several that wait for each other.
 _ONE_THREAD_BYTES = 8 * 2**20
+PROMPT_CACHE_BYTES = 256 * 2**20
 _DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -55,6 +57,7 @@ class TorchEngine(LocalEngine):
         dtype: str = "auto",
         device: str = "auto",
         max_batch: int = 16,
+        prompt_cache_bytes: int = PROMPT_CACHE_BYTES,
         name: str = "model",
         revision: str = "",
         end_ids: Sequence[int] = (),
@@ -84,6 +87,7 @@ class TorchEngine(LocalEngine):
         }
         self._decoder = on_a_passing_thread(lambda: PackedDecoder(model, chosen, device, adapters))
         self._max_batch = max_batch
+        self._prompts = PromptCache(prompt_cache_bytes)
         self._waiting: deque[DecodeState] = deque()
         self._active: list[DecodeState] = []
         self._compute = threading.Lock()
@@ -103,6 +107,7 @@ class TorchEngine(LocalEngine):
         dtype: str = "auto",
         device: str = "auto",
         max_batch: int = 16,
+        prompt_cache_bytes: int = PROMPT_CACHE_BYTES,
         name: str = "",
         revision: str = "",
         adapters: Mapping[str, Path] | None = None,
@@ -120,6 +125,7 @@ class TorchEngine(LocalEngine):
             dtype=dtype,
             device=device,
             max_batch=max_batch,
+            prompt_cache_bytes=prompt_cache_bytes,
             name=name or folder.name,
             revision=revision,
             end_ids=_end_ids_of(folder),
@@ -251,9 +257,12 @@ class TorchEngine(LocalEngine):
         if answer.cache is None:
             adapter = answer.request.adapter
             answer.cache = AnswerCache(self._decoder, answer.positions, adapter)
+            if not answer.request.reread:
+                answer.cached_tokens = self._prompts.begin(answer.ids, answer.cache)
         start = answer.cache.length
         hidden_TC = self._decoder.prefill(answer.ids[start : start + PREFILL_ROWS], answer.cache)
         if answer.cache.length == len(answer.ids):
+            self._prompts.keep(answer.tokens, answer.cache)
             self._advance(answer, self._decoder.logits(hidden_TC[-1:])[0])
 
     def _reserve(self, writing: list[DecodeState]) -> None:
