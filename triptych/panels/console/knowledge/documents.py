@@ -25,6 +25,8 @@ from triptych.panels.web.site import Pages, Site, Visit
 from triptych.wire.evidence import SourceText
 
 UPLOAD_BYTES = PanelsConfig().upload_bytes
+#: Characters of a document that are shown before and after the words.
+SHOWN = 60_000
 
 
 class NewSource(BaseModel):
@@ -202,11 +204,13 @@ async def _document(visit: Visit, place: Place) -> Response:
     if found is None:
         raise NotFound("there is no such document", hint="it may have been replaced or deleted")
     text, stored = found
-    length = len(text.text)
-    start, end = (_offset(visit.query.get(name), length) for name in ("start", "end"))
+    whole = text.text
+    start, end = (_offset(visit.query.get(name), len(whole)) for name in ("start", "end"))
+    first, last = max(0, start - SHOWN), min(len(whole), max(start, end) + SHOWN)
     return visit.page(
         "console/knowledge/document.html", at=at, tab="documents", text=text, stored=stored,
-        start=start, end=max(start, end),
+        before=whole[first:start], words=whole[start:end], after=whole[max(start, end) : last],
+        is_cut=first > 0 or last < len(whole),
     )  # fmt: skip
 
 
