@@ -107,6 +107,18 @@ def test_an_admin_lets_every_company_ask_and_a_company_admin_may_not(
     assert "Only companies that contribute" in admin.post(f"{HOME}/access", for_all="no").text
 
 
+def test_a_consent_that_is_withdrawn_under_privacy_reaches_the_patterns_at_once(
+    gateway: Any, sign_in: Any
+) -> None:
+    boss = sign_in(documents_of(gateway, "initech"))
+    boss.post(f"{HOME}/companies/initech/agree", industry="", size="")
+    register = Path(gateway.home) / "abstraction" / "register.json"
+    assert "initech" in register.read_text()
+    sent = {"company": "initech", "purpose": "abstraction", "granted": "no"}
+    boss.post("/console/privacy/consents", by_htmx=True, **sent)
+    assert "initech" not in register.read_text()
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize(("width", "theme"), [(1280, "light"), (360, "dark")])
 def test_a_company_understands_and_agrees_by_keyboard(

@@ -196,7 +196,7 @@ async def _page(
     candidates = [
         (one["name"], one["name"]) for one in upstreams if f"{at.tier}.challenger" in one["models"]
     ]
-    forms = {
+    forms: dict[str, Form[Any]] = {
         "start": (start or START.empty()).with_choices(
             champion=serving or [("", "No upstream serves this tier")],
             challenger=candidates or [("", f"No upstream offers {at.tier}.challenger yet")],

@@ -52,7 +52,7 @@ def releases(home: Home) -> Table:
         )  # fmt: skip
     return Table(
         "Releases", ("Release", "When", "State", "Cards", "Companies counted"), tuple(rows),
-        empty="No release yet. Build one below.", numbers=frozenset({3, 4}),
+        empty="No release yet.", numbers=frozenset({3, 4}),
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def coverage(home: Home, release: Release | None) -> Table:
     )  # fmt: skip
     return Table(
         "Coverage by topic", ("Topic", "Practices with a card", "Most companies behind one"), rows,
-        numbers=frozenset({1, 2}),
+        numbers=frozenset({1, 2}), stack=True,
     )  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from triptych.panels.console.accounts import Accounts, read_accounts
+from triptych.panels.console.patterns.home import Patterns
 from triptych.panels.console.times import when
 from triptych.panels.web.notices import Notice, attempt
 from triptych.panels.web.site import Pages, Site, Visit
@@ -58,6 +60,9 @@ async def _set(visit: Visit, company_id: str) -> str:
     purpose, granted = str(visit.form.get("purpose", "")), visit.form.get("granted") == "yes"
     body = {"purpose": purpose, "granted": granted, "company_id": company_id}
     await visit.gateway.ask("PUT", "/api/consent", body)
+    if purpose == "abstraction" and not granted:
+        # What was counted goes at once, not only at the next build.
+        await asyncio.to_thread(Patterns().withdraw, company_id)
     return f"{'Allowed' if granted else 'Withdrawn'}: {PURPOSES[purpose].lower()}"
 
 
