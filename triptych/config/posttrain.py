@@ -70,3 +70,9 @@ class LoraSection:
 
     rank_stabilised: bool = False
     """Scale by `alpha / sqrt(rank)` instead (rsLoRA)."""
+
+    first_layer: Annotated[int, Field(ge=0)] = 0
+    """The lowest layer that gets an adapter; what the layers below give is computed once and kept.
+
+    Half of a model's layers take about half the time of a step, and learn less.
+    """

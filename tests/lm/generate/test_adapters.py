@@ -60,6 +60,7 @@ def adapters(
     yield {
         "all": write_adapter(at / "all", random_folder, 1),
         "some": write_adapter(at / "some", random_folder, 2, target_modules=("k_proj", "up_proj")),
+        "upper": write_adapter(at / "upper", random_folder, 3, first_layer=2),
     }
 
 
@@ -78,7 +79,7 @@ def engine(
 
 
 def opened(folder: Path, name: str, adapters: dict[str, Path]) -> Engine:
-    config = GenerateConfig(engine=name, dtype="float32", threads=1, max_batch=4)  # type: ignore[arg-type]
+    config = GenerateConfig(engine=name, dtype="float32", threads=1, max_batch=8)  # type: ignore[arg-type]
     return open_engine(folder, config, adapters=adapters)
 
 

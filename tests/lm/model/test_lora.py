@@ -47,6 +47,20 @@ def test_peft_reads_our_adapter_and_gives_our_logits(
         assert (oracle(ids).logits - model(ids)).abs().max() <= 1e-4
 
 
+def test_an_adapter_on_upper_layers_is_the_same_to_peft_and_to_us(tmp_path: Path) -> None:
+    save_model(tmp_path / "base", random_model())
+    model = adapted_model(first_layer=1)
+    assert not any(".layers.0." in name for name in lora_tensors(model))
+    save_lora(tmp_path / "adapter", model, base=str(tmp_path / "base"))
+    oracle = peft.PeftModel.from_pretrained(theirs(tmp_path / "base"), tmp_path / "adapter")
+    again = load_model(tmp_path / "base")
+    load_lora(tmp_path / "adapter", again)
+    ids = random_ids(2, 50)
+    with torch.no_grad():
+        assert (oracle(ids).logits - model(ids)).abs().max() <= 1e-4
+        assert torch.equal(again(ids), model(ids))
+
+
 def test_we_read_pefts_adapter(tmp_path: Path) -> None:
     save_model(tmp_path / "base", random_model())
     settings = peft.LoraConfig(

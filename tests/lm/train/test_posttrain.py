@@ -249,6 +249,27 @@ def test_what_cannot_be_trained_is_refused_before_a_folder_is_made(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_with_upper_layers_only_the_frozen_ones_are_computed_once(
+    method: str, make: Callable[..., Config], tmp_path: Path
+) -> None:
+    upper = (method, "lora.first_layer=2")
+    kept: Any = prepare(make(*upper), Path, World()).make_step(World())
+    each: Any = prepare(make(*upper), Path, World()).make_step(World())
+    each._frozen = None
+    for number in range(8):
+        assert kept.step(number).loss == pytest.approx(each.step(number).loss, abs=1e-5)
+    assert len(kept._frozen._kept) > 8
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    record(Trainer(make(*upper), whole))
+    record(Trainer(make(*upper), cut), stop_after=3)
+    record(Trainer.resume(cut))
+    assert adapter_of(cut) == adapter_of(whole)
+    config = json.loads((whole / "checkpoints/step-00000008/adapter_config.json").read_text())
+    assert config["layers_to_transform"] == [2]
+
+
 def test_replay_adds_the_mean_loss_of_general_text(
     make: Callable[..., Config], tmp_path: Path
 ) -> None:

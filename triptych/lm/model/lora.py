@@ -35,7 +35,7 @@ _PREFIX = "base_model.model."
 
 @dataclass(frozen=True, kw_only=True)
 class LoraConfig:
-    """Which maps get an adapter, and how large it is.
+    """Which maps get an adapter, and how large it is; layers below `first_layer` get none.
 
     Raises: ConfigError where rank or names are impossible.
     Source: Hu et al. 2021.
@@ -46,6 +46,7 @@ class LoraConfig:
     dropout: float = 0.0
     target_modules: tuple[str, ...] = ALL_LINEAR
     rank_stabilised: bool = False
+    first_layer: int = 0
 
     def __post_init__(self) -> None:
         if self.rank < 1 or not 0 <= self.dropout < 1:
@@ -108,9 +109,15 @@ def attach_lora(model: Transformer, config: LoraConfig, device: str | None = Non
             f"this model has no map {', '.join(config.target_modules)}",
             hint="choose among " + ", ".join(sorted(here & set(ALL_LINEAR))),
         )
+    layers = list(model.model.layers)
+    if not 0 <= config.first_layer < len(layers):
+        raise ConfigError(
+            f"lora.first_layer = {config.first_layer} is no layer of this model",
+            hint=f"its layers are 0 to {len(layers) - 1}",
+        )
     config = replace(config, target_modules=present)
     model.requires_grad_(False)
-    for parent in list(model.model.modules()):
+    for parent in [part for layer in layers[config.first_layer :] for part in layer.modules()]:
         for name, child in list(parent.named_children()):
             if name in config.target_modules and isinstance(child, Linear):
                 assert not isinstance(child, LoraLinear), f"{name} has an adapter already"
@@ -178,12 +185,18 @@ def save_lora(folder: Path, model: Transformer, base: str) -> None:
         "lora_dropout": config.dropout,
         "use_rslora": config.rank_stabilised,
         "target_modules": list(config.target_modules),
+        "layers_to_transform": _layers(config.first_layer, len(model.model.layers)),
         "bias": "none",
         "fan_in_fan_out": False,
         "inference_mode": True,
         "modules_to_save": None,
     }
     write_atomic(folder / CONFIG, json.dumps(described, indent=2, sort_keys=True) + "\n")
+
+
+def _layers(first: int, count: int) -> list[int] | None:
+    """Return the layers that have an adapter as PEFT names them; None for all."""
+    return list(range(first, count)) if first else None
 
 
 def load_lora(folder: Path, model: Transformer, device: str | None = None) -> None:
@@ -251,7 +264,22 @@ def _read_config(folder: Path) -> LoraConfig:
         dropout=float(values.get("lora_dropout", 0.0)),
         target_modules=tuple(sorted({str(name).rsplit(".", 1)[-1] for name in targets})),
         rank_stabilised=bool(values.get("use_rslora", False)),
+        first_layer=_first_layer(folder, values.get("layers_to_transform")),
     )
+
+
+def _first_layer(folder: Path, layers: int | list[int] | None) -> int:
+    """Return the lowest layer with an adapter.
+
+    Raises: CheckpointError where a layer above it has none.
+    """
+    named = sorted([layers] if isinstance(layers, int) else layers or [0])
+    if layers is not None and named != list(range(named[0], named[0] + len(named))):
+        raise CheckpointError(
+            f"{folder} has an adapter on layers that do not follow each other",
+            hint="merge it with PEFT first",
+        )
+    return int(named[0])
 
 
 def adapted_maps(model: Transformer) -> Iterator[tuple[str, nn.Module, str, LoraLinear]]:

@@ -8,6 +8,7 @@ loss (`head`), files (`checkpoint`), sampling and batching (`lm.generate`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -199,6 +200,10 @@ class Block(nn.Module):
         return x_BTC + self.dropout(self.mlp(self.post_attention_layernorm(x_BTC)))
 
 
+#: A layer, and what those below it give it. Shape: (B, T, C).
+Below = tuple[int, Tensor]
+
+
 class Decoder(nn.Module):
     """Token ids to hidden states: the part of a checkpoint named `model.`."""
 
@@ -225,8 +230,13 @@ class Decoder(nn.Module):
         dtype: torch.dtype,
         cache: KVCache | None = None,
         lengths: Sequence[int] | None = None,
+        below: Below | None = None,
+        upto: int | None = None,
     ) -> Tensor:
         """Return the hidden states; with `lengths`, of texts that lie one after another.
+
+        With `below` the layers begin from what the lower ones gave before; with `upto` they end
+        below that layer, and nothing is normalised.
 
         Shape: (B, T) to (B, T, C); T is the sum of `lengths`.
         """
@@ -239,12 +249,8 @@ class Decoder(nn.Module):
         local = rope
         if self._local_rope is not None:
             local = self._angles(places, ids_BT.device, dtype, local=True)
-        embedded = self.embed_tokens(ids_BT).to(dtype)
-        if self.embed_scale != 1.0:
-            # The scale is rounded to the weights' precision, as where these models were trained.
-            embedded = embedded * torch.tensor(self.embed_scale, dtype=dtype)
-        x_BTC = self.dropout(embedded)
-        for index, block in enumerate(self.layers):
+        first, x_BTC = below or (0, self._embed(ids_BT, dtype))
+        for index, block in islice(enumerate(self.layers), first, upto):
             cos_TR, sin_TR = local if self._windows[index] else rope
             if self.gradient_checkpointing and self.training:
                 rest = (None, index, lengths)
@@ -253,7 +259,15 @@ class Decoder(nn.Module):
                 x_BTC = block(x_BTC, cos_TR, sin_TR, cache, index, lengths)
         if cache is not None:
             cache.length = stop
-        return self.norm(x_BTC)
+        return x_BTC if upto is not None else self.norm(x_BTC)
+
+    def _embed(self, ids_BT: Tensor, dtype: torch.dtype) -> Tensor:
+        """Shape: (B, T) to (B, T, C)."""
+        embedded = self.embed_tokens(ids_BT).to(dtype)
+        if self.embed_scale != 1.0:
+            # The scale is rounded to the weights' precision, as where these models were trained.
+            embedded = embedded * torch.tensor(self.embed_scale, dtype=dtype)
+        return self.dropout(embedded)
 
     def _angles(
         self,
@@ -335,16 +349,21 @@ class Transformer(nn.Module):
         return head_loss(hidden_BTC.flatten(0, 1), self.lm_head.weight, targets_BT.flatten())
 
     def marked_losses(
-        self, ids_BT: Tensor, targets_BT: Tensor, lengths: Sequence[int] | None = None
+        self,
+        ids_BT: Tensor,
+        targets_BT: Tensor,
+        lengths: Sequence[int] | None = None,
+        below: Below | None = None,
     ) -> Tensor:
         """Return the cross-entropy of the targets that are not -100, in reading order.
 
         Only marked positions reach the output head, which is a large part of a small model's
-        work; gradients flow. With `lengths`, texts lie one after another and none sees another.
+        work; gradients flow. With `lengths`, texts lie one after another and none sees another;
+        `below` is what the lower layers gave, as for `Decoder.forward`.
 
         Shape: (B, T) and (B, T) to float32 (M,), M the number of marked targets.
         """
-        hidden_BTC = self.model(ids_BT, self.compute_dtype, None, lengths)
+        hidden_BTC = self.model(ids_BT, self.compute_dtype, None, lengths, below)
         marked_BT = targets_BT != IGNORED
         return head_losses(hidden_BTC[marked_BT], self.lm_head.weight, targets_BT[marked_BT])
 

@@ -109,4 +109,5 @@ def lora_config(values: Any) -> lora.LoraConfig:
         dropout=values.dropout,
         target_modules=tuple(values.target_modules),
         rank_stabilised=values.rank_stabilised,
+        first_layer=values.first_layer,
     )

@@ -13,16 +13,30 @@ from torch import Tensor
 
 from triptych.lm.data.conversations.dataset import Tokens
 from triptych.lm.model.transformer import Transformer
-from triptych.lm.train.posttrain.batches import by_length, lay
+from triptych.lm.train.posttrain.batches import Batch, by_length, lay
+from triptych.lm.train.posttrain.frozen import FrozenLayers
 
 
-def answer_logps(model: Transformer, texts: Sequence[Tokens], device: str) -> Tensor:
+def trained_losses(
+    model: Transformer, texts: Sequence[Tokens], device: str, frozen: FrozenLayers | None = None
+) -> tuple[Tensor, Batch]:
+    """Return the cross-entropy of each trained token, with gradients, and how the texts lie.
+
+    Shape: float32 (trained tokens,), in reading order.
+    """
+    batch = lay(texts, device)
+    below = frozen.below(texts) if frozen and batch.lengths is not None else None
+    return model.marked_losses(batch.ids, batch.targets, batch.lengths, below), batch
+
+
+def answer_logps(
+    model: Transformer, texts: Sequence[Tokens], device: str, frozen: FrozenLayers | None = None
+) -> Tensor:
     """Return the summed log-probability of each text's trained tokens, with gradients.
 
     Shape: float32 (texts,), on the device.
     """
-    batch = lay(texts, device)
-    losses = model.marked_losses(batch.ids, batch.targets, batch.lengths)
+    losses, batch = trained_losses(model, texts, device, frozen)
     return torch.zeros(len(texts), device=losses.device).index_add(0, batch.rows(), -losses)
 
 

@@ -19,8 +19,15 @@ from triptych.lm.model.transformer import Transformer
 from triptych.lm.train.distribution import World
 from triptych.lm.train.optimizer_step import OptimizerStep
 from triptych.lm.train.posttrain.batches import RowOrder, by_length, lay
+from triptych.lm.train.posttrain.frozen import FrozenLayers
 from triptych.lm.train.posttrain.general import General
-from triptych.lm.train.posttrain.losses import all_logps, answer_logps, dpo_losses, kto_losses
+from triptych.lm.train.posttrain.losses import (
+    all_logps,
+    answer_logps,
+    dpo_losses,
+    kto_losses,
+    trained_losses,
+)
 from triptych.lm.train.recipe import Recipe
 
 
@@ -43,6 +50,9 @@ class PosttrainStep(OptimizerStep):
         self._answers = [row.answer for row in rows]
         self._order = RowOrder(len(rows), config.train.seed)
         self._seen = [0]
+        first = config.lora.first_layer if config.train.adapter == "lora" else 0
+        # With dropout a text's states are others each time.
+        self._frozen = FrozenLayers(model, first) if first and not recipe.dropout else None
 
     def tokens_seen(self, steps: int) -> int:
         """Return the tokens read in this many steps."""
@@ -94,8 +104,8 @@ class SftStep(PosttrainStep):
         self._trained = sum(self._answers[row].trained for row in batch)
 
     def _part_loss(self, part: list[int]) -> Tensor:
-        batch = lay([self._answers[row] for row in part], self.recipe.device)
-        losses = self.model.marked_losses(batch.ids, batch.targets, batch.lengths)
+        texts = [self._answers[row] for row in part]
+        losses, _ = trained_losses(self.model, texts, self.recipe.device, self._frozen)
         return losses.sum() / self._trained
 
 
@@ -122,7 +132,7 @@ class DpoStep(PosttrainStep):
         rejected = [row.rejected for row in self.rows]
         texts = [self._answers[row] for row in part]
         texts += [text for row in part if (text := rejected[row]) is not None]
-        logps = answer_logps(self.model, texts, self.recipe.device)
+        logps = answer_logps(self.model, texts, self.recipe.device, self._frozen)
         chosen, other = logps[: len(part)], logps[len(part) :]
         losses, _ = dpo_losses(chosen, other, self._reference[part], self.settings.beta)
         return losses.sum() / self._pairs
@@ -159,7 +169,7 @@ class KtoStep(PosttrainStep):
 
     def _part_loss(self, part: list[int]) -> Tensor:
         texts = [self._answers[row] for row in part]
-        logps = answer_logps(self.model, texts, self.recipe.device)
+        logps = answer_logps(self.model, texts, self.recipe.device, self._frozen)
         losses = kto_losses(
             logps,
             self._reference[part, 0],
