@@ -71,10 +71,11 @@ def _new_run() -> tuple[Form, dict[str, Any]]:
             lines=3,
         )
     parts["advice"] = gr.HTML(elem_id="advice")
+    # Above its button: below the last one it would be outside the window.
+    parts["trouble"] = gr.HTML("")
     with gr.Row():
         parts["estimate"] = gr.Button("Estimate time, memory and disk")
         parts["begin"] = gr.Button("Start training", variant="primary")
-    parts["trouble"] = gr.HTML("")
     return filled, parts
 
 
