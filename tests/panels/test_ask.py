@@ -179,6 +179,7 @@ def test_a_conversation_is_led_by_the_keyboard_alone(open_page: Any, pages: Star
         page.wait_for_selector("article:nth-of-type(2) >> text=word30")
         assert page.get_by_label("Your question").last.input_value() == ""
         page.get_by_role("button", name="Stop").press("Enter")
+        page.wait_for_selector("article:nth-of-type(2) >> text=Stopped.")
         page.get_by_text("Edit", exact=True).first.press("Enter")
         page.locator("#edit-0").fill("What is a word?")
         page.get_by_role("button", name="Ask again").first.press("Enter")

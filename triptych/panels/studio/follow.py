@@ -37,11 +37,15 @@ _FOLLOW = """() => {
   const put = (place, html) => {
     const made = document.createElement('template');
     made.innerHTML = html;
+    const terms = () => [...place.querySelectorAll('.term')];
+    const explained = terms().indexOf(document.activeElement);
     const old = place.children, fresh = made.content.children;
     // What is of one kind stays where it is, and so do its focus and its scrolling.
     if (old.length === 1 && fresh.length === 1 && old[0].tagName === fresh[0].tagName)
       old[0].replaceChildren(...fresh[0].childNodes);
     else place.replaceChildren(made.content);
+    // A term that is being read stays open.
+    terms()[explained]?.focus({preventScroll: true});
   };
   const seen = (element) => element?.checkVisibility({visibilityProperty: true});
   // What the buttons allow follows the state alone, so that no older answer overtakes a newer.
