@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import subprocess
 from pathlib import Path
@@ -56,3 +57,15 @@ async def test_a_database_of_a_newer_program_is_left_alone(tmp_path: Path) -> No
     with pytest.raises(StorageError, match="9999"):
         await migrations.upgrade(database)
     await database.close()
+
+
+def test_each_schema_has_a_number_of_its_own_and_follows_the_one_before() -> None:
+    """Two people who add a migration on one day would stop every gateway."""
+    texts = sorted((migrations.FOLDER / "versions").glob("[0-9]*_*.py"))
+    found = []
+    for path in texts:
+        said = dict(re.findall(r"^(revision|down_revision) = (.+)$", path.read_text(), re.M))
+        assert said["revision"] == f'"{path.name[:4]}"', path.name
+        found.append((said["revision"], said["down_revision"]))
+    assert found[0][1] == "None"
+    assert [before for _, before in found[1:]] == [number for number, _ in found[:-1]]
