@@ -107,6 +107,53 @@ def test_llama_cpp_agrees_on_the_top5_logprobs_to_5e_3(
         assert worst_top5_difference(server, random_folder) < 5e-3
 
 
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("qwen2", {}), ("llama", {"rope_scaling": LLAMA3, "rope_theta": 500.0})],
+    ids=["biases of Qwen2.5", "rope factors of Llama 3.1"],
+)
+def test_f07_shapes_of_real_models_agree_too(
+    write_model: Callable[..., Path], tmp_path: Path, run: Run, kind: str, more: dict[str, Any]
+) -> None:
+    folder = write_model(tmp_path / kind, kind, **more)
+    export_gguf(folder, tmp_path / "model.gguf", dtype="f32")
+    with run(tmp_path / "model.gguf") as server:
+        assert worst_top5_difference(server, folder) < 5e-3
+
+
+def test_f07_a_wrong_rope_factor_is_caught(
+    write_model: Callable[..., Path], tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_model(tmp_path / "m", "llama", rope_scaling=LLAMA3, rope_theta=500.0)
+    plain = np.ones(8, dtype=np.float32)
+    monkeypatch.setattr(exporter, "rope_factors", lambda _: plain)
+    export_gguf(folder, tmp_path / "wrong.gguf", dtype="f32")
+    with run(tmp_path / "wrong.gguf") as server:
+        assert worst_top5_difference(server, folder) > 5e-3
+
+
+def test_f07_smollms_own_tokenizer_splits_alike(
+    qwen3_folder: Path, tmp_path: Path, run: Run
+) -> None:
+    folder = tmp_path / "smol"
+    shutil.copytree(qwen3_folder, folder)
+    described = json.loads((folder / "tokenizer.json").read_text())
+    described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [
+        {"type": "Digits", "individual_digits": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+    ]}  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(described))
+    export_gguf(folder, tmp_path / "model.gguf", dtype="f16")
+    with run(tmp_path / "model.gguf") as server:
+        assert differing(server, folder, unicode_strings(2_000)) == []
+
+
 @pytest.mark.prove
 def test_the_top5_logprobs_agree_at_every_place(
     random_folder: Path, tmp_path: Path, run: Run, proven: Callable[..., None]

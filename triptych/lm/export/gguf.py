@@ -1,4 +1,4 @@
-"""Write a Qwen3- or Llama-shaped model folder as one GGUF file for llama.cpp and Ollama.
+"""Write a model folder of Llama's, Qwen2's or Qwen3's shape as one GGUF file for llama.cpp.
 
 Three things decide whether the file means the same model: the rotary layout (llama.cpp rotates
 Llama's query and key pairs interleaved, so their rows are permuted; Qwen3's are taken as they
@@ -35,6 +35,8 @@ GGUF_TYPES: tuple[GgufType, ...] = get_args(GgufType)
 WIDTH_BYTES: dict[GgufType, float] = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
 
 LLAMA3_SPLIT_PATTERN = QWEN2_SPLIT_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
+
+ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
 #: Settings with which these architectures mean something a plain GGUF does not hold.
 REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
@@ -95,9 +97,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             f"{file} cannot be read as a model configuration",
             hint="give a Hugging Face folder: config.json, model.safetensors, tokenizer.json",
         ) from fault
-    if config.get("model_type") not in ("llama", "qwen3"):
+    if config.get("model_type") not in ARCHITECTURES:
         raise ExportError(
-            f"GGUF export knows llama and qwen3, not {config.get('model_type')!r}",
+            f"GGUF export knows {', '.join(ARCHITECTURES)}, not {config.get('model_type')!r}",
             hint="other models run through the transformers engine",
         )
     for key, allowed in REQUIRED_SETTINGS.items():
@@ -105,9 +107,9 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise ExportError(
                 f"{key} = {config[key]!r} cannot be exported", hint=f"only {allowed[0]!r} can"
             )
-    if rope_scaling := _rope_type(config):
+    if (rope_scaling := _rope_type(config)) not in ("", "llama3"):
         raise ExportError(
-            f"rope scaling {rope_scaling!r} cannot be exported", hint="only plain rope can"
+            f"rope scaling {rope_scaling!r} cannot be exported", hint="plain rope and llama3's can"
         )
     return config
 
@@ -144,6 +146,9 @@ def pre_tokenizer_name(tokenizer_json: dict[str, Any]) -> str:
             return named[pattern]
     if kinds == ["ByteLevel"] and steps[0].get("use_regex", True):
         return "gpt-2"
+    digits = kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits")
+    if digits and steps[1].get("use_regex", True):
+        return "smollm"
     raise ExportError(
         f"llama.cpp has no pre-tokenizer equal to this tokenizer's ({' + '.join(map(str, kinds))})",
         hint="train the tokenizer with `triptych data build`, which uses Qwen2's split pattern",
@@ -163,13 +168,14 @@ def gguf_name(name: str, *, tied: bool) -> str | None:
     if name in whole:
         return whole[name]
     parts = name.split(".")
-    if parts[:2] == ["model", "layers"] and parts[2].isdigit() and parts[-1] == "weight":
+    if parts[:2] == ["model", "layers"] and parts[2].isdigit():
         part = LAYER_NAMES.get(".".join(parts[3:-1]))
-        if part is not None:
-            return f"blk.{parts[2]}.{part}.weight"
+        biased = parts[-1] == "bias" and part in ("attn_q", "attn_k", "attn_v")
+        if part is not None and (parts[-1] == "weight" or biased):
+            return f"blk.{parts[2]}.{part}.{parts[-1]}"
     raise ExportError(
         f"tensor {name!r} has no place in the GGUF architecture",
-        hint="the exporter knows plain Llama and Qwen3 models",
+        hint="the exporter knows plain Llama, Qwen2 and Qwen3 models",
     )
 
 
@@ -177,6 +183,26 @@ def _rope_type(config: dict[str, Any]) -> str:
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     kind = rope.get("rope_type", rope.get("type", "default"))
     return "" if kind == "default" else str(kind)
+
+
+def rope_factors(config: dict[str, Any]) -> NDArray[np.float32]:
+    """Return by what Llama 3.1 divides the frequency of each rotary pair.
+
+    Shape: (H/2,).
+    Source: transformers' `rope_type` llama3; llama.cpp takes the factors as a tensor.
+    """
+    import numpy as np
+
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    factor, low, high = (
+        float(rope[key]) for key in ("factor", "low_freq_factor", "high_freq_factor")
+    )
+    context = float(rope["original_max_position_embeddings"])
+    head_dim = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    pairs = np.arange(0, head_dim, 2, dtype=np.float64) / head_dim
+    wavelength = 2 * np.pi * _rope_theta(config) ** pairs
+    blend = np.clip((context / wavelength - low) / (high - low), 0.0, 1.0)
+    return (1.0 / ((1 - blend) / factor + blend)).astype(np.float32)
 
 
 def _rope_theta(config: dict[str, Any]) -> float:
@@ -301,6 +327,9 @@ def _tensors(
     kinds = gguf.GGMLQuantizationType
     wanted = {"f32": kinds.F32, "f16": kinds.F16, "bf16": kinds.BF16, "q8_0": kinds.Q8_0}[dtype]
     tied = bool(config.get("tie_word_embeddings"))
+    if _rope_type(config) == "llama3":
+        factors = rope_factors(config)
+        yield "rope_freqs.weight", factors.shape, kinds.F32, lambda: factors
     for name in weights:
         target = gguf_name(name, tied=tied)
         if target is None:

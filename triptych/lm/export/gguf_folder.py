@@ -95,16 +95,21 @@ def describe_gguf(folder: Path, digest: str = "") -> None:
     write_atomic(folder / RECORD, json.dumps(asdict(record), indent=2) + "\n")
 
 
+_CLASSES = {
+    "llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM",
+}  # fmt: skip
+
+
 def _config(values: dict[str, Any]) -> dict[str, Any]:
     kind = values["general.architecture"]
-    if kind not in ("llama", "qwen3"):
+    if kind not in _CLASSES:
         raise ExportError(
-            f"this GGUF is a {kind} model; llama and qwen3 can be served",
+            f"this GGUF is a {kind} model; {', '.join(_CLASSES)} can be served",
             hint="run it with another server, and name that one: --engine openai",
         )
     hidden, heads = values[f"{kind}.embedding_length"], values[f"{kind}.attention.head_count"]
     return {
-        "architectures": ["LlamaForCausalLM" if kind == "llama" else "Qwen3ForCausalLM"],
+        "architectures": [_CLASSES[kind]],
         "model_type": kind,
         "vocab_size": len(values["tokenizer.ggml.tokens"]),
         "hidden_size": hidden,
