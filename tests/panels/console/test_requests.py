@@ -112,6 +112,29 @@ def test_a_companys_admin_sees_her_company_only(gateway: Any, sign_in: Any) -> N
     assert "boss of two" in sign_in(keys["two"]).text("/console/requests")
 
 
+def test_an_admin_of_two_companies_reaches_both(gateway: Any, sign_in: Any) -> None:
+    use_script(gateway)
+    for company in ("north", "south"):
+        gateway.call("POST", "/admin/companies", {"company_id": company, "name": company.title()})
+    both = {"user_id": "dora", "role": "company_admin", "companies": ["north", "south"]}
+    gateway.call("POST", "/admin/users", both)
+    made = {"name": "dora's", "kind": "user", "role": "company_admin", "user_id": "dora"}
+    dora = sign_in(gateway.call("POST", "/api/keys", made)["key"])
+    app = gateway.call("POST", "/api/keys", {"name": "app", "company_id": "south"})["key"]
+    before = len(gateway.call("GET", "/api/requests?company_id=south")["requests"])
+    gateway.chat("hello", app)
+    rows: list[dict[str, Any]] = []
+    while len(rows) <= before:
+        rows = gateway.call("GET", "/api/requests?company_id=south")["requests"]
+    assert "app, South" in dora.text("/console/requests?company_id=south")
+    path = f"/console/requests/{rows[0]['request_id']}"
+    assert "South" in dora.text(path)
+    assert "may not read" in dora.post(f"{path}/content", by_htmx=True).text
+    for page in ("feedback", "people", "people/keys", "people/budgets", "privacy",
+                 "privacy/consents", "knowledge", "patterns"):  # fmt: skip
+        assert dora.get(f"/console/{page}").status_code == 200, page
+
+
 def test_everything_shown_of_a_request_is_drawn_as_text(tmp_path: Path) -> None:
     sign_in = SignIn("http://127.0.0.1:9", "", "", tmp_path / "cookie.key")
     row = {

@@ -47,6 +47,10 @@ class Accounts:
             return {"company_id": company_id} if company_id else {}
         return {"company_id": next(iter(self.companies), "")}
 
+    def scopes(self) -> list[dict[str, str]]:
+        """Return the scopes that reach everything the visitor sees: all at once for an admin."""
+        return [{}] if self.is_admin else [{"company_id": one} for one in self.companies]
+
     def choices_of_companies(self, first: Choice | None = None) -> list[Choice]:
         """Return the pick list of companies."""
         return [*([first] if first else []), *self.companies.items()]

@@ -52,13 +52,13 @@ def routes(site: Site) -> list[Route]:
     @pages.post(PATH + "/{feedback_id}/content", role="company_admin")
     async def feedback_content(visit: Visit) -> Response:
         request = visit.query.get("request", "")
-        return await _entry(visit, await read_kept(visit.gateway, request))
+        return await _entry(visit, await read_kept(visit, request))
 
     @pages.post(PATH + "/{feedback_id}/allow", role="admin")
     async def feedback_allow(visit: Visit) -> Response:
         await allow_reading(visit.gateway)
         request = visit.query.get("request", "")
-        return await _entry(visit, await read_kept(visit.gateway, request))
+        return await _entry(visit, await read_kept(visit, request))
 
     return pages.routes
 

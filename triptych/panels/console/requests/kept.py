@@ -6,9 +6,12 @@ The right is given here by an admin to the key of this sign-in (`PUT /admin/keys
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from triptych.errors import TierError
+from triptych.errors import NotFound, TierError
+from triptych.panels.console.accounts import read_accounts
 from triptych.panels.gateway_client import GatewayClient, segment
+from triptych.panels.web.site import Visit
 
 _DENIED = "content_not_permitted"
 _PLAIN = {
@@ -31,10 +34,27 @@ class Kept:
 UNREAD = Kept(shown=False)
 
 
-async def read_kept(gateway: GatewayClient, request_id: str) -> Kept:
+async def find_request(visit: Visit, request_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return a request with its attempts, and the company that its lists are limited to.
+
+    Raises: TierError where it is in none of the visitor's companies.
+    """
+    path, missing = f"/api/requests/{segment(request_id)}", NotFound("there is no such request")
+    for scope in (await read_accounts(visit)).scopes():
+        try:
+            return await visit.gateway.ask("GET", path, **scope), scope
+        except TierError as error:
+            if error.status != missing.status:
+                raise
+    raise missing
+
+
+async def read_kept(visit: Visit, request_id: str) -> Kept:
     """Return what was written, or why it cannot be shown."""
+    _, scope = await find_request(visit, request_id)
+    path = f"/api/requests/{segment(request_id)}/content"
     try:
-        kept = await gateway.ask("GET", f"/api/requests/{segment(request_id)}/content")
+        kept = await visit.gateway.ask("GET", path, **scope)
     except TierError as error:
         return Kept(trouble=_PLAIN.get(error.code, error.message), denied=error.code == _DENIED)
     turns = [(str(one.get("role", "")), str(one.get("content"))) for one in kept["messages"]]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.datastructures import FormData
 from starlette.responses import Response
 from starlette.routing import Route
 
 from triptych.panels.console.accounts import ANY, read_accounts
-from triptych.panels.console.requests.kept import UNREAD, Kept, allow_reading, read_kept
+from triptych.panels.console.requests.kept import (
+    UNREAD,
+    Kept,
+    allow_reading,
+    find_request,
+    read_kept,
+)
 from triptych.panels.console.requests.view import FILTERS, PATH, asked, listed, record
-from triptych.panels.gateway_client import segment
 from triptych.panels.web.site import Pages, Site, Visit
 
 PAGE = 50
@@ -46,12 +49,12 @@ def routes(site: Site) -> list[Route]:
 
     @pages.post(PATH + "/{request_id}/content", role="company_admin")
     async def content(visit: Visit) -> Response:
-        return await _record(visit, await read_kept(visit.gateway, visit.path["request_id"]))
+        return await _record(visit, await read_kept(visit, visit.path["request_id"]))
 
     @pages.post(PATH + "/{request_id}/allow", role="admin")
     async def allow(visit: Visit) -> Response:
         await allow_reading(visit.gateway)
-        return await _record(visit, await read_kept(visit.gateway, visit.path["request_id"]))
+        return await _record(visit, await read_kept(visit, visit.path["request_id"]))
 
     return pages.routes
 
@@ -59,10 +62,8 @@ def routes(site: Site) -> list[Route]:
 async def _record(visit: Visit, kept: Kept) -> Response:
     request_id = visit.path["request_id"]
     accounts = await read_accounts(visit)
-    request, said = await asyncio.gather(
-        visit.gateway.ask("GET", f"/api/requests/{segment(request_id)}", **accounts.scope()),
-        visit.gateway.ask("GET", "/api/feedback", request_id=request_id, **accounts.scope()),
-    )
+    request, scope = await find_request(visit, request_id)
+    said = await visit.gateway.ask("GET", "/api/feedback", request_id=request_id, **scope)
     return visit.page(
         "console/requests/record.html", fragment="kept_part", kept=kept, request_id=request_id,
         record=record(request, said["feedback"], accounts), path=f"{PATH}/{request_id}",
