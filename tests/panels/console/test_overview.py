@@ -67,3 +67,33 @@ def test_the_overview_fits_is_accessible_and_its_labels_can_be_read(
     screenshot(page, f"console-overview-{width}-{theme}")
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+
+
+SHIFTS = """() => { window.shifted = 0; new PerformanceObserver(list => {
+  for (const entry of list.getEntries()) window.shifted += entry.value;
+}).observe({type: 'layout-shift'}); }"""
+SMALL = """() => [...document.querySelectorAll(
+    'nav.menu a, .tabs a, main button, main select, summary')]
+  .filter(each => each.checkVisibility() && each.getBoundingClientRect().height < 44)
+  .map(each => each.outerHTML.slice(0, 90))"""
+UNFOCUSED = """() => { const style = getComputedStyle(document.activeElement);
+  return style.outlineStyle === 'none' && document.activeElement !== document.body
+    ? document.activeElement.outerHTML.slice(0, 90) : ''; }"""
+
+
+@pytest.mark.browser
+def test_live_updates_shift_nothing_targets_are_large_on_touch_and_focus_is_seen(
+    open_console: Callable[..., Any], gateway: Any
+) -> None:
+    gateway.chat("hello")
+    page = open_console(width=360, height=800, has_touch=True, is_mobile=True)
+    page.wait_for_selector(".uplot canvas")
+    assert page.evaluate(SMALL) == []
+    page.evaluate(SHIFTS)
+    with page.expect_response(lambda answer: "/console/chart/" in answer.url):
+        pass
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.shifted") < 0.01
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        assert page.evaluate(UNFOCUSED) == ""
