@@ -34,7 +34,7 @@ def test_a_time_without_requests_is_a_gap_and_a_share_that_went_to_others_is_zer
            "input_tokens": 1, "output_tokens": 1, "cost_microusd": 0}  # fmt: skip
     whole = [row | {"bucket": 0}, row | {"bucket": 120}]
     local = [{"bucket": 0, "provider": "local", "requests": 2}]
-    drawn = view.charts(whole, [], local, HOUR, 0.0, 120.0)
+    drawn = view.charts(whole, [], local, HOUR, 0.0, 180.0)
     requests, latency, share = drawn[0], drawn[1], drawn[5]
     assert requests.curves[0].y == (2.0, 0.0, 2.0)
     assert latency.curves[0].y == (100.0, None, 100.0)

@@ -124,8 +124,8 @@ def figures(totals: Rows) -> dict[str, str]:
         return {}
     failed = int(row.get("failures") or 0)
     shown = {
-        "Requests": format_count(requests),
-        "Failed": f"{format_count(failed)} ({failed / requests:.1%})",
+        "Requests": f"{requests:,}",
+        "Failed": f"{failed:,} ({failed / requests:.1%})",
         "Fallback used": f"{int(row.get('fallbacks') or 0) / requests:.1%}",
         "Tokens in": format_count(float(row.get("input_tokens") or 0)),
         "Tokens out": format_count(float(row.get("output_tokens") or 0)),
@@ -149,7 +149,7 @@ def failures(totals: Rows, failed: Rows, configured: Collection[str] | None) -> 
     found = []
     for (why, code), number in counted.most_common(3):
         share = round(whole * number / len(failed))
-        words = f"{share} of {requests} requests failed: {why or 'no cause was recorded'}"
+        words = f"{share:,} of {requests:,} requests failed: {why or 'no cause was recorded'}"
         if code == "no_provider_available":
             found.append(Attention(words, "Open Switches", "/console/switches"))
         else:
@@ -187,7 +187,9 @@ def charts(
 ) -> tuple[Chart, ...]:
     """Return the charts; a time without requests is a gap where nothing was measured."""
     first = int(since // span.bucket_s) * span.bucket_s
-    xs = tuple(float(x) for x in range(first, int(now) + 1, span.bucket_s))
+    # The minute that is not over yet would look like a fall; a day that is not over is wanted.
+    end = int(now) + 1 - (span.bucket_s if span.bucket_s == 60 else 0)
+    xs = tuple(float(x) for x in range(first, end, span.bucket_s))
     rows = {float(row["bucket"]): row for row in whole}
 
     def curve(name: str, column: str, scale: float = 1.0, missing: float | None = None) -> Curve:

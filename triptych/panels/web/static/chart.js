@@ -71,7 +71,7 @@
         holder.append(select);
         bar.append(holder);
       };
-      picks('Axis', [['linear', 'linear'], ['log', 'logarithmic']], this.log ? 'log' : 'linear',
+      picks('Axis', [['linear', 'linear'], ['log', 'log']], this.log ? 'log' : 'linear',
         value => { this.log = value === 'log'; });
       picks('Smoothing', [['0', 'off'], ['0.6', 'light'], ['0.9', 'strong']], '0',
         value => { this.weight = Number(value); });
@@ -127,7 +127,7 @@
         scales: {x: {time: this.data.time}, y: {distr: this.log ? 3 : 1}},
         axes: [
           {...axis, label: this.data.time ? undefined : this.data.x_label, labelSize: 16, size: 28},
-          {...axis, size: 52, values: (_, ticks) => ticks.map(tick => (tick === null ? '' : short(tick)))},
+          {...axis, size: 60, values: (_, ticks) => ticks.map(tick => (tick === null ? '' : short(tick)))},
         ],
         cursor: {drag: {x: true, y: false}, points: {size: 7}},
         legend: {live: true},
