@@ -34,6 +34,13 @@ def explained(text: str) -> str:
     return f"{before}{term(found[1])}{after}"
 
 
+def words_of(text: str) -> str:
+    """Return the glossary's terms in a text, each explaining itself; empty where there are none."""
+    found = dict.fromkeys(match[1] for match in _KNOWN.finditer(text))
+    terms = " · ".join(term(name) for name in found)
+    return f'<p class="quiet">Words: {terms}</p>' if terms else ""
+
+
 def trouble(error: TriptychError) -> str:
     """Return an error that looks like one: marked, read out at once, with what to do next."""
     message = error.message[:1].upper() + error.message[1:]

@@ -18,7 +18,7 @@ from triptych.lm.data.manifest import load_manifest
 from triptych.lm.runs.rights import LOCAL
 from triptych.lm.runs.store import Run, RunStore
 from triptych.panels.charts import line_chart
-from triptych.panels.explain import explained, term, trouble
+from triptych.panels.explain import explained, term, trouble, words_of
 from triptych.panels.studio import corpus, drawing
 from triptych.panels.studio.app import build_app
 from triptych.panels.studio.measured import LEAST_TOKENS
@@ -135,6 +135,8 @@ def test_a_glossary_term_explains_itself_in_gradio_pages_and_the_longest_is_foun
     assert TERMS["perplexity"] in explained("held-out perplexity")
     assert TERMS["validation loss"] in explained("validation loss")
     assert explained("a & b") == "a &amp; b"
+    words = words_of("The loss falls; validation loss and loss part.")
+    assert words.count('class="term"') == 2 and TERMS["validation loss"] in words
     assert 'tabindex="0"' in term("loss") and 'role="tooltip"' in term("loss")
 
 

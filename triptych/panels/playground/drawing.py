@@ -9,6 +9,7 @@ from html import escape
 
 from triptych.errors import TriptychError
 from triptych.lm.generate.engine import Score, Token
+from triptych.panels.explain import term
 from triptych.panels.playground.comparison import Column, Comparison
 from triptych.panels.playground.experiments import Experiment, Findings
 from triptych.panels.playground.votes import Verdict, WinRate
@@ -89,8 +90,8 @@ def tokens(name: str, score: Score) -> str:
     left_out = f'<p class="quiet">{cut:,} further tokens are not drawn.</p>' if cut else ""
     return (
         f'<section class="scored"><h3>{escape(name)}</h3><div class="figures">'
-        f"<div><b>{score.perplexity:,.1f}</b><span>perplexity</span></div>"
-        f"<div><b>{score.bits_per_byte:.3f}</b><span>bits per byte</span></div>"
+        f"<div><b>{score.perplexity:,.1f}</b><span>{term('perplexity')}</span></div>"
+        f"<div><b>{score.bits_per_byte:.3f}</b><span>{term('bits per byte')}</span></div>"
         f"<div><b>{score.scored_tokens:,}</b><span>tokens</span></div></div>"
         f'<div class="tokens">{"".join(map(_token, drawn))}</div>{left_out}</section>'
     )

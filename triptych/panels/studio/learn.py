@@ -38,6 +38,7 @@ def draw(store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs) -> Non
     titles = [(f"{one.level}: {one.title}", one.name) for one in LESSONS]
     which = gr.Radio(titles, value=LESSONS[0].name, label="Lesson")
     story = gr.Markdown(_story(LESSONS[0]))
+    words = gr.HTML(explain.words_of(LESSONS[0].story))
     answer = gr.Radio(
         list(LESSONS[0].answers), type="index", label=LESSONS[0].question, elem_id="prediction"
     )
@@ -49,7 +50,7 @@ def draw(store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs) -> Non
     def choose(name: str) -> tuple[Any, ...]:
         one = lesson(name)
         asked = gr.update(choices=list(one.answers), label=one.question, value=None)
-        return _story(one), asked, ""
+        return _story(one), explain.words_of(one.story), asked, ""
 
     def start(name: str, guess: int | None, data: str, request: gr.Request) -> str:
         try:
@@ -70,7 +71,7 @@ def draw(store: RunStore, config: Config, page: gr.Blocks, tabs: gr.Tabs) -> Non
 
     quiet: dict[str, Any] = {"show_progress": "hidden", "queue": False, "api_visibility": "private"}
     page.load(arrive, None, [which, tabs], **quiet)
-    which.change(choose, which, [story, answer, trouble], **quiet)
+    which.change(choose, which, [story, words, answer, trouble], **quiet)
     which.change(None, which, None, js=follow.FOLLOW_LESSON)
     # The address names the lesson, so that the way back from the Playground leads to it.
     which.input(None, which, None, js=follow.SHOW_LESSON)
