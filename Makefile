@@ -44,6 +44,7 @@ check: $(STAMP)
 	@$(BIN)/ruff format --check --quiet . || { echo 'format: run `make fix`'; exit 1; }
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
+	@$(BIN)/python tests/scans.py
 	@$(BIN)/python -m pytest tests/test_house.py -q
 
 fix: $(STAMP)

@@ -202,11 +202,38 @@ def flags() -> str:
     return "\n".join([*lines, ""])
 
 
+_FAULT = re.compile(r"def (test_found_((?:[a-z]\d+_)+)\w+)")
+_PLAIN_FAULT = re.compile(r"def (test_([abc]\d+_)\w+)")
+#: Tests that were named by the fault before the prefix was.
+_PLAINLY_NAMED = ("test_accumulator.py", "test_idioms.py")
+
+
+def faults() -> str:
+    """List the faults that were found in use, each with the tests that hold it off."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        pattern = _PLAIN_FAULT if path.name in _PLAINLY_NAMED else _FAULT
+        for name, ids in pattern.findall(path.read_text("utf-8")):
+            words = name.removeprefix("test_").removeprefix("found_").removeprefix(ids)
+            line = f"{words.replace('_', ' ')} (`{path.relative_to(ROOT)}`)"
+            for one in ids.strip("_").upper().split("_"):
+                found.setdefault(one, []).append(line)
+    lines = [
+        "# Faults found in use", "",
+        "Each was found by using the hub and the gateway as users, companies and hostile clients",
+        "would. The tests carry its id in their name and fail when it comes back.", "",
+        "| id | what holds now |", "|---|---|",
+    ]  # fmt: skip
+    for one in sorted(found, key=lambda name: (name[0], int(name[1:]))):
+        lines.append(f"| {one} | {'<br>'.join(found[one])} |")
+    return "\n".join(lines)
+
+
 def pages() -> dict[Path, str]:
     """Return every generated page with its text."""
     texts = {
         "commands.md": commands(), "settings.md": settings(), "errors.md": errors(),
-        "flags.md": flags(),
+        "flags.md": flags(), "found-faults.md": faults(),
     }  # fmt: skip
     written = {REFERENCE / name: NOTICE + text.rstrip() + "\n" for name, text in texts.items()}
     return written | sections()

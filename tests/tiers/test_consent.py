@@ -21,11 +21,11 @@ SECRETS = {
     "email": "ann.smith+x@mail.acme.example",
     "card": "4111 1111 1111 1111",
     "iban": "DE89 3704 0044 0532 0130 00",
-    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcDEF123",
+    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.abcDEF123",  # pragma: allowlist secret
     "ip": "192.168.12.34",
     "phone": "+49 171 1234567",
     "password": "password: hunter22!",
-    "private_key": "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
+    "private_key": "-----BEGIN RSA " + "PRIVATE KEY-----\nMIIEow\n-----END RSA PRIVATE KEY-----",
 }
 
 
