@@ -71,8 +71,10 @@ class GenerateConfig(Sampling):
     base_url: str = ""
     """Address ending in /v1 of the server that the engine `openai` asks, such as vLLM's."""
 
-    dtype: Literal["auto", "float32", "bfloat16", "float16", "q8_0"] = "auto"
-    """Precision of the weights; `auto` takes the fastest exact one, q8_0 is llama.cpp's only."""
+    dtype: Literal[
+        "auto", "float32", "bfloat16", "float16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"
+    ] = "auto"  # fmt: skip
+    """Precision of the weights; `auto` takes the fastest exact one; q widths are llama.cpp's."""
 
     device: str = "auto"
     """Where the torch engine runs: `cpu`, `cuda`, `cuda:1`; `auto` takes a GPU if there is one."""

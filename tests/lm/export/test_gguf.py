@@ -18,6 +18,7 @@ import torch
 
 from triptych.errors import CheckpointError, ExportError
 from triptych.lm.export import gguf as exporter
+from triptych.lm.export import kquants
 from triptych.lm.export.gguf import export_gguf, permute_rope_rows, pre_tokenizer_name
 from triptych.lm.generate.native import kept_signal_handlers
 from triptych.lm.model.tokenizer import Tokenizer
@@ -316,11 +317,63 @@ def test_every_width_reads_back_as_the_same_weights_within_its_precision(
     down = next(t for t in reader.tensors if t.name == "blk.1.ffn_down.weight")
     read = gguf.quants.dequantize(down.data, down.tensor_type).reshape(64, 160)
     truth = weights.read("model.layers.1.mlp.down_proj.weight")
-    step = {"f32": 0, "f16": 2**-11, "bf16": 2**-8, "q8_0": 1 / 127}[dtype]
-    limit = np.abs(truth).max() * step if dtype == "q8_0" else np.abs(truth) * step + 1e-7
+    # A row of 160 holds no block of 256: the next plainer kinds, of 8 and 5 bits, stand in.
+    step = {"f32": 0, "f16": 2**-11, "bf16": 2**-8, "q8_0": 1 / 127, "q6_k": 1 / 127,
+            "q5_k_m": 1 / 15, "q4_k_m": 1 / 15}[dtype]  # fmt: skip
+    limit = np.abs(truth).max() * step if dtype[0] == "q" else np.abs(truth) * step + 1e-7
     assert (np.abs(read - truth) <= limit).all()
     norms = [t for t in reader.tensors if t.name.endswith("norm.weight")]
     assert {t.tensor_type for t in norms} == {gguf.GGMLQuantizationType.F32}
+
+
+@pytest.fixture(scope="module")
+def wide_folder(write_model: Callable[..., Path], tmp_path_factory: Any) -> Path:
+    """A model whose rows hold whole blocks of 256, with weights like those of trained ones."""
+    return write_model(
+        tmp_path_factory.mktemp("wide") / "wide", "qwen3", hidden_size=256, intermediate_size=512,
+        num_hidden_layers=4,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("dtype", "limit"), [("q6_k", 0.02), ("q5_k_m", 0.04), ("q4_k_m", 0.08)])
+def test_f07_k_quants_are_what_llama_cpp_reads(
+    wide_folder: Path, tmp_path: Path, run: Run, dtype: exporter.GgufType, limit: float
+) -> None:
+    import gguf
+
+    report = export_gguf(wide_folder, tmp_path / "model.gguf", dtype=dtype)
+    weights = exporter.Weights(wide_folder)
+    reader = gguf.GGUFReader(report.path)
+    kinds = {t.name: t.tensor_type.name for t in reader.tensors}
+    assert kinds["token_embd.weight"] == "Q6_K", "it is the head as well"
+    if dtype == "q4_k_m":
+        assert {kinds[f"blk.{n}.ffn_down.weight"] for n in (2, 3)} == {"Q6_K"}
+        assert kinds["blk.1.attn_q.weight"] == kinds["blk.1.ffn_down.weight"] == "Q4_K"
+    for name, tensor in (
+        ("mlp.gate_proj", "ffn_gate"), ("self_attn.v_proj", "attn_v"),
+    ):  # fmt: skip
+        found = next(t for t in reader.tensors if t.name == f"blk.1.{tensor}.weight")
+        read = gguf.quants.dequantize(found.data, found.tensor_type)
+        truth = weights.read(f"model.layers.1.{name}.weight")
+        error = np.sqrt(np.mean((read.reshape(truth.shape) - truth) ** 2)) / truth.std()
+        assert error < limit
+    with run(report.path) as server:
+        answer = server.handle_completions({"prompt": [5, 6, 7], "max_tokens": 4})
+    assert answer["usage"]["completion_tokens"] >= 1
+
+
+def test_f07_a_wrong_layout_of_scales_is_caught(
+    wide_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
+    monkeypatch.setattr(kquants, "_packed", lambda s, m: np.concatenate([s, m[:, :4]], axis=1))
+    export_gguf(wide_folder, tmp_path / "wrong.gguf", dtype="q4_k_m")
+    reader = gguf.GGUFReader(tmp_path / "wrong.gguf")
+    found = next(t for t in reader.tensors if t.name == "blk.1.ffn_gate.weight")
+    read = gguf.quants.dequantize(found.data, found.tensor_type)
+    truth = exporter.Weights(wide_folder).read("model.layers.1.mlp.gate_proj.weight")
+    assert np.sqrt(np.mean((read.reshape(truth.shape) - truth) ** 2)) > 0.2 * truth.std()
 
 
 def test_the_chat_template_and_the_end_of_a_turn_travel_with_the_file(

@@ -23,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", help="address to listen on (127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (7890, or the next free one)")
     parser.add_argument("--engine", help="auto, llama_cpp, torch or transformers")
-    parser.add_argument("--dtype", help="auto, float32, float16, bfloat16 or q8_0")
+    parser.add_argument(
+        "--dtype", help="auto, float32, float16, bfloat16, q8_0, q6_k, q5_k_m or q4_k_m"
+    )
     parser.add_argument("--max-batch", type=int, help="answers decoded at the same time")
     parser.add_argument(
         "--adapter",

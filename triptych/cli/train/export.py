@@ -17,7 +17,8 @@ import sys
 from triptych.errors import ExportError
 
 #: Nats by which the likeliest tokens may differ from the float32 reference.
-ALLOWED_NATS = {"f32": 5e-3, "f16": 0.25, "bf16": 0.5, "q8_0": 1.0}
+ALLOWED_NATS = {"f32": 5e-3, "f16": 0.25, "bf16": 0.5, "q8_0": 1.0,
+                "q6_k": 1.5, "q5_k_m": 2.0, "q4_k_m": 3.0}  # fmt: skip
 ALLOWED_LOGITS = 1e-3
 
 

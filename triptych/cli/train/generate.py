@@ -30,7 +30,7 @@ OPTIONS = {
     "seed": "the same seed gives the same answer",
     "logprobs": "with --json, report this many alternatives per token",
     "engine": "auto, torch, llama_cpp, openai or transformers",
-    "dtype": "auto, float32, bfloat16, float16 or q8_0",
+    "dtype": "auto, float32, bfloat16, float16, q8_0, q6_k, q5_k_m or q4_k_m",
     "device": "auto, cpu or cuda",
     "threads": "CPU threads; 0 takes one per core",
 }

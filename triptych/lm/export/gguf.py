@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from triptych.durable import require_free_space
 from triptych.errors import ExportError
+from triptych.lm.export import kquants
+from triptych.lm.export.kquants import more_bits
 from triptych.lm.export.weights import Weights
 from triptych.lm.model.gguf.names import LAYER_NAMES
 from triptych.lm.model.tokenizer import QWEN2_SPLIT_PATTERN, Tokenizer
@@ -28,11 +30,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-GgufType = Literal["f32", "f16", "bf16", "q8_0"]
+GgufType = Literal["f32", "f16", "bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"]
 GGUF_TYPES: tuple[GgufType, ...] = get_args(GgufType)
 
 #: Bytes one weight takes; q8_0 stores 32 weights with one 16-bit scale.
-WIDTH_BYTES: dict[GgufType, float] = {"f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32}
+WIDTH_BYTES: dict[GgufType, float] = {
+    "f32": 4, "f16": 2, "bf16": 2, "q8_0": 34 / 32, "q6_k": 0.83, "q5_k_m": 0.72, "q4_k_m": 0.62,
+}  # fmt: skip
 
 LLAMA3_SPLIT_PATTERN = QWEN2_SPLIT_PATTERN.replace(r"|\p{N}|", r"|\p{N}{1,3}|")
 
@@ -235,7 +239,7 @@ def _write(
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
         for _, _, kind, read in tensors:
-            data = gguf.quants.quantize(read(), kind)
+            data = kquants.stored(read(), kind)
             writer.write_tensor_data(np.ascontiguousarray(data).view(np.uint8))
     finally:
         writer.close()
@@ -268,9 +272,12 @@ def _add_shape(writer: gguf.GGUFWriter, config: dict[str, Any], dtype: GgufType,
             "f16": kinds.MOSTLY_F16,
             "bf16": kinds.MOSTLY_BF16,
             "q8_0": kinds.MOSTLY_Q8_0,
+            "q6_k": kinds.MOSTLY_Q6_K,
+            "q5_k_m": kinds.MOSTLY_Q5_K_M,
+            "q4_k_m": kinds.MOSTLY_Q4_K_M,
         }[dtype]
     )
-    if dtype == "q8_0":
+    if dtype.startswith("q"):
         writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
 
 
@@ -325,7 +332,6 @@ def _tensors(
     import gguf
 
     kinds = gguf.GGMLQuantizationType
-    wanted = {"f32": kinds.F32, "f16": kinds.F16, "bf16": kinds.BF16, "q8_0": kinds.Q8_0}[dtype]
     tied = bool(config.get("tie_word_embeddings"))
     if _rope_type(config) == "llama3":
         factors = rope_factors(config)
@@ -335,14 +341,38 @@ def _tensors(
         if target is None:
             continue
         shape = weights.shape(name)
-        kind = wanted
-        if len(shape) == 1:
-            # llama.cpp multiplies by norms in float32 only, and they are small.
-            kind = kinds.F32
-        elif wanted == kinds.Q8_0 and shape[-1] % 32:
-            # q8_0 stores blocks of 32 along a row; a row that is no whole number of them cannot.
-            kind = kinds.F16
+        # llama.cpp multiplies by norms and adds biases in float32 only, and they are small.
+        kind = kinds.F32 if len(shape) == 1 else stored_type(dtype, target, shape[-1], config)
         yield target, shape, kind, _reader(config, weights, name)
+
+
+def stored_type(
+    dtype: GgufType, target: str, row: int, config: dict[str, Any]
+) -> gguf.GGMLQuantizationType:
+    """Return how a map is stored: the mix of llama.cpp's own quantiser for the k-quants.
+
+    Blocks lie along a row; a row that is no whole number of them gets the next plainer kind.
+    """
+    import gguf
+
+    kinds = gguf.GGMLQuantizationType
+    plain = {"f32": kinds.F32, "f16": kinds.F16, "bf16": kinds.BF16, "q8_0": kinds.Q8_0,
+             "q6_k": kinds.Q6_K, "q5_k_m": kinds.Q5_K, "q4_k_m": kinds.Q4_K}  # fmt: skip
+    kind = plain[dtype]
+    if dtype in ("q5_k_m", "q4_k_m"):
+        head = target == "output.weight" or (
+            target == "token_embd.weight" and config.get("tie_word_embeddings")
+        )
+        part = target.split(".")
+        finer = part[0] == "blk" and part[2] in ("attn_v", "ffn_down")
+        if head or (finer and more_bits(int(part[1]), config["num_hidden_layers"])):
+            kind = kinds.Q6_K
+    if row % 256:
+        fallbacks = {kinds.Q4_K: kinds.Q5_0, kinds.Q5_K: kinds.Q5_1, kinds.Q6_K: kinds.Q8_0}
+        kind = fallbacks.get(kind, kind)
+    if row % 32 and kind in (kinds.Q5_0, kinds.Q5_1, kinds.Q8_0):
+        kind = kinds.F16
+    return kind
 
 
 def _reader(

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from triptych.config import environment
 from triptych.config.generate import GenerateConfig
 from triptych.errors import CheckpointError, ExportError, GenerationError, TriptychError
-from triptych.lm.export.gguf import GgufType, pre_tokenizer_name, read_config
+from triptych.lm.export.gguf import WIDTH_BYTES, GgufType, pre_tokenizer_name, read_config
 from triptych.lm.export.gguf_folder import MODEL, read_record
 from triptych.lm.export.weights import Weights
 from triptych.lm.generate.adapters.movement import check_movement
@@ -32,6 +32,9 @@ GGUF_TYPE: Mapping[str, GgufType] = {
     "float16": "f16",
     "bfloat16": "bf16",
     "q8_0": "q8_0",
+    "q6_k": "q6_k",
+    "q5_k_m": "q5_k_m",
+    "q4_k_m": "q4_k_m",
 }
 
 
@@ -98,8 +101,8 @@ def open_engine(
             folder, config, name, revision, adapters, kv_cache_bytes, prompt_cache_bytes
         )
     else:
-        if config.dtype == "q8_0" or (adapters and chosen == "transformers"):
-            missing = "q8_0 weights" if config.dtype == "q8_0" else "adapters"
+        if config.dtype.startswith("q") or (adapters and chosen == "transformers"):
+            missing = f"{config.dtype} weights" if config.dtype.startswith("q") else "adapters"
             raise GenerationError(
                 f"the {chosen} engine has no {missing}",
                 hint="use --engine llama_cpp",
@@ -194,7 +197,7 @@ def weights_bytes(folder: Path, config: GenerateConfig) -> int:
     """Estimate the memory a model's weights will take."""
     if read_record(folder) is not None:
         return (folder / MODEL).stat().st_size
-    width = {"float32": 4.0, "q8_0": 34 / 32}.get(config.dtype, 2.0)
+    width = WIDTH_BYTES[GGUF_TYPE[config.dtype]]
     return int(Weights(folder).parameters() * width)
 
 
