@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--run-dir", type=Path, help="keep the run here; one that is there goes on")
     parser.add_argument("settings", nargs="*", help="train.field=value")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     file = RESULTS / "posttrain.json"
     found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
     found["machine"] = environment()
