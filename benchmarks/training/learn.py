@@ -68,15 +68,16 @@ def learn(
     recipe = train_step.recipe
 
     def evaluate(tokens: int | None) -> Measurement:
-        return measure(
-            train_step.eval_model,
-            corpus.val.read,
-            len(corpus.val),
-            corpus.byte_lengths,
-            context_length=recipe.context_length,
-            batch_size=max(1, 8192 // recipe.context_length),
-            max_tokens=tokens,
-        )
+        with train_step.evaluated() as model:
+            return measure(
+                model,
+                corpus.val.read,
+                len(corpus.val),
+                corpus.byte_lengths,
+                context_length=recipe.context_length,
+                batch_size=max(1, 8192 // recipe.context_length),
+                max_tokens=tokens,
+            )
 
     seconds, curve = 0.0, []
     for step in range(recipe.steps):

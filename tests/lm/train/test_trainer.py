@@ -114,7 +114,8 @@ def test_averaged_weights_are_what_is_saved_and_evaluated(
     record(trainer)
     saved = load_model(checkpoints.read_pointer(tmp_path / "run/checkpoints", "latest") or tmp_path)
     trained = trainer.train_step.model.lm_head.weight
-    assert torch.equal(saved.lm_head.weight, trainer.train_step.eval_model.lm_head.weight)
+    with trainer.train_step.evaluated() as averaged:
+        assert torch.equal(saved.lm_head.weight, averaged.lm_head.weight)
     assert not torch.equal(saved.lm_head.weight, trained)
 
 

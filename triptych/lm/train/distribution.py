@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from triptych.config import environment
+from triptych.lm.model.tensors import is_spread
 from triptych.lm.model.transformer import Transformer
 
 T = TypeVar("T")
@@ -92,7 +93,7 @@ class _Loss(nn.Module):
 
 
 def parallelize(
-    model: Transformer, world: World, parallel: str, *, compiled: bool
+    model: Transformer, world: World, parallel: str, *, compiled: bool, dtype: torch.dtype
 ) -> tuple[LossFunction, Callable[[bool], None]]:
     """Prepare a model for training on all processes; with `fsdp`, its parameters become shards.
 
@@ -107,19 +108,30 @@ def parallelize(
         return torch.compile(model.loss) if compiled else model.loss, always_synced
     if parallel == "fsdp":
         # Importing FSDP takes a fourth of a run's starting time, so only fsdp pays for it.
-        from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+        from torch.distributed.fsdp import (
+            FSDPModule,
+            MixedPrecisionPolicy,
+            fully_shard,
+            register_fsdp_forward_method,
+        )  # fmt: skip
 
+        # What is gathered travels and lies in the precision of the products, which is what each
+        # map would cast it to; gradients are added up in float32.
+        policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
         # One group per block: its parameters are gathered just before the block runs and freed
         # after it, so at most one block is whole at a time. What is left (embedding, head, last
         # norm) is the root group; it is needed again at the very start of the backward pass, so
         # freeing it after the forward pass would only gather it twice.
         for block in model.model.layers:
-            fully_shard(block)
-        fully_shard(model, reshard_after_forward=False)
-        # Gathering hooks run on `forward` alone; training calls `loss`.
-        register_fsdp_forward_method(model, "loss")
+            fully_shard(block, mp_policy=policy)
+        fully_shard(model, mp_policy=policy, reshard_after_forward=False)
+        # Gathering hooks run on `forward` alone; training and evaluation call others.
+        for name in ("loss", "token_losses"):
+            register_fsdp_forward_method(model, name)
         assert isinstance(model, FSDPModule)
-        return model.loss, model.set_requires_gradient_sync
+        # Gradients are reduced after every part of an accumulated batch: whole gradients that wait
+        # for the last part would take as much memory as the whole model.
+        return model.loss, always_synced
     from torch.nn.parallel import DistributedDataParallel
 
     inner = _Loss(model)
@@ -133,25 +145,24 @@ def parallelize(
     return wrapped, set_grad_sync
 
 
-def is_sharded(tensor: Tensor) -> bool:
-    """Return whether each process holds only a part of this tensor (a DTensor).
+def own_part(tensor: Tensor) -> Tensor:
+    """Return the part of a spread tensor that this process holds, as a view; any other as it is.
 
-    Shape: any.
+    Shape: that of the part.
     """
-    return hasattr(tensor, "full_tensor")
-
-
-def full_tensor(tensor: Tensor) -> Tensor:
-    """Gather a sharded tensor; return any other as it is.
-
-    A collective: every process must call it, in the same order, also those that drop the result.
-
-    Shape: the shape of the whole tensor.
-    """
-    if not is_sharded(tensor):
+    if not is_spread(tensor):
         return tensor
-    gathered: Tensor = tensor.full_tensor()  # type: ignore[attr-defined]
-    return gathered
+    part: Tensor = tensor.to_local()  # type: ignore[attr-defined]
+    return part
+
+
+def reshard(model: Transformer) -> None:
+    """Free what fsdp still holds whole after a forward pass."""
+    from torch.distributed.fsdp import FSDPModule
+
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def shard_like(value: Tensor, other: Tensor) -> Tensor:
@@ -178,6 +189,6 @@ def place_like(parameter: Tensor) -> Callable[[Tensor], Tensor]:
         if value.shape != parameter.shape:
             return value.clone()
         value = value.to(parameter.device)
-        return shard_like(value, parameter) if is_sharded(parameter) else value.clone()
+        return shard_like(value, parameter) if is_spread(parameter) else value.clone()
 
     return place

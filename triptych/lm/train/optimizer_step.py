@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -17,7 +19,9 @@ import torch
 from torch import Tensor
 
 from triptych.config.train import TrainConfig
+from triptych.lm.model.checkpoint import from_tensors, plain_tensors
 from triptych.lm.model.memory import keep_freed_memory
+from triptych.lm.model.tensors import whole
 from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import distribution
 from triptych.lm.train.distribution import World
@@ -44,8 +48,8 @@ class StepResult:
 class OptimizerStep(ABC):
     """A model, its optimizers and its averaged weights; `step` trains on one batch.
 
-    `eval_model` holds the weights to evaluate, sample and publish. It is the trained model
-    itself, except where that is sharded (fsdp) or where the run averages its weights.
+    `evaluated()` yields the weights to evaluate, sample and publish: the trained ones, or their
+    average. Under fsdp no process ever holds them whole.
     """
 
     def __init__(
@@ -60,11 +64,19 @@ class OptimizerStep(ABC):
         model.compute_dtype = DTYPES[recipe.precision]
         model.set_dropout(recipe.dropout)
         model.set_gradient_checkpointing(train.gradient_checkpointing)
-        # Copied before the model is parallelized: a deep copy of a sharded model is sharded.
-        apart = recipe.ema_decay > 0 or (world.size > 1 and train.parallel == "fsdp")
-        self.eval_model = deepcopy(model).eval().requires_grad_(False) if apart else model
+        self.is_spread = world.size > 1 and train.parallel == "fsdp"
+        self._averages = recipe.ema_decay > 0
+        # Copied before the model is parallelized, which puts hooks into it.
+        apart = self._averages and not self.is_spread
+        self._average_model = deepcopy(model).eval().requires_grad_(False) if apart else model
         self._loss, self._set_grad_sync = distribution.parallelize(
-            model, world, train.parallel, compiled=recipe.compile
+            model, world, train.parallel,
+            compiled=recipe.compile, dtype=DTYPES[recipe.precision],
+        )  # fmt: skip
+        self._average_shards = (
+            [p.detach().clone() for p in model.parameters()]
+            if self._averages and self.is_spread
+            else []
         )
         self.optimizers = build_optimizers(model, train, recipe, dtype=DTYPES[recipe.precision])
 
@@ -112,7 +124,7 @@ class OptimizerStep(ABC):
         parameters = [p for p in self.model.parameters() if p.grad is not None]
         limit = self.train.grad_clip or float("inf")
         norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
-        return float(distribution.full_tensor(norm))
+        return float(whole(norm))
 
     def _share(self, step: int) -> float:
         return lr_share(
@@ -127,56 +139,114 @@ class OptimizerStep(ABC):
     @torch.no_grad()
     def _average(self, step: int) -> None:
         """Update the averaged weights; early in a run they follow the trained ones closely."""
-        if self.recipe.ema_decay:
-            # A fixed decay of 0.999 would keep the random start in the average for thousands of
-            # steps; this one averages over about a tenth of the steps so far.
-            decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
-            trained = [distribution.full_tensor(p) for p in self.model.parameters()]
-            torch._foreach_lerp_(list(self.eval_model.parameters()), trained, 1.0 - decay)
+        if not self._averages:
+            return
+        # A fixed decay of 0.999 would keep the random start in the average for thousands of
+        # steps; this one averages over about a tenth of the steps so far.
+        decay = min(self.recipe.ema_decay, (1 + step) / (10 + step))
+        averaged = self._average_shards or list(self._average_model.parameters())
+        trained = [distribution.own_part(p) for p in self.model.parameters()]
+        torch._foreach_lerp_([distribution.own_part(p) for p in averaged], trained, 1.0 - decay)
 
-    def refresh_eval_model(self) -> Transformer:
-        """Bring `eval_model` up to date and return it; a collective under fsdp."""
-        if self.eval_model is not self.model and not self.recipe.ema_decay:
-            self._copy(self.model, self.eval_model)
-        return self.eval_model
+    @contextmanager
+    def evaluated(self) -> Iterator[Transformer]:
+        """Yield the model to evaluate, sample and publish, in evaluation mode.
+
+        Under fsdp it is spread like the trained one, and the average stands in its place until the
+        block ends; whatever is done with it is a collective.
+        """
+        model = self._average_model
+        was_training = model.training
+        model.eval()
+        try:
+            self._exchange()
+            yield model
+        finally:
+            self._exchange()
+            model.train(was_training)
 
     @torch.no_grad()
-    def _copy(self, source: Transformer, target: Transformer) -> None:
-        for ours, theirs in zip(source.parameters(), target.parameters(), strict=True):
-            theirs.copy_(distribution.full_tensor(ours))
+    def _exchange(self) -> None:
+        """Swap the trained shards and the averaged ones, a parameter at a time."""
+        if self.is_spread:
+            # Groups that are still whole after a forward pass would hide the exchange.
+            distribution.reshard(self.model)
+        for parameter, average in zip(self.model.parameters(), self._average_shards, strict=False):
+            ours, theirs = distribution.own_part(parameter), distribution.own_part(average)
+            kept = ours.clone()
+            ours.copy_(theirs)
+            theirs.copy_(kept)
+
+    def gather(self, model: Transformer) -> Transformer | None:
+        """Return a spread model whole on rank 0, None elsewhere; any other as it is.
+
+        Only samples need it: generation lays all weights out anew.
+        """
+        if not self.is_spread:
+            return model if self._world.is_main else None
+        tensors = {}
+        for name, tensor in plain_tensors(model).items():
+            gathered = whole(tensor)
+            if self._world.is_main:
+                tensors[name] = gathered
+        return from_tensors(model.config, tensors) if self._world.is_main else None
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Return what resuming needs beside the weights of `eval_model`; a collective under fsdp.
+        """Return what resuming needs beside the weights of `evaluated()`, inside its block.
 
-        Shape: whole tensors on the CPU, named `trained/...` and `kind/parameter`.
+        Shape: named `trained/...` and `kind/parameter`; under fsdp spread, else on the CPU.
         """
         tensors = dict(self.optimizers.state_tensors())
-        if self.recipe.ema_decay:
+        if self._averages:
+            # Inside the block of `evaluated()` the two have changed places.
+            trained = self._average_shards or [p.detach() for p in self.model.parameters()]
             tensors |= {
-                f"trained/{name}": p.detach()
-                for name, p in self.model.named_parameters()
+                f"trained/{name}": value
+                for (name, p), value in zip(self.model.named_parameters(), trained, strict=True)
                 if p.requires_grad
             }
-        return {name: distribution.full_tensor(tensor).cpu() for name, tensor in tensors.items()}
+        return tensors if self.is_spread else {name: t.cpu() for name, t in tensors.items()}
 
     @torch.no_grad()
-    def load_state(self, weights: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    def load_state(self, weights: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
         """Continue from a checkpoint's weights and what `state_tensors` returned.
 
         Shape: whole tensors; they are sharded here where the parameters are.
         """
         # Where the run averages, the checkpoint's weights are the average (that is what gets
         # published), and the trained weights are among the tensors.
-        trained = {k.removeprefix("trained/"): t for k, t in tensors.items() if "trained/" in k}
-        load_parameters(self.model, trained or weights)
-        if self.eval_model is not self.model:
-            load_parameters(self.eval_model, weights)
-        rest = {k: t for k, t in tensors.items() if not k.startswith("trained/")}
-        self.optimizers.load_state_tensors(rest)
+        prefix = "trained/"
+        names = [name for name in tensors if name.startswith(prefix)]
+        trained = Chosen(tensors, {name.removeprefix(prefix): name for name in names})
+        load_parameters(self.model, trained if names else weights)
+        if self._average_model is not self.model:
+            load_parameters(self._average_model, weights)
+        for (name, _), average in zip(
+            self.model.named_parameters(), self._average_shards, strict=False
+        ):
+            average.copy_(distribution.place_like(average)(weights[name]))
+        rest = {name: name for name in tensors if not name.startswith(prefix)}
+        self.optimizers.load_state_tensors(Chosen(tensors, rest))
+
+
+class Chosen(Mapping[str, Tensor]):
+    """Some tensors of a mapping under other names, each read only when it is asked for."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+        self._tensors, self._names = tensors, names
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self._tensors[self._names[name]]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
 
 
 @torch.no_grad()
-def load_parameters(model: Transformer, weights: dict[str, Tensor]) -> None:
+def load_parameters(model: Transformer, weights: Mapping[str, Tensor]) -> None:
     """Copy whole tensors into a model's trained parameters, sharded or not.
 
     Shape: each that of the parameter of its name.

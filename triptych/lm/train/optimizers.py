@@ -8,7 +8,7 @@ rates (`recipe`) and how they change (`schedules`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from triptych.config.train import TrainConfig
+from triptych.lm.model.tensors import is_spread, whole
 from triptych.lm.train import distribution
 from triptych.lm.train.recipe import Recipe
 
@@ -106,12 +107,8 @@ class Muon(torch.optim.Optimizer):
         return list(torch._foreach_lerp(gradients, moments, momentum))
 
     def _orthogonal(self, moments: Sequence[Tensor]) -> Sequence[Tensor]:
-        if distribution.is_sharded(moments[0]):
-            # A shard holds some rows of a matrix, but singular vectors belong to the whole: gather,
-            # let every process do the same work, and keep one's own rows. No exchange afterwards.
-            gathered = torch.stack([distribution.full_tensor(moment) for moment in moments])
-            updates = orthogonalise(gathered, self.dtype).float()
-            return [distribution.shard_like(u, m) for u, m in zip(updates, moments, strict=True)]
+        if is_spread(moments[0]):
+            return self._orthogonal_in_turn(moments)
         stacked = torch.stack(list(moments))
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
             return orthogonalise(stacked, self.dtype).float().unbind()
@@ -125,6 +122,29 @@ class Muon(torch.optim.Optimizer):
         mine = orthogonalise(padded[rank * share : (rank + 1) * share], self.dtype)
         dist.all_gather_into_tensor(padded, mine.contiguous())
         return padded[: len(moments)].float().unbind()
+
+    def _orthogonal_in_turn(self, moments: Sequence[Tensor]) -> list[Tensor]:
+        """Orthogonalise spread matrices, as many at a time as there are processes.
+
+        A shard holds some rows of a matrix, but singular vectors belong to the whole. Of each few
+        matrices that are gathered a process does one, and keeps its own rows of all.
+
+        Shape: each (R, C), spread by rows, as is what is returned.
+        """
+        size, rank = dist.get_world_size(), dist.get_rank()
+        updates: list[Tensor] = []
+        for start in range(0, len(moments), size):
+            few = moments[start : start + size]
+            mine = torch.zeros(1, *few[0].shape, dtype=self.dtype, device=few[0].device)
+            for index, moment in enumerate(few):
+                gathered = whole(moment)
+                if index == rank:
+                    mine = orthogonalise(gathered[None], self.dtype)
+            every = mine.new_empty((size, *mine.shape[1:]))
+            dist.all_gather_into_tensor(every, mine.contiguous())
+            for update, moment in zip(every, few, strict=False):
+                updates.append(distribution.shard_like(update.float(), moment))
+        return updates
 
 
 def _cautious_step(
@@ -180,21 +200,22 @@ class OptimizerSet:
                         tensors[f"{kind}/{self._names[parameter]}"] = torch.as_tensor(value)
         return tensors
 
-    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from what `state_tensors` returned.
 
         Shape: whole tensors; they are sharded here where the parameters are.
         """
-        by_name: dict[str, dict[str, Tensor]] = defaultdict(dict)
-        for key, value in tensors.items():
+        kinds: dict[str, list[str]] = defaultdict(list)
+        for key in tensors:
             kind, _, name = key.partition("/")
-            by_name[name][kind] = value
+            kinds[name].append(kind)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
                     state: dict[str, Any] = optimizer.state[parameter]
-                    for kind, value in by_name.get(self._names[parameter], {}).items():
-                        state[kind] = distribution.place_like(parameter)(value)
+                    name = self._names[parameter]
+                    for kind in kinds.get(name, ()):
+                        state[kind] = distribution.place_like(parameter)(tensors[f"{kind}/{name}"])
 
 
 def build_optimizers(
@@ -247,7 +268,7 @@ def build_optimizers(
 def _adam(
     kind: type[torch.optim.Adam], groups: list[dict[str, Any]], train: TrainConfig, recipe: Recipe
 ) -> torch.optim.Optimizer:
-    sharded = any(distribution.is_sharded(p) for group in groups for p in group["params"])
+    sharded = any(is_spread(p) for group in groups for p in group["params"])
     return kind(
         groups,
         lr=recipe.learning_rate,

@@ -14,11 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from triptych import __version__
 from triptych.config import Config
 from triptych.durable import FolderLock, require_free_space
 from triptych.errors import RunError, TrainingError, TriptychError
 from triptych.lm.evaluate.loss import Measurement
+from triptych.lm.model.checkpoint import plain_tensors
+from triptych.lm.model.tensors import follow_save
+from triptych.lm.model.transformer import Transformer
 from triptych.lm.train import checkpoints, distribution, probe
 from triptych.lm.train.events import Checkpoint, Eval, Event, Log, RunState, Sample, State, Step
 from triptych.lm.train.folder import RunFolder, timestamp
@@ -221,10 +226,11 @@ class Trainer:
         )
 
     def _score(self, most_tokens: int | None) -> Measurement:
-        model = self.train_step.refresh_eval_model()
         result = Measurement(nats=0.0, tokens=1, text_bytes=1, seconds=1.0)
-        if self.world.is_main:
-            result = self.setup.measure(model, most_tokens)
+        with self.train_step.evaluated() as model:
+            # A spread model is evaluated by all processes together, on the same rows.
+            if self.world.is_main or self.train_step.is_spread:
+                result = self.setup.measure(model, most_tokens)
         return self.world.broadcast(result)
 
     def _evaluate(self, step: int) -> Eval:
@@ -287,39 +293,49 @@ class Trainer:
         )
 
     def _samples(self, step: int) -> Iterator[Sample]:
-        model = self.train_step.refresh_eval_model()
         prompts = self.setup.sample_prompts()
         texts = [""] * len(prompts)
-        if self.world.is_main:
-            texts = self.setup.generate_samples(model, prompts)
+        with self.train_step.evaluated() as spread:
+            model = self.train_step.gather(spread) if prompts else None
+            if model is not None:
+                texts = self.setup.generate_samples(model, prompts)
         for prompt, text in zip(prompts, texts, strict=True):
             yield Sample(**self._next(), step=step, prompt=prompt, text=text)
 
     def _save(self, step: int, scheduled: bool) -> None:
-        model = self.train_step.refresh_eval_model()
-        tensors = self.train_step.state_tensors()
-        if self.world.is_main:
-            places = self.folder.checkpoints
-            name = checkpoints.checkpoint_name(step)
-            state = {
-                "step": step,
-                "seq": self._seq,
-                "scheduled": scheduled,
-                "tokens_seen": self.train_step.tokens_seen(step),
-                "best_loss": self._best if math.isfinite(self._best) else None,
-                "evals_since_best": self._evals_since_best,
-                "start_loss": self._start.loss,
-            }
-            checkpoints.save(
-                places / name,
-                save_model=lambda folder: self.setup.save_model(folder, model),
-                tensors=tensors,
-                state=state,
-                needed_bytes=_needed_bytes(self.setup, tensors),
-            )
-            checkpoints.write_pointer(places, "latest", name)
-            self._prune_checkpoints()
+        with self.train_step.evaluated() as model:
+            tensors = self.train_step.state_tensors()
+            if self.world.is_main:
+                self._write(step, model, tensors, scheduled=scheduled)
+            elif self.train_step.is_spread:
+                follow_save(plain_tensors(model).values())
+                follow_save(tensors.values())
         self.world.barrier()
+
+    def _write(
+        self, step: int, model: Transformer, tensors: dict[str, Tensor], *, scheduled: bool
+    ) -> None:
+        """Write a checkpoint and point to it. Shape: `tensors` as `state_tensors` returned them."""
+        places = self.folder.checkpoints
+        name = checkpoints.checkpoint_name(step)
+        state = {
+            "step": step,
+            "seq": self._seq,
+            "scheduled": scheduled,
+            "tokens_seen": self.train_step.tokens_seen(step),
+            "best_loss": self._best if math.isfinite(self._best) else None,
+            "evals_since_best": self._evals_since_best,
+            "start_loss": self._start.loss,
+        }
+        checkpoints.save(
+            places / name,
+            save_model=lambda folder: self.setup.save_model(folder, model),
+            tensors=tensors,
+            state=state,
+            needed_bytes=_needed_bytes(self.setup, tensors),
+        )
+        checkpoints.write_pointer(places, "latest", name)
+        self._prune_checkpoints()
 
     def _restore_state(self) -> tuple[int, list[str], bool]:
         """Load the newest valid checkpoint.
