@@ -281,7 +281,7 @@ def _recipe(
         "processes": world.size,
         "pretrained": pretrained,
     }
-    choice = _choose(train, model, corpus, machine)
+    choice = _choose(train, model, corpus, machine, world)
     recipe = derive(train, model.config, choice, **facts)
     if train.budget_s is None:
         return recipe
@@ -297,18 +297,28 @@ def _recipe(
 
 
 def _choose(
-    train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine
+    train: TrainConfig, model: Transformer, corpus: Corpus, machine: probe.Machine, world: World
 ) -> HardwareChoice:
-    """Time real forward and backward passes in each precision that could be fastest."""
+    """Time real forward and backward passes in each precision that could be fastest.
+
+    What fsdp spreads need not fit one process: there one layer is timed, for all of them.
+    """
     device = machine.device
     context = context_for(train, model.config, len(corpus.train))
     rows = max(1, (2048 if device == "cpu" else 32_768) // context)
+    rows = min(rows, train.micro_batch or rows)
+    spread, layers = world.size > 1 and train.parallel == "fsdp", 1
+    if spread:
+        layers = model.config.num_hidden_layers
+        one = replace(model.config, num_hidden_layers=1, layer_types=(), no_rope_layers=())
+        model = Transformer(one)
     ids = torch.randint(model.config.vocab_size, (rows, context + 1), device=device)
     formats = [train.precision] if train.precision != "auto" else ["float32"]
     if train.precision == "auto" and machine.flops_bfloat16 > machine.flops_float32:
         formats.append("bfloat16")
     model.to(device).train()
-    speeds = {name: ids[:, 1:].numel() / _pass_s(model, ids, name, device) for name in formats}
+    tokens = ids[:, 1:].numel() / layers
+    speeds = {name: tokens / _pass_s(model, ids, name, device) for name in formats}
     model.zero_grad(set_to_none=True)
     precision = max(speeds, key=lambda name: speeds[name])
     choice = HardwareChoice(
@@ -324,7 +334,8 @@ def _choose(
         train.budget_s
         or horizon_tokens(train, model.config, len(corpus.train)) / (speeds[precision])
     )
-    if train.compile != "auto" or planned_s < _COMPILE_WORTH_S or not probe.has_compiler(device):
+    worth = planned_s >= _COMPILE_WORTH_S and not spread
+    if train.compile != "auto" or not worth or not probe.has_compiler(device):
         return choice
     compiled = deepcopy(model)
     loss = torch.compile(compiled.loss)
