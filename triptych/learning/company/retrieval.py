@@ -2,8 +2,8 @@
 
 Candidates match any word of the question; the rank then counts which rare words a passage holds,
 in its text and in its headings, and whether neighbouring words of the question stand together.
-Left out: what a question asks for (sentences.py), and vectors: nothing calls `fuse` yet, which
-would join their list to this one.
+Where the company has vectors, the passages nearest in meaning are candidates too, and the cosine is
+one more feature. Left out: what a question asks for (sentences.py).
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 
-from triptych.learning.company.store import Store, quoted
+from triptych.learning.company.search import quoted
+from triptych.learning.company.store import Store
 from triptych.learning.company.synonyms import SHARE, synonyms
 from triptych.learning.company.tables import Found
+from triptych.learning.company.vectors import Nearest, vectors_of
 from triptych.learning.company.words import query_words, stem, terms
 from triptych.wire.evidence import Passage
 
 CANDIDATES = 50
-FUSION_CONSTANT = 5.0
 # Words that stand in more than this share of the passages find nothing, and cost most of the time.
 _COMMON_FRAC = 0.15
 _COMMON_SYNONYM_FRAC = 0.05
 # Weights of the features below, chosen by hand while looking at the handbooks of
 # benchmarks/company.py; only the refusal is fitted there.
 _RANK = {"bm25": 0.4, "coverage": 1.2, "heading": 0.8, "pairs": 0.4}
+# Weight of the cosine, where there is one: the best of eight on clef and gds-way.
+COSINE = 3.5
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class Ranked:
     coverage: float
     heading: float
     pairs: float
+    cosine: float | None = None
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,7 @@ class Retriever:
         self.store = store
         self.url = url
         self._rarity = lru_cache(maxsize=4096)(self._count)
+        self.vectors = vectors_of(store)
 
     def weights(self, question: str) -> Weights:
         """Return how rare each of the question's words is."""
@@ -106,9 +111,23 @@ class Retriever:
     ) -> tuple[list[Ranked], Weights]:
         """Return the best passages that the groups may read, best first, and the words' weights."""
         weights = self.weights(question)
-        own = query_words(question)
+        near = self._near(question, groups)
+        found = self._by_words(query_words(question), groups)
+        if near is not None:
+            known = {one.row for one in found}
+            found += [one for one in near.found if one.row not in known]
+        return rank(question, found, weights, None if near is None else near.cosines)[
+            :limit
+        ], weights
+
+    def _near(self, question: str, groups: frozenset[str] | None) -> Nearest | None:
+        if self.vectors is None or not question.strip():
+            return None
+        return self.vectors.nearest(question, groups, CANDIDATES, url=self.url)
+
+    def _by_words(self, own: Sequence[str], groups: frozenset[str] | None) -> list[Found]:
         if not own:
-            return [], weights
+            return []
         searched = self._rare(own, _COMMON_FRAC)
         match = " OR ".join(quoted(word) for word in (searched if len(searched) > 1 else own))
         found = self.store.search(match, CANDIDATES, groups, url=self.url)
@@ -117,14 +136,18 @@ class Retriever:
         if others:
             # Searched apart: common synonyms would push out passages with the question's words.
             wider = " OR ".join(quoted(word) for word in (*searched, *others))
-            known = {one.passage.id for one in found}
+            known = {one.row for one in found}
             more = self.store.search(wider, CANDIDATES, groups, url=self.url)
-            found += [one for one in more if one.passage.id not in known]
-        ranked = rank(question, found, weights)
-        return ranked[:limit], weights
+            found += [one for one in more if one.row not in known]
+        return found
 
 
-def rank(question: str, found: Sequence[Found], weights: Weights) -> list[Ranked]:
+def rank(
+    question: str,
+    found: Sequence[Found],
+    weights: Weights,
+    cosines: Mapping[int, float] | None = None,
+) -> list[Ranked]:
     """Return candidates in order of their score; equal ones in the order of their ids."""
     if not found:
         return []
@@ -144,17 +167,7 @@ def rank(question: str, found: Sequence[Found], weights: Weights) -> list[Ranked
             + _RANK["heading"] * heading
             + _RANK["pairs"] * together
         )
-        ranked.append(Ranked(one.passage, score, one.bm25, coverage, heading, together))
+        cosine = None if cosines is None else cosines.get(one.row, 0.0)
+        score += COSINE * (cosine or 0.0)
+        ranked.append(Ranked(one.passage, score, one.bm25, coverage, heading, together, cosine))
     return sorted(ranked, key=lambda one: (-one.score, one.passage.id))
-
-
-def fuse(lists: Sequence[Sequence[str]], shares: Sequence[float]) -> list[str]:
-    """Return ids by reciprocal rank fusion of several ranked lists, ties by id.
-
-    Source: Cormack et al. 2009; they use the constant 60.
-    """
-    scores: dict[str, float] = {}
-    for ids, share in zip(lists, shares, strict=True):
-        for position, one in enumerate(ids, start=1):
-            scores[one] = scores.get(one, 0.0) + share / (FUSION_CONSTANT + position)
-    return sorted(scores, key=lambda one: (-scores[one], one))

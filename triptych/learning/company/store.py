@@ -3,7 +3,7 @@
 Every change is one transaction, so that readers see the old version until the new one is whole.
 Row ids are never used again (AUTOINCREMENT), so that no deleted word is inherited. `forget` leaves
 no byte of what it removes: FTS5 `optimize`, `secure_delete`, then a truncated write-ahead log.
-Left out: who may ask (the caller passes the groups) and vectors.
+Left out: who may ask (the caller passes the groups) and vectors (`vectors`).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from triptych.documents import Document
 from triptych.durable import Closing
 from triptych.errors import LearningError
+from triptych.learning.company import vector_file
 from triptych.learning.company.passages import Piece, divide
-from triptych.learning.company.tables import FILE, FORMAT, TABLES, WEIGHTS, Found, Stored
-from triptych.wire.evidence import Passage, SourceText
+from triptych.learning.company.search import StoreSearch
+from triptych.learning.company.tables import FILE, FORMAT, TABLES, Stored
 
 
-class Store(Closing):
+class Store(StoreSearch, Closing):
     """Hold one company's knowledge. One connection per thread; safe to share by threads."""
 
     def __init__(self, folder: Path, company: str) -> None:
@@ -183,22 +183,6 @@ class Store(Closing):
         found = row.fetchone()
         return frozenset(("everyone", *(json.loads(found[0]) if found else ())))
 
-    def readable(self, document: int, groups: frozenset[str] | None) -> SourceText | None:
-        """Return a current document's text if these groups may read it."""
-        row = (
-            self.connection()
-            .execute(
-                "select d.name, d.version, d.title, d.text from documents d "
-                "join sources s on s.name = d.source where d.id = ? and d.replaced is null and "
-                "(? or exists (select 1 "
-                "from json_each(coalesce(d.groups, s.groups)) where value in (select value from "
-                "json_each(?))))",
-                (document, groups is None, json.dumps(sorted(groups or ()))),
-            )
-            .fetchone()
-        )
-        return row and SourceText(str(document), row[0], str(row[1]), row[2], row[3])
-
     def apply(self, source: str, changed: Iterable[Document], gone: Iterable[str]) -> int:
         """Replace documents by new versions and take gone ones out, all at once.
 
@@ -337,60 +321,11 @@ class Store(Closing):
         with self.transaction() as database:
             # Until segments are merged, FTS5 keeps deleted words in them.
             database.execute("insert into words (words) values ('optimize')")
+        rows = connection.execute("select id from passages")
+        vector_file.prune(self.folder, {row[0] for row in rows})
         connection.execute("vacuum")
         connection.execute("delete from state where name = 'purge'")
         connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-
-    # -- search ----------------------------------------------------------------------------------
-
-    def search(
-        self, match: str, limit: int, groups: frozenset[str] | None, *, url: str = ""
-    ) -> list[Found]:
-        """Return passages that match an FTS5 query and that the groups may read, best first.
-
-        `groups` None reads everything (an administrator); a source or document without groups is
-        read by no other user.
-        """
-        rows = self.connection().execute(
-            "select p.id, d.id, d.name, d.version, d.title, p.headings, p.page, p.first, p.last, "
-            "substr(d.text, p.first + 1, p.last - p.first), found.score from ("
-            # Ranked and limited before any text is cut: many passages match, few are wanted.
-            "select p.id as id, -bm25(words, ?, ?, ?) as score "
-            "from words join passages p on p.id = words.rowid "
-            "join documents d on d.id = p.document join sources s on s.name = d.source "
-            "where words match ? and (? or exists (select 1 "
-            "from json_each(coalesce(d.groups, s.groups)) where value in (select value from "
-            "json_each(?)))) order by score desc, p.id limit ?) found "
-            "join passages p on p.id = found.id join documents d on d.id = p.document "
-            "order by found.score desc, p.id",
-            (*WEIGHTS, match, groups is None, json.dumps(sorted(groups or ())), limit),
-        )
-        return [Found(self._passage(row, url), float(row[10])) for row in rows]
-
-    def _passage(self, row: tuple[Any, ...], url: str) -> Passage:
-        identity = f"{row[1]}-{row[7]}-{row[8]}"
-        return Passage(
-            id=identity,
-            document=row[2],
-            version=str(row[3]),
-            title=row[4],
-            headings=tuple(json.loads(row[5])),
-            page=row[6],
-            start=row[7],
-            end=row[8],
-            text=row[9],
-            url=url.format(document=row[1], start=row[7], end=row[8]) if url else "",
-        )
-
-    def passages_with(self, match: str) -> int:
-        """Return how many passages match an FTS5 query."""
-        row = self.connection().execute("select count(*) from words where words match ?", (match,))
-        return int(row.fetchone()[0])
-
-
-def quoted(word: str) -> str:
-    """Return a word as an FTS5 string, in which no character has a meaning."""
-    return '"' + word.replace('"', '""') + '"'
 
 
 def _groups(value: str | None) -> tuple[str, ...] | None:

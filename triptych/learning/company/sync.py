@@ -103,7 +103,10 @@ def sync(
             version = store.apply(source, _documents(staged), diff.gone)
             shutil.rmtree(store.folder / STAGING, ignore_errors=True)
             store.drop_old_versions(version + 1)
-            store.set_threshold(own_threshold(Retriever(store)))
+            retriever = Retriever(store)
+            if retriever.vectors is not None:
+                retriever.vectors.update(progress)
+            store.set_threshold(own_threshold(retriever))
     unread = {one.name: one.unread for one in store.documents(source) if one.unread}
     return Synced(diff, version, unread)
 

@@ -30,6 +30,17 @@ create virtual table if not exists words using fts5(
   title, headings, body, tokenize = 'porter unicode61 remove_diacritics 2');
 """
 
+# What `Store` reads of a passage `p` of a document `d`.
+PASSAGE = (
+    "p.id, d.id, d.name, d.version, d.title, p.headings, p.page, p.first, p.last, "
+    "substr(d.text, p.first + 1, p.last - p.first)"
+)
+# Whether a document `d` of a source `s` may be read: by all rights, or by one of these groups.
+READABLE = (
+    "(? or exists (select 1 from json_each(coalesce(d.groups, s.groups)) "
+    "where value in (select value from json_each(?))))"
+)
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -47,7 +58,8 @@ class Stored:
 
 @dataclass(frozen=True)
 class Found:
-    """A passage with its rank score of FTS5 (higher is better)."""
+    """A passage with its rank score of FTS5 (higher is better) and its row id."""
 
     passage: Passage
     bm25: float
+    row: int = 0
