@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from triptych.config.train import TrainConfig
-from triptych.lm.model.checkpoint import from_tensors, plain_tensors
 from triptych.lm.model.memory import keep_freed_memory
 from triptych.lm.model.tensors import whole
 from triptych.lm.model.transformer import Transformer
@@ -176,20 +175,6 @@ class OptimizerStep(ABC):
             kept = ours.clone()
             ours.copy_(theirs)
             theirs.copy_(kept)
-
-    def gather(self, model: Transformer) -> Transformer | None:
-        """Return a spread model whole on rank 0, None elsewhere; any other as it is.
-
-        Only samples need it: generation lays all weights out anew.
-        """
-        if not self.is_spread:
-            return model if self._world.is_main else None
-        tensors = {}
-        for name, tensor in plain_tensors(model).items():
-            gathered = whole(tensor)
-            if self._world.is_main:
-                tensors[name] = gathered
-        return from_tensors(model.config, tensors) if self._world.is_main else None
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return what resuming needs beside the weights of `evaluated()`, inside its block.

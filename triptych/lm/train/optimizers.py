@@ -276,4 +276,6 @@ def _adam(
         eps=1e-10,
         weight_decay=0.0,
         fused=not sharded,
+        # All shards at once (foreach) would need temporaries as large as all of them.
+        foreach=False if sharded else None,
     )

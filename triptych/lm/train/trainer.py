@@ -293,12 +293,12 @@ class Trainer:
         )
 
     def _samples(self, step: int) -> Iterator[Sample]:
+        if self.train_step.is_spread:
+            return  # generation lays all weights out anew, and no process has room for them
         prompts = self.setup.sample_prompts()
-        texts = [""] * len(prompts)
-        with self.train_step.evaluated() as spread:
-            model = self.train_step.gather(spread) if prompts else None
-            if model is not None:
-                texts = self.setup.generate_samples(model, prompts)
+        with self.train_step.evaluated() as model:
+            main = self.world.is_main
+            texts = self.setup.generate_samples(model, prompts) if main else [""] * len(prompts)
         for prompt, text in zip(prompts, texts, strict=True):
             yield Sample(**self._next(), step=step, prompt=prompt, text=text)
 
