@@ -218,6 +218,7 @@ class Chosen(Mapping[str, Tensor]):
     """Some tensors of a mapping under other names, each read only when it is asked for."""
 
     def __init__(self, tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+        """Shape: any; `names` maps each name here to the one there."""
         self._tensors, self._names = tensors, names
 
     def __getitem__(self, name: str) -> Tensor:
