@@ -21,7 +21,8 @@ def loop(own_home: Path) -> Iterator[Loop]:
 
 def corrected(loop: Loop, amount: int = 60) -> None:
     """Make corrections: each right answer repeats the question."""
-    asked = [f"which colour has item {number}" for number in range(amount)]
+    # A text with a line end of Unicode is one row all the same.
+    asked = [f"which colour\u2028 has item {number}" for number in range(amount)]
     loop.corrections(asked, asked)
 
 

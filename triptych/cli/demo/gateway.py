@@ -24,6 +24,7 @@ def stage(tour: Tour) -> None:
     """Serve the model through three tiers, move traffic by one flag, show the record."""
     from triptych.cli.demo.chat_model import base_model
     from triptych.cli.demo.company import show_company
+    from triptych.cli.demo.loop import show_loop
     from triptych.hub.client import Hub
 
     owner = Hub(tour.environment()["HF_ENDPOINT"]).whoami()
@@ -61,6 +62,7 @@ def stage(tour: Tour) -> None:
     tour.say("The record says what really happened, before the switch and after it:")
     for provider in ("hf_spaces", "openai"):
         tour.triptych("gateway", "log", "--provider", provider, "-n", "3")
+    show_loop(tour, base, key)
 
 
 def _switch(tour: Tour, base: str, key: str) -> None:

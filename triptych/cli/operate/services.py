@@ -77,6 +77,12 @@ def parts(config: Config, web_port: int, profile: Path | None = None) -> list[Pa
     ]
 
 
+def rollouts(gateway: str, home: Path, variables: dict[str, str]) -> Command:
+    """Return the command that decides about rollouts; it listens nowhere."""
+    part = Part("learn", gateway, f"{gateway}/health", ("learn", "watch", "--gateway", gateway))
+    return part.command(home, variables)
+
+
 def hub_elsewhere() -> str | None:
     """Return the address of a hub that is not the embedded one, where the environment names it."""
     given = environment.get("HF_ENDPOINT") or ""

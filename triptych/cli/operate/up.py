@@ -6,7 +6,8 @@
   triptych up --profile production.toml    PostgreSQL, Redis, other upstreams
 
 Each part is a process of its own and is started again when it dies; its log is under
-TRIPTYCH_HOME/logs. Everything listens on this machine only.
+TRIPTYCH_HOME/logs. Rollouts of `triptych learn` are decided every ten seconds. Everything listens
+on this machine only.
 """
 
 from __future__ import annotations
@@ -84,6 +85,9 @@ def _stay(args: argparse.Namespace) -> int:
             supervisor.start(gateway.command(home, carried), backoff=services.RESTART)
         for part in (gateway, web):
             _await(part, supervisor, done)
+        supervisor.start(
+            services.rollouts(gateway.address, home, carried), backoff=services.RESTART
+        )
         if introduced:
             services.enter_admin(gateway.address)
         me = Identity.of(_pid())

@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 120.0
 _PAGE = 500
 _MOST_COPIES = 5000
+_RECORD_TRIES, _RECORD_PAUSE_S = 20, 0.25
 # The code of an answer that the output filter withheld.
 BLOCKED = "content_filter"
 
@@ -58,7 +59,8 @@ class Gateway:
         """Return the judgements whose content may be used for training, as the gateway exports."""
         query = {"company_id": company}
         text = self._read("GET", "/api/feedback/export", None, ANSWER_TIMEOUT_S, query)
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        # Not splitlines: a text may hold U+2028 and other line ends that JSON does not escape.
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
 
     def requests(self, since: float, company: str | None = None) -> Iterator[dict[str, Any]]:
         """Yield the record of requests since a moment in Unix seconds, newest first."""
@@ -123,14 +125,19 @@ class Gateway:
             str(seen.get("x-request-id")), text, refused, False, time.monotonic() - started_s
         )
 
-    def costs(self, request_ids: Iterable[str]) -> list[float]:
-        """Return what requests cost in US dollars, of those whose price is known."""
-        found = []
-        for one in request_ids:
-            row = self.call("GET", f"/api/requests/{urllib.parse.quote(one)}")
-            if row["cost_microusd"] is not None:
-                found.append(row["cost_microusd"] / 1e6)
-        return found
+    def costs(self, request_ids: Sequence[str], since: float) -> list[float]:
+        """Return what requests since a moment cost in US dollars, of those whose price is known.
+
+        The last records arrive a moment after their answers; they are waited for.
+        """
+        wanted, rows = set(request_ids), dict[str, Any]()
+        for _ in range(_RECORD_TRIES):
+            found = {row["request_id"]: row["cost_microusd"] for row in self.requests(since)}
+            rows = {one: found[one] for one in wanted & found.keys()}
+            if len(rows) == len(wanted):
+                break
+            time.sleep(_RECORD_PAUSE_S)
+        return [cost / 1e6 for cost in rows.values() if cost is not None]
 
     def _read(
         self, method: str, path: str, body: Any, timeout_s: float, query: dict[str, Any]
@@ -163,7 +170,9 @@ class Gateway:
     def _refused(self, method: str, path: str, problem: dict[str, Any]) -> LearningError:
         return LearningError(
             f"the gateway refused {method} {path}: {problem['message'][:300]}",
-            hint="the administrator's key is in TRIPTYCH_ADMIN_KEY",
+            hint="the administrator's key is in TRIPTYCH_ADMIN_KEY"
+            if problem["status"] in (401, 403)
+            else "the reason is the gateway's; triptych gateway log shows the request",
         )
 
     def _away(self, error: Exception) -> LearningUnavailable:
@@ -177,6 +186,7 @@ def _problem(error: urllib.error.HTTPError) -> dict[str, Any]:
     """Return the message and the code of a refusal."""
     try:
         found = json.load(error)["error"]
-        return {"message": str(found["message"]), "code": str(found.get("code") or "")}
+        message, code = str(found["message"]), str(found.get("code") or "")
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
-        return {"message": f"status {error.code}", "code": ""}
+        message, code = f"status {error.code}", ""
+    return {"message": message, "code": code, "status": error.code}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,8 +25,9 @@ from triptych.learning.loop.gateway import Gateway, Reply
 from triptych.learning.loop.rollout import plain
 from triptych.wire.refusals import is_refusal
 
-_TEXT_CHARACTERS = 1200
-_MOST_TEXTS = 20
+# Short enough for a model of 256 positions.
+_TEXT_CHARACTERS = 240
+_MOST_TEXTS = 60
 _WORD = re.compile(r"\w+")
 
 
@@ -76,13 +78,14 @@ def run(
     """
     results: dict[str, Result] = {}
     replies: list[Reply] = []
+    since = time.time() - 1
     for number, question in enumerate(questions, 1):
         reply = gateway.ask(model, question.messages, company=company, max_tokens=max_tokens)
         replies.append(reply)
         results[question.case.id] = score(question, reply, secrets)
         on_answer(number)
     latency_s = median([one.latency_s for one in replies]) if replies else math.nan
-    costs = gateway.costs([one.request_id for one in replies])
+    costs = gateway.costs([one.request_id for one in replies], since)
     return results, Measures(latency_s=latency_s, cost_usd=mean(costs) if costs else 0.0)
 
 
