@@ -55,7 +55,7 @@ CHAT: dict[str, Any] = {
     "adapter": "acme", "chat_template_kwargs": {"a": 1}, "ignore_eos": True, "min_p": 0.1,
     "repetition_penalty": 1.1, "top_k": 5, "brand_new_field": 1,
 }  # fmt: skip
-WITH = {"tool_choice": {"tools": [TOOL]}, "top_logprobs": {"logprobs": True},
+WITH: dict[str, dict[str, Any]] = {"tool_choice": {"tools": [TOOL]}, "top_logprobs": {"logprobs": True},
         "stream_options": {"stream": True}, "parallel_tool_calls": {"tools": [TOOL]},
         "response_format": {"max_tokens": 40}, "tools": {"tool_choice": "auto"}}  # fmt: skip
 TEXT: dict[str, Any] = {
@@ -117,7 +117,7 @@ def outcome(client: httpx.Client, server: str, probe: Probe) -> str:
     text = answer.text
     field = name.strip("`")
     if answer.status_code == 200 and '"error":{' not in text:
-        known = {"chat": ChatRequest, "completions": CompletionRequest}.get(section)
+        known: Any = {"chat": ChatRequest, "completions": CompletionRequest}.get(section)
         if known and name.startswith("`") and field not in known.model_fields:
             return "passed on" if server == "gateway" else "ignored"
         return "works, changes nothing" if field in NO_EFFECT and server != "gateway" else "works"

@@ -130,7 +130,7 @@ def _scale_and_minimum(x: Floats, top: int, rmin: float, steps: int) -> tuple[Fl
     span = np.where(flat, 1, span)
     sum_w, sum_x = weight.sum(axis=1), (weight * x).sum(axis=1)
 
-    def levels_at(factor: Floats) -> Floats:
+    def levels_at(factor: NDArray[Any]) -> Floats:
         return np.clip(np.rint(factor[:, None] * (x - low[:, None])), 0, top)
 
     def error_of(scale: Floats, least: Floats, levels: Floats) -> Floats:
