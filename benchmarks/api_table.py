@@ -55,9 +55,11 @@ CHAT: dict[str, Any] = {
     "adapter": "acme", "chat_template_kwargs": {"a": 1}, "ignore_eos": True, "min_p": 0.1,
     "repetition_penalty": 1.1, "top_k": 5, "brand_new_field": 1,
 }  # fmt: skip
-WITH: dict[str, dict[str, Any]] = {"tool_choice": {"tools": [TOOL]}, "top_logprobs": {"logprobs": True},
-        "stream_options": {"stream": True}, "parallel_tool_calls": {"tools": [TOOL]},
-        "response_format": {"max_tokens": 40}, "tools": {"tool_choice": "auto"}}  # fmt: skip
+WITH: dict[str, dict[str, Any]] = {
+    "tool_choice": {"tools": [TOOL]}, "top_logprobs": {"logprobs": True},
+    "stream_options": {"stream": True}, "parallel_tool_calls": {"tools": [TOOL]},
+    "response_format": {"max_tokens": 40}, "tools": {"tool_choice": "auto"},
+}  # fmt: skip
 TEXT: dict[str, Any] = {
     "prompt": "The", "best_of": 1, "echo": True, "suffix": "end", "logprobs": 2, "n": 2,
     "stop": "x", "stream": True, "seed": 1, "temperature": 0.5,
@@ -88,12 +90,13 @@ def probes() -> Iterator[Probe]:
     for name, value in TEXT.items():
         body = {"model": "m", "prompt": "The", "max_tokens": 4, name: value}
         yield "completions", f"`{name}`", "POST", text, body
-    for name, more in {
+    texts: dict[str, dict[str, Any]] = {
         "several texts": {"prompt": ["The", "A"]}, "token ids": {"prompt": [5, 6]},
         "several lists of ids": {"prompt": [[5, 6], [7]]},
         "`max_tokens: 0` with `echo`": {"prompt": "The", "max_tokens": 0, "echo": True,
                                         "logprobs": 1},
-    }.items():  # fmt: skip
+    }  # fmt: skip
+    for name, more in texts.items():
         yield "completions", name, "POST", text, {"model": "m", "max_tokens": 4, **more}
     yield "other routes", "embeddings", "POST", "/v1/embeddings", {"model": "m", "input": "a"}
     yield "other routes", "responses", "POST", "/v1/responses", {

@@ -33,7 +33,7 @@ def stored(weights: Floats, kind: gguf.GGMLQuantizationType) -> NDArray[Any]:
     import gguf
 
     if kind.name in ("Q4_K", "Q5_K", "Q6_K"):
-        return quantize(weights, kind.name.lower())  # type: ignore[arg-type]
+        return quantize(weights, kind.name.lower())
     plain: NDArray[Any] = gguf.quants.quantize(weights, kind)
     return plain
 
@@ -133,7 +133,7 @@ def _scale_and_minimum(x: Floats, top: int, rmin: float, steps: int) -> tuple[Fl
     def levels_at(factor: NDArray[Any]) -> Floats:
         return np.clip(np.rint(factor[:, None] * (x - low[:, None])), 0, top)
 
-    def error_of(scale: Floats, least: Floats, levels: Floats) -> Floats:
+    def error_of(scale: NDArray[Any], least: Floats, levels: Floats) -> Floats:
         off = scale[:, None] * levels + least[:, None] - x
         return (weight * off * off).sum(axis=1)
 
