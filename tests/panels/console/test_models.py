@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 PAGE = "/console/models"
@@ -38,3 +39,24 @@ def test_a_companys_admin_sees_its_models_and_no_form(gateway: Any, sign_in: Any
     assert "made/for-own" in text and "made/for-other" not in text
     assert "Add a published model" not in text
     assert reader.post(f"{PAGE}/add", exact="a/b@c", tier="base").status_code == 403
+
+
+def test_a_revoked_admin_reads_nothing_of_the_hub_and_signs_in_again(
+    gateway: Any, sign_in: Any
+) -> None:
+    made = gateway.call("POST", "/api/keys", {"name": "leaving", "role": "admin"})
+    reader = sign_in(made["key"])
+    (key_id,) = (
+        row["key_id"]
+        for row in gateway.call("GET", "/api/keys")["keys"]
+        if row["name"] == "leaving"
+    )
+    gateway.call("DELETE", f"/api/keys/{key_id}")
+    for path in (f"{PAGE}/offered", "/console/spaces", "/console/spaces/a/b",
+                 "/console/spaces/a/b/logs"):  # fmt: skip
+        for _ in range(100):  # a revoked key is refused within a second
+            answer = reader.get(path)
+            if answer.status_code == 303:
+                break
+            time.sleep(0.05)
+        assert answer.headers["location"].startswith("/sign-in"), path

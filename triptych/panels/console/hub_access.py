@@ -28,6 +28,7 @@ async def require_admin(visit: Visit) -> None:
 
 async def offered_models(visit: Visit, address: str | None) -> Response:
     """Answer with the hub's newest models as options of a field; without any where it is away."""
+    await require_admin(visit)
     try:
         models = await asyncio.to_thread(lambda: open_hub(address).models(limit=50))
     except TriptychError:  # the name can be typed; what is wrong with the hub is said elsewhere

@@ -54,6 +54,7 @@ class _Models:
 
     async def preview(self, visit: Visit) -> Response:
         """Show which exact commit would be added; nothing is changed."""
+        await require_admin(visit)
         form, exact, words = view.ADD.read(visit.form), "", ""
         if form.value is not None:
             one = form.value
@@ -119,6 +120,7 @@ class _Publish:
 
     async def preview(self, visit: Visit) -> Response:
         """Show what publishing would do; nothing is published."""
+        await require_admin(visit)
         form, words, card = view.PUBLISH.read(visit.form), "", ""
         if form.value is not None:
             hub: Hub = open_hub(self.address)

@@ -78,6 +78,7 @@ class _Spaces:
 
     async def one(self, visit: Visit) -> Response:
         """Show one Space; while something is deployed, htmx reads that part only."""
+        await require_admin(visit)
         work = self._work(visit)
         if visit.by_htmx and work.running:
             return visit.page("console/spaces/space.html", fragment="work", work=work,
@@ -86,6 +87,7 @@ class _Spaces:
 
     async def logs(self, visit: Visit) -> Response:
         """Show the last lines of its log."""
+        await require_admin(visit)
         build, words = "build" in visit.query, ""
         try:
             words = await asyncio.to_thread(view.log_lines, self._hub(), _name(visit), build)
@@ -97,6 +99,7 @@ class _Spaces:
 
     async def preview(self, visit: Visit) -> Response:
         """Show what a deployment would change; nothing is changed."""
+        await require_admin(visit)
         form, exact, words = DEPLOY.read(visit.form), "", ""
         if form.value is not None:
             reference = f"{form.value.model}@{form.value.revision}"
