@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from triptych.errors import LearningError
 from triptych.learning.loop import rollout
-from triptych.learning.loop.rollout import Arm, Limits, Rollout, State, decide, takes_challenger
+from triptych.learning.loop.rollout import Arm, Limits, Rollout, State, decide
 
 FINE = Arm(requests=500, good=60, rated=100, refusals=5, compared=100, p95_s=1.0)
 QUICK = Limits(shadow_requests=10, stage_requests=20, minimum_rated=20)
@@ -210,15 +209,3 @@ def test_every_decision_can_be_computed_again_from_the_record(tmp_path: Path) ->
         state = rollout.follow(state, decision, arms[1])
         assert state.stage == record["state"]["stage"]
     assert state.stage == "rolled_back"
-
-
-def test_users_stay_where_they_are_while_the_share_grows() -> None:
-    users = [f"user-{number}" for number in range(4000)]
-    early = {user for user in users if takes_challenger("r1", user, 0.05)}
-    late = {user for user in users if takes_challenger("r1", user, 0.25)}
-    assert early < late
-    assert 0.03 < len(early) / len(users) < 0.07
-    other = {user for user in users if takes_challenger("r2", user, 0.05)}
-    assert len(early & other) < len(early) / 3
-    assert not any(takes_challenger("r1", user, 0.0) for user in users)
-    assert all(takes_challenger("r1", user, 1.0) for user in random.sample(users, 100))

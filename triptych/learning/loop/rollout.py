@@ -191,12 +191,6 @@ def follow(state: State, decision: Decision, challenger: Arm) -> State:
     )  # fmt: skip
 
 
-def takes_challenger(rollout_id: str, user: str, share: float) -> bool:
-    """Return whether a user belongs to the challenger's share; who is in stays in as it grows."""
-    digest = hashlib.sha256(f"{rollout_id}\0{user}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
 class Rollout:
     """One rollout in a folder. `move` gives the challenger a share of the traffic; it may repeat.
 
