@@ -266,7 +266,7 @@ async def json_object(address: Address) -> str:
 @check
 async def content_parts(address: Address) -> str:
     """Send a message as a list of parts."""
-    parts = [{"type": "text", "text": "Say "}, {"type": "text", "text": "yes."}]
+    parts = [{"type": "text", "text": "Answer "}, {"type": "text", "text": "yes."}]
     _text(await address.chat([{"role": "user", "content": parts}]))
     return ""
 
@@ -274,7 +274,7 @@ async def content_parts(address: Address) -> str:
 @check
 async def answer_sent_back(address: Address) -> str:
     """Send the server's own message back, as the SDK's users do."""
-    question = {"role": "user", "content": "Say yes."}
+    question = {"role": "user", "content": "Answer yes."}
     message = _choice(await address.chat([question]))["message"]
     _text(await address.chat([question, message, question]))
     return ""
@@ -289,7 +289,7 @@ async def explicit_nulls(address: Address) -> str:
 
 @check
 async def half_an_emoji(address: Address) -> str:
-    """Send a lone surrogate; an error of its kind is an answer, a crash is none."""
+    """Send a lone surrogate; an error of its kind is an answer, a crash is not."""
     question = {"role": "user", "content": "MARK"}
     body = json.dumps({"model": address.model, "messages": [question], "max_tokens": 4})
     raw = body.replace("MARK", "\\ud83d").encode()
@@ -354,7 +354,7 @@ async def wrong_type(address: Address) -> str:
 @check
 async def responses(address: Address) -> str:
     """Ask by OpenAI's Responses API."""
-    body = {"model": address.model, "input": "Say yes.", "max_output_tokens": 16}
+    body = {"model": address.model, "input": "Answer yes.", "max_output_tokens": 16}
     found = (await address.post("/responses", body)).json()
     expect(found.get("object") == "response", f"object {found.get('object')!r}")
     return ""
@@ -363,7 +363,7 @@ async def responses(address: Address) -> str:
 @check
 async def messages(address: Address) -> str:
     """Ask by Anthropic's Messages API."""
-    question = [{"role": "user", "content": "Say yes."}]
+    question = [{"role": "user", "content": "Answer yes."}]
     body = {"model": address.model, "max_tokens": 16, "messages": question}
     found = (await address.post("/messages", body)).json()
     expect(found.get("type") == "message", f"type {found.get('type')!r}")
