@@ -10,7 +10,7 @@ from triptych.errors import HubRefused
 # First segments of the hub's own addresses: no account may have such a name.
 _RESERVED = """
     api assets buckets datasets docs favicon.ico git health jobs join kernels lfs login logout
-    models new oauth organizations robots.txt search settings spaces static users v1 v2 xet
+    models new oauth organizations papers robots.txt search settings spaces static users v1 v2 xet
     .well-known
 """
 RESERVED = frozenset(_RESERVED.split())

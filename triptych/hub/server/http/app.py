@@ -44,6 +44,7 @@ def routers() -> list[Router]:
     """Return every router, in the order in which they match."""
     return [
         identity_routes.routes,
+        declined_routes.routes,
         repository_routes.routes,
         git_routes.routes,
         upload_routes.routes,
@@ -53,7 +54,6 @@ def routers() -> list[Router]:
         xet_routes.routes,
         spaces_routes.routes,
         jobs_routes.routes,
-        declined_routes.routes,
         oauth_routes.routes,
         oauth_routes.pages,
         account_pages.routes,

@@ -22,6 +22,7 @@ from triptych.hub.server.repositories import (
 from triptych.hub.server.repositories.heads import record
 from triptych.hub.server.repositories.listing import Search
 from triptych.hub.server.repository import KINDS, Repository
+from triptych.hub.server.storage.git.history import timestamp
 from triptych.hub.server.storage.git.reading import MAIN, open_repository, resolve
 from triptych.hub.server.storage.identity.access import Level, level
 from triptych.hub.server.threads import in_thread
@@ -173,6 +174,60 @@ async def list_spaces(call: Call) -> Response:
     return await _list(call, "space")
 
 
+@routes.get("/api/settings/repositories", Access.SIGNED_IN)
+async def own_repositories(call: Call) -> Response:
+    """List the caller's repositories with what they store."""
+    return JSONResponse(await in_thread(_stored_of, call, call.who.name))
+
+
+@routes.get("/api/organizations/{organization}/settings/repositories", Access.SIGNED_IN)
+async def repositories_of_organization(call: Call) -> Response:
+    """List an organization's repositories that the caller sees, with what they store."""
+    return JSONResponse(await in_thread(_stored_of, call, call.params["organization"]))
+
+
+def _stored_of(call: Call, author: str) -> list[dict[str, Any]]:
+    database = call.hub.database
+    rows = database.query(
+        "SELECT repository_id, SUM(size) AS bytes FROM repository_objects"
+        " JOIN objects USING (sha256) GROUP BY repository_id"
+    )
+    stored = {row["repository_id"]: row["bytes"] for row in rows}
+    return [
+        {
+            "id": one.repo_id,
+            "type": kind,
+            "updatedAt": timestamp(one.updated_at),
+            "visibility": "private" if one.private else "public",
+            "storage": stored.get(one.id, 0),
+        }
+        for kind in KINDS
+        for one in listing.page(database, Search(kind=kind, author=author), call.identity)[0]
+    ]
+
+
+@routes.get("/api/models-tags-by-type", Access.PUBLIC)
+async def model_tags(call: Call) -> Response:
+    """List the tags of the models that the caller sees, by type."""
+    return JSONResponse(await in_thread(_tags_by_type, call, "model"))
+
+
+@routes.get("/api/datasets-tags-by-type", Access.PUBLIC)
+async def dataset_tags(call: Call) -> Response:
+    """List the tags of the datasets that the caller sees, by type."""
+    return JSONResponse(await in_thread(_tags_by_type, call, "dataset"))
+
+
+def _tags_by_type(call: Call, kind: str) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for one in listing.page(call.hub.database, Search(kind=kind), call.identity)[0]:
+        for tag in one.tags:
+            group, _, label = tag.rpartition(":")
+            by_id = found.setdefault(group or "other", {})
+            by_id[tag] = {"id": tag, "label": label, "type": group or "other"}
+    return {group: [by_id[tag] for tag in sorted(by_id)] for group, by_id in sorted(found.items())}
+
+
 @routes.post("/api/validate-yaml", Access.PUBLIC)
 async def validate_yaml(call: Call) -> Response:
     """Return the errors and warnings of a README's metadata."""
@@ -189,12 +244,31 @@ async def validate_yaml(call: Call) -> Response:
     return JSONResponse(described, status_code=400 if errors else 200)
 
 
+#: What a list is narrowed or described by; a wrong list would be worse than none.
+_LIST_QUERIES = frozenset({
+    "author", "search", "filter", "sort", "direction", "limit", "cursor", "full", "cardData",
+    "expand", "pipeline_tag", "gated",
+})  # fmt: skip
+
+
+def _gated(text: str) -> bool | None:
+    if text.lower() not in ("", "true", "false", "1", "0"):
+        raise HubRefused(400, f"`gated` is true or false, not {text[:40]!r}")
+    return text.lower() in ("true", "1") if text else None
+
+
 async def _list(call: Call, kind: str) -> Response:
     query = call.request.query_params
+    if strange := sorted(set(query) - _LIST_QUERIES):
+        raise HubRefused(501, f"This hub cannot list by {', '.join(strange)[:200]}")
+    searches = query.getlist("search")
     wanted = Search(
         kind=kind,
         author=query.get("author", ""),
-        search=query.get("search", ""),
+        search=searches[0] if searches else "",
+        also=tuple(searches[1:]),
+        pipeline_tag=query.get("pipeline_tag", ""),
+        gated=_gated(query.get("gated", "")),
         tags=tuple(tag for text in query.getlist("filter") for tag in text.split(",") if tag),
         sort=query.get("sort", ""),
         descending=query.get("direction", "-1") != "1",

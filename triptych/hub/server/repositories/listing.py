@@ -34,6 +34,10 @@ class Search:
     kind: str
     author: str = ""
     search: str = ""
+    also: tuple[str, ...] = ()
+    """More words that the name must have."""
+    pipeline_tag: str = ""
+    gated: bool | None = None
     tags: tuple[str, ...] = field(default_factory=tuple)
     sort: str = ""
     descending: bool = True
@@ -54,9 +58,14 @@ def page(
     if wanted.author:
         conditions.append("accounts.name = ?")
         values.append(wanted.author)
-    if wanted.search:
+    for words in filter(None, (wanted.search, *wanted.also)):
         conditions.append("(accounts.name || '/' || repositories.name) LIKE ? ESCAPE '\\'")
-        values.append(f"%{_literal(wanted.search)}%")
+        values.append(f"%{_literal(words)}%")
+    if wanted.pipeline_tag:
+        conditions.append("json_extract(repositories.card, '$.pipeline_tag') = ?")
+        values.append(wanted.pipeline_tag)
+    if wanted.gated is not None:
+        conditions.append("repositories.gated != ''" if wanted.gated else "repositories.gated = ''")
     for tag in wanted.tags:
         conditions.append("EXISTS (SELECT 1 FROM json_each(repositories.tags) WHERE value = ?)")
         values.append(tag)
