@@ -13,7 +13,7 @@ _PIECE_BYTES = 2**16
 
 Receive = Callable[[], Awaitable[Any]]
 
-#: How zlib is told to read the two encodings.
+#: The argument with which zlib reads each of the two encodings.
 _WINDOW = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 #: Bodies in which a client packs something twice are none that a client of these APIs sends.
 _MAX_MEMBERS = 64

@@ -294,7 +294,7 @@ class Trainer:
 
     def _samples(self, step: int) -> Iterator[Sample]:
         if self.train_step.is_spread:
-            return  # generation lays all weights out anew, and no process has room for them
+            return  # generation lays all weights out anew, more than a process may hold
         prompts = self.setup.sample_prompts()
         with self.train_step.evaluated() as model:
             main = self.world.is_main

@@ -40,7 +40,7 @@ _BELIEVED_AFTER_S = 86_400.0
 
 
 class DateWatch:
-    """Tell when the date jumped, by the clock that counts on since the machine started.
+    """Detect that the date jumped, by the clock that counts on since the machine started.
 
     What is old enough to delete is decided by the date, so after a jump nothing is, for a day:
     a wrong date is put right by then, and a right one is believed.

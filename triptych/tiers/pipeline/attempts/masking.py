@@ -123,7 +123,7 @@ class Mask:
 
 
 def _with_rests(choice: dict[str, Any], waiting: list[tuple[Any, ...]]) -> dict[str, Any]:
-    """Make room in a choice's last chunk for what still waits to be told."""
+    """Put what still waits to be sent into a choice's last chunk."""
     delta = dict(choice.get("delta") or {})
     calls = list(delta.get("tool_calls") or ())
     for where in waiting:
