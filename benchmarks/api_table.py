@@ -121,7 +121,12 @@ def outcome(client: httpx.Client, server: str, probe: Probe) -> str:
     field = name.strip("`")
     if answer.status_code == 200 and '"error":{' not in text:
         known: Any = {"chat": ChatRequest, "completions": CompletionRequest}.get(section)
-        if known and name == f"`{field}`" and field not in known.model_fields:
+        if (
+            known
+            and name.startswith("`")
+            and field.isidentifier()
+            and field not in known.model_fields
+        ):
             return "passed on" if server == "gateway" else "ignored"
         return "works, changes nothing" if field in NO_EFFECT and server != "gateway" else "works"
     try:
