@@ -249,7 +249,7 @@ def one_cycle(cycle: Cycle, args: argparse.Namespace) -> dict[str, Any]:
 
 def rollout(cycle: Cycle, asked: list[tuple[str, str]]) -> dict[str, Any]:
     """Begin a rollout whatever the gate said, look at copies, and take it back."""
-    cycle.learn("start", "served", "candidate", "--limit", "shadow_requests=20",
+    cycle.learn("start", "--ungated", "served", "candidate", "--limit", "shadow_requests=20",
                 "--limit", "latency_ratio=100")  # fmt: skip
     for number, (question, _) in enumerate(asked[:30]):
         cycle.ask(f"{question}?", cycle.keys[number % 12])

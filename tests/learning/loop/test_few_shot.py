@@ -76,7 +76,9 @@ def test_corrections_below_the_minimum_become_a_prompt_that_the_gate_measures(
     verdict = loop.learn("gate", str(plan), cases, before, before, code=4)
     assert verdict["needs_cases"] > 0
 
-    loop.learn("start", "served", "served-challenger")
+    # Only what the gate called better meets users, unless a person says otherwise.
+    assert "did not say better" in loop.learn("start", "served", "served-challenger", code=1)
+    loop.learn("start", "--ungated", "served", "served-challenger")
     status: dict[str, Any] = loop.learn("status")
     assert status["traffic_agrees"]
     assert [step["name"] for step in status["steps"]][3:] == ["shadow", "5%", "25%", "50%", "all"]

@@ -37,7 +37,7 @@ def step(loop: Loop, at: int) -> Any:
 def test_a_gateway_killed_at_every_step_changes_no_state_and_the_rollout_goes_on(
     loop: Loop,
 ) -> None:
-    loop.learn("start", "served", "candidate", *QUICK)
+    loop.learn("start", "--ungated", "served", "candidate", *QUICK)
     file = loop.home / "learning" / "base" / STATE_FILE
     seen = []
     for at in range(12):
@@ -64,7 +64,7 @@ def test_a_gateway_killed_at_every_step_changes_no_state_and_the_rollout_goes_on
 
 
 def test_a_command_killed_at_any_moment_is_completed_by_the_next(loop: Loop) -> None:
-    loop.learn("start", "served", "candidate", *QUICK)
+    loop.learn("start", "--ungated", "served", "candidate", *QUICK)
     kills, at = 0, 0
     state: Any = {"stage": "shadow"}
     while state["stage"] != "promoted" and at < 12:

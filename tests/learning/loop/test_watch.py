@@ -75,7 +75,7 @@ def test_j4_a_bad_challenger_goes_back_by_itself_before_a_user_met_it(
     loops: Callable[..., Loop], candidate: str, settings: str, reason: str
 ) -> None:
     loop = loops(served="echo", candidate=candidate, settings=settings)
-    loop.learn("start", "served", "candidate", "--limit=latency_ratio=1000")
+    loop.learn("start", "--ungated", "served", "candidate", "--limit=latency_ratio=1000")
     watch = Watch(loop)
     # A hundred copies show that a model refuses everything; one withheld answer is enough.
     assert loop.traffic(110) == 110
@@ -91,7 +91,7 @@ def test_j4_a_healthy_challenger_passes_every_share_while_the_watch_is_killed(
     loops: Callable[..., Loop],
 ) -> None:
     loop = loops()
-    loop.learn("start", "served", "candidate", *QUICK)
+    loop.learn("start", "--ungated", "served", "candidate", *QUICK)
     watch = Watch(loop)
     at = 0
     for stage, share in (("live", 0.05), ("live", 0.25), ("live", 0.5), ("promoted", 1.0)):
@@ -120,7 +120,7 @@ def test_two_gateway_nodes_serve_the_same_share_to_the_same_users(
     loops: Callable[..., Loop], tmp_path: Path
 ) -> None:
     loop = loops(people=40)
-    loop.learn("start", "served", "candidate", *QUICK)
+    loop.learn("start", "--ungated", "served", "candidate", *QUICK)
     loop.traffic(20)
     time.sleep(0.3)
     loop.learn("decide")

@@ -111,6 +111,9 @@ def _rollout(made: dict[str, argparse.ArgumentParser]) -> None:
             "--limit", action="append", default=[], metavar="NAME=NUMBER",
             help="another limit than the default; repeatable; a wrong name lists them",
         )  # fmt: skip
+    made["start"].add_argument(
+        "--ungated", action="store_true", help="also where the gate did not say better"
+    )
     made["start"].add_argument("--approve", action="store_true", help="each share needs approval")
     made["shadow"].add_argument("-n", type=int, default=200, help="at most so many questions")
     watch = made["watch"]

@@ -21,11 +21,20 @@ _TRAIN_ROUND_S = 600.0
 
 
 def _start(args: argparse.Namespace) -> int:
+    from triptych.errors import LearningError
     from triptych.learning.lineage import Thing
     from triptych.learning.loop.rollout import STATE_FILE, Limits, Rollout
+    from triptych.learning.loop.status import read_status
     from triptych.learning.loop.training import read_session
 
     place = places.place(args)
+    verdict = read_status(place).verdict
+    if not args.ungated and (verdict is None or verdict["outcome"] != "better"):
+        raise LearningError(
+            "the gate did not say better"
+            + (f": {verdict['reason']}" if verdict else "; nothing was measured yet"),
+            hint="triptych learn gate PLAN CASES BEFORE AFTER; or start it with --ungated",
+        )
     traffic = place.traffic(places.gateway(args))
     limits = Limits(**places.numbers(Limits(), args.limit), approve=args.approve)
     with place.lock():
