@@ -134,7 +134,10 @@ async def test_found_a2_settings_that_cannot_be_read_are_told_and_read_once_repa
 ) -> None:
     """Facts that are no mapping end the task that polls settings, with an exception it missed."""
     gateway = await workshop.gateway(poll_interval_s=0.02)
-    row = "INSERT INTO companies VALUES ('c', 'n', NULL, '\"text\"', 0, 1.0, NULL)"
+    row = (
+        "INSERT INTO companies (company_id, name, facts, allow_external, created_at)"
+        " VALUES ('c', 'n', '\"text\"', 0, 1.0)"
+    )
     raised = (
         "INSERT INTO changes VALUES ('accounts', 1)"
         " ON CONFLICT DO UPDATE SET version = changes.version + 1"

@@ -62,7 +62,7 @@ def test_the_space_compares_its_owners_models_and_refuses_every_other(
 
     page = Client(space.host, verbose=False, analytics_enabled=False)
     try:
-        controls = [0.8, 0, 1, 0, 1, 8, 1, "", False, False]
+        controls = [0.8, 0, 1, 0, 1, 8, 1, "", "text", False]
         drawn = str(page.predict([named, repo], "The <b>quick", *controls, api_name="/compare"))
         assert drawn.count('class="answer done') == 2, drawn
         assert "The &lt;b&gt;quick" in drawn and "llama_cpp" in drawn

@@ -108,7 +108,7 @@ def test_a_wrong_argument_ends_with_2_and_says_what_to_type(tmp_path: Path) -> N
         check=False,
     )
     assert done.returncode == 2
-    assert "NAME=FOLDER" in done.stderr and "hint" in done.stderr
+    assert "NAME=REF" in done.stderr and "hint" in done.stderr
 
 
 def test_a_full_memory_ends_one_answer_and_the_torch_engine_serves_on(

@@ -11,7 +11,7 @@ def test_a_change_is_listed_with_who_did_it_and_its_whole_before_and_after(
     gateway: Any, admin: Any
 ) -> None:
     name = "Acme " + "<b>" * 20 + "end"
-    gateway.call("POST", "/admin/companies", {"company_id": "acme", "name": name})
+    gateway.call("POST", "/api/keys", {"name": name})  # names of companies are kept as hashes
     gateway.call("PUT", "/admin/flags/cache", {"value": False})
     text = admin.text(PAGE)
     assert "Cache answers: on → off" in text
