@@ -2,7 +2,7 @@
 
 `python tests/scans.py` runs both. The secret scan needs no network. The audit asks an advisory
 service (`AUDIT_OSV_URL` names a mirror of OSV's); where none can be reached it says so and passes,
-except in CI.
+unless `AUDIT_REQUIRED` is set: a build without a network must not fail by it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> int:
         print(line)
     if not answered:
         print("dependency audit: no advisory service can be reached; nothing was audited")
-    return 1 if found or (faults and (answered or os.environ.get("CI"))) else 0
+    return 1 if found or (faults and (answered or os.environ.get("AUDIT_REQUIRED"))) else 0
 
 
 if __name__ == "__main__":
