@@ -34,7 +34,7 @@ async def fresh(postgres: str, name: str) -> str:
 
 @pytest.fixture
 async def url(postgres: str) -> str:
-    """Give each test a database of its own."""
+    """Make a database of its own for each test."""
     return await fresh(postgres, "agreement")
 
 

@@ -25,7 +25,7 @@ DAY = partitions.DAY_S
 
 @pytest.fixture
 async def database(postgres: str) -> AsyncIterator[Database]:
-    """Give each test a database of its own, under a role without special rights."""
+    """Make a database of its own for each test, under a role without special rights."""
     admin = Database(postgres)
     async with admin.engine.connect() as raw:
         raw = await raw.execution_options(isolation_level="AUTOCOMMIT")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from small_bert import save_small_bert
 
+from triptych.durable import FolderLock
 from triptych.errors import LearningError
 from triptych.learning.company import corrections, vector_file
 from triptych.learning.company.answer import answer
@@ -27,25 +27,8 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT with random weights: its vectors mean little, and are vectors all the same."""
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    words = sorted({word for text in TEXTS.values() for word in text.replace("#", "").split()})
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *words]
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(names), hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
-        intermediate_size=16, max_position_embeddings=64,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    words = (text.replace("#", "") for text in TEXTS.values())
+    return save_small_bert(tmp_path_factory.mktemp("bert"), words, width=16, layers=1)
 
 
 @pytest.fixture
@@ -150,3 +133,11 @@ def test_the_vectors_of_a_company_are_the_same_whether_others_exist(
     assert [path.read_bytes() for path in alone.folder.glob("vectors-*.npy")] == [
         path.read_bytes() for path in store.folder.glob("vectors-*.npy")
     ]
+
+
+def test_a_question_while_vectors_are_written_is_answered_from_words(store: Store) -> None:
+    corrections.put(store, "c1", "How many days of leave?", "26 days.", asker="ann", at=0.0)
+    with FolderLock(store.folder / "vectors.lock"):
+        ranked, _ = Retriever(store).find("days of leave", frozenset(("everyone",)))
+        assert ranked and ranked[0].cosine is None
+    assert Retriever(store).find("days of leave", frozenset(("everyone",)))[0][0].cosine is not None

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from small_bert import save_small_bert
 
 from triptych.errors import CheckpointError
 from triptych.lm.model.sentence_encoder import SentenceEncoder
@@ -18,23 +18,7 @@ TEXTS = ["the cat sat", "", "a much longer text about the cat and the mat " * 30
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT with random weights, saved by transformers."""
-    from transformers import BertConfig, BertModel
-
-    folder = tmp_path_factory.mktemp("bert")
-    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted({w for t in TEXTS for w in t.split()})]
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(names), hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=48, max_position_embeddings=300,
-    )  # fmt: skip
-    BertModel(config).save_pretrained(folder)
-    tokenizer = Tokenizer(models.WordLevel({n: i for i, n in enumerate(names)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return save_small_bert(tmp_path_factory.mktemp("bert"), TEXTS)
 
 
 def test_vectors_equal_those_of_transformers_alone_and_in_a_batch(folder: Path) -> None:

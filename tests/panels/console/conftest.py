@@ -15,11 +15,13 @@ from browsing import serving
 from fastapi import FastAPI
 from gateway_process import Process
 from httpx2 import Response
+from living import House, living
 from starlette.testclient import TestClient
 
 from triptych.panels.console.app import build_app
 from triptych.panels.sign_in import one_time
 
+Opened = Callable[..., Any]
 HUB_AWAY = "http://127.0.0.1:9"
 PROVIDERS = """
 [gateway]
@@ -134,3 +136,23 @@ def open_console(open_page: Callable[..., Any], address: str) -> Callable[..., A
         return open_page(one_time.issue(address, path), **options)
 
     return open_at
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with living(tmp_path_factory.mktemp("installation") / "home") as found:
+        yield found
+
+
+@pytest.fixture
+def console(house: House, open_page: Opened) -> Opened:
+    """Open a page of the Console, signed in with the first admin's key unless another is given."""
+
+    def sign_in(path: str = "/console/", key: str = "", **options: Any) -> Any:
+        page = open_page(f"{house.web}{path}", **options)
+        page.get_by_label("Your key").fill(key or house.key)
+        page.get_by_role("button", name="Sign in", exact=True).click()
+        page.get_by_role("navigation", name="Console").wait_for()
+        return page
+
+    return sign_in

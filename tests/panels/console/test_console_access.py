@@ -5,37 +5,17 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from living import Client, House, living
+from living import Client, House
 from starlette.testclient import TestClient
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 Opened = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with living(tmp_path_factory.mktemp("installation") / "home") as found:
-        yield found
-
-
-@pytest.fixture
-def console(house: House, open_page: Opened) -> Opened:
-    """Open a page of the Console, signed in with the first admin's key unless told otherwise."""
-
-    def sign_in(path: str = "/console/", key: str = "", **options: Any) -> Any:
-        page = open_page(f"{house.web}{path}", **options)
-        page.get_by_label("Your key").fill(key or house.key)
-        page.get_by_role("button", name="Sign in", exact=True).click()
-        page.get_by_role("navigation", name="Console").wait_for()
-        return page
-
-    return sign_in
 
 
 def apply(page: Any, words: str) -> None:

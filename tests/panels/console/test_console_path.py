@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from browsing import fits, screenshot
-from living import SPACE, House, living
+from living import SPACE, House
 from safetensors.numpy import save
 from written_runs import make
 
@@ -28,26 +28,6 @@ from triptych.lm.runs.store import RunStore
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 Opened = Callable[..., Any]
-
-
-@pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with living(tmp_path_factory.mktemp("installation") / "home") as found:
-        yield found
-
-
-@pytest.fixture
-def console(house: House, open_page: Opened) -> Opened:
-    """Open a page of the Console, signed in with the first admin's key unless told otherwise."""
-
-    def sign_in(path: str = "/console/", key: str = "", **options: Any) -> Any:
-        page = open_page(f"{house.web}{path}", **options)
-        page.get_by_label("Your key").fill(key or house.key)
-        page.get_by_role("button", name="Sign in", exact=True).click()
-        page.get_by_role("navigation", name="Console").wait_for()
-        return page
-
-    return sign_in
 
 
 def revision(house: House) -> str:

@@ -24,7 +24,7 @@ NAMES = tuple(f"firm{number}" for number in range(5))
 
 
 def documents_of(gateway: Any, company: str, text: str = TEXT) -> str:
-    """Give a company documents; return the key of its admin."""
+    """Add documents to a company; return the key of its admin."""
     gateway.call("POST", "/admin/companies", {"company_id": company, "name": company.title()})
     with Library(Path(gateway.home) / "companies") as library, library.create(company) as store:
         store.set_source("handbook", "handbook", [EVERYONE])

@@ -116,9 +116,7 @@ class Retriever:
         if near is not None:
             known = {one.row for one in found}
             found += [one for one in near.found if one.row not in known]
-        return rank(question, found, weights, None if near is None else near.cosines)[
-            :limit
-        ], weights
+        return rank(question, found, weights, near)[:limit], weights
 
     def _near(self, question: str, groups: frozenset[str] | None) -> Nearest | None:
         if self.vectors is None or not question.strip():
@@ -146,7 +144,7 @@ def rank(
     question: str,
     found: Sequence[Found],
     weights: Weights,
-    cosines: Mapping[int, float] | None = None,
+    near: Nearest | None = None,
 ) -> list[Ranked]:
     """Return candidates in order of their score; equal ones in the order of their ids."""
     if not found:
@@ -167,7 +165,7 @@ def rank(
             + _RANK["heading"] * heading
             + _RANK["pairs"] * together
         )
-        cosine = None if cosines is None else cosines.get(one.row, 0.0)
+        cosine = None if near is None else near.cosine(one.row)
         score += COSINE * (cosine or 0.0)
         ranked.append(Ranked(one.passage, score, one.bm25, coverage, heading, together, cosine))
     return sorted(ranked, key=lambda one: (-one.score, one.passage.id))

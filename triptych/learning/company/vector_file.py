@@ -37,13 +37,13 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write(path: Path, ids: np.ndarray, vectors: np.ndarray) -> None:
-    """Replace the file, and remove the files of other encoders.
+    """Replace the file, its rows in the order of the ids, and remove those of other encoders.
 
     Shape: (P,) and (P, C).
     Raises: StorageError.
     """
     last = np.ascontiguousarray(ids.astype(np.int32)).view(np.float32)[:, None]
-    table = np.hstack([vectors.astype(np.float32), last])
+    table = np.hstack([vectors.astype(np.float32), last])[np.argsort(ids)]
     with storage_errors(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".vectors-")
         try:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from triptych.durable import FolderLock
+from triptych.errors import StorageError
 from triptych.learning.company import vector_file
 from triptych.learning.company.embedders import Embedder, is_here, load_embedder
 from triptych.learning.company.store import Store
@@ -59,10 +60,19 @@ def vectors_of(store: Store) -> Vectors | None:
 
 @dataclass(frozen=True)
 class Nearest:
-    """The cosine of every passage by row id, and the nearest ones that may be read."""
+    """The cosine of every passage, and the nearest ones that may be read, best first.
 
-    cosines: dict[int, float]
+    Shape: ids (P,) int32, ascending, and scores (P,).
+    """
+
+    ids: np.ndarray
+    scores: np.ndarray
     found: list[Found]
+
+    def cosine(self, row: int) -> float:
+        """Return the cosine of a passage by its row id; 0 for one without a vector."""
+        at = int(np.searchsorted(self.ids, row))
+        return float(self.scores[at]) if at < len(self.ids) and self.ids[at] == row else 0.0
 
 
 class Vectors:
@@ -79,22 +89,29 @@ class Vectors:
 
         `most` bounds how many are embedded. Returns: whether every current passage has one now.
         """
-        with FolderLock(self.store.folder / _LOCK):
-            version = self.store.version
-            ids, vectors = vector_file.read(self.path)
-            rows = self.store.connection().execute("select id from passages order by id")
-            wanted = np.fromiter((row[0] for row in rows), np.int32)
-            missing = np.setdiff1d(wanted, ids)
-            if most is not None and len(missing) > most:
-                return False
-            kept = np.isin(ids, wanted)
-            if len(missing) or not kept.all():
+        version = self.store.version
+        if not self._is_complete():
+            with FolderLock(self.store.folder / _LOCK):
+                ids, vectors = vector_file.read(self.path)
+                wanted = self._passages()
+                missing = np.setdiff1d(wanted, ids)
+                if most is not None and len(missing) > most:
+                    return False
+                kept = np.isin(ids, wanted)
                 new = self._encode([int(one) for one in missing], progress)
                 parts = [part for part in (np.asarray(vectors)[kept], new) if part.size]
                 table = np.vstack(parts) if parts else np.empty((0, 1), np.float32)
                 vector_file.write(self.path, np.concatenate([ids[kept], missing]), table)
-            self._complete_at = version
+        self._complete_at = version
         return True
+
+    def _passages(self) -> np.ndarray:
+        """Return the row ids of the current passages. Shape: (P,) int32, ascending."""
+        rows = self.store.connection().execute("select id from passages order by id")
+        return np.fromiter((row[0] for row in rows), np.int32)
+
+    def _is_complete(self) -> bool:
+        return np.array_equal(vector_file.read(self.path)[0], self._passages())
 
     def _encode(self, ids: list[int], progress: Progress | None) -> np.ndarray:
         """Return the vectors of passages. Shape: (len(ids), C)."""
@@ -116,7 +133,12 @@ class Vectors:
         self, question: str, groups: frozenset[str] | None, limit: int, *, url: str = ""
     ) -> Nearest | None:
         """Return what lies nearest to a question; None while some passages have no vector."""
-        if self._complete_at != self.store.version and not self.update(most=_LATE):
+        try:
+            if self._complete_at != self.store.version and not self.update(most=_LATE):
+                return None
+        except StorageError as error:
+            if error.code != "in_use":  # a sync, or another question, is writing them
+                raise
             return None
         ids, vectors = vector_file.read(self.path)
         if not len(ids):
@@ -133,6 +155,7 @@ class Vectors:
             if len(found) >= limit or take == len(ids):
                 break
             take *= 4
-        cosines = dict(zip(ids.tolist(), scores.tolist(), strict=True))
-        found.sort(key=lambda one: (-cosines[one.row], one.row))
-        return Nearest(cosines, found[:limit])
+        nearest = Nearest(ids, scores, found)
+        found.sort(key=lambda one: (-nearest.cosine(one.row), one.row))
+        del found[limit:]
+        return nearest

@@ -74,7 +74,7 @@ def plain_tensors(model: Transformer) -> dict[str, Tensor]:
 def load_model(
     folder: Path, *, dtype: torch.dtype | None = None, device: str = "cpu", verify: bool = True
 ) -> Transformer:
-    """Load a checkpoint folder, ours or any Qwen3's or Llama's, and verify it.
+    """Load a checkpoint folder, ours or any of a known family, and verify it.
 
     Parameters keep their stored precision unless `dtype` names one; products run in the same.
 
@@ -88,22 +88,11 @@ def load_model(
         name: tensor.to(device=device, dtype=dtype or tensor.dtype)
         for name, tensor in read_weights(folder)
     }
-    return from_tensors(config, tensors, origin=str(folder))
-
-
-def from_tensors(
-    config: ModelConfig, tensors: dict[str, Tensor], origin: str = "a model"
-) -> Transformer:
-    """Build a model around its tensors, without copying them.
-
-    Shape: by Hugging Face name, as `plain_tensors` returns them.
-    Raises: CheckpointError where names or shapes are not those of the configuration.
-    """
     with torch.device("meta"):
         model = Transformer(config)
     if config.tie_word_embeddings and "model.embed_tokens.weight" in tensors:
         tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-    _check_tensors(origin, model.state_dict(), tensors)
+    _check_tensors(folder, model.state_dict(), tensors)
     model.load_state_dict(tensors, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
@@ -167,7 +156,7 @@ def _weight_files(folder: Path) -> list[Path]:
     )
 
 
-def _check_tensors(origin: str, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def _check_tensors(folder: Path, wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
     """Refuse weights whose names or shapes are not those of the model.
 
     Shape: `wanted` are the model's own, on the meta device; `found` must have the same.
@@ -182,7 +171,7 @@ def _check_tensors(origin: str, wanted: Mapping[str, Tensor], found: Mapping[str
     if problems:
         more = f" and {len(problems) - 4} more" if len(problems) > 4 else ""
         raise CheckpointError(
-            f"the weights of {origin} do not fit its config.json: "
+            f"the weights of {folder} do not fit its config.json: "
             + "; ".join(problems[:4])
             + more,
             hint="config.json and the weights come from different models",

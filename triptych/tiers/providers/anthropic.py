@@ -14,6 +14,7 @@ from yarl import URL
 from triptych.tiers.providers.base import UpstreamCall
 from triptych.tiers.providers.translated import (
     Shape,
+    add_to_turn,
     arguments_of,
     data_url,
     functions_of,
@@ -176,25 +177,18 @@ def _messages(call: UpstreamCall) -> list[Shape]:
         if role in ("tool", "function"):
             told = {"type": "tool_result", "tool_use_id": message.get("tool_call_id"),
                     "content": text_of(content)}  # fmt: skip
-            _add(found, "user", [told])
+            add_to_turn(found, "user", "content", [told])
         elif role == "assistant":
             said = text_of(content)
             blocks: list[Shape] = [{"type": "text", "text": said}] if said else []
             for one in message.get("tool_calls") or ():
                 blocks.append({"type": "tool_use", "id": one["id"], "input": arguments_of(one),
                                "name": one["function"]["name"]})  # fmt: skip
-            _add(found, "assistant", blocks)
+            add_to_turn(found, "assistant", "content", blocks)
         else:
             parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            _add(found, "user", [_part(part) for part in parts or ()])
+            add_to_turn(found, "user", "content", [_part(part) for part in parts or ()])
     return found
-
-
-def _add(found: list[Shape], role: str, blocks: list[Shape]) -> None:
-    if found and found[-1]["role"] == role:
-        found[-1]["content"] += blocks
-    elif blocks:
-        found.append({"role": role, "content": blocks})
 
 
 def _part(part: Any) -> Shape:

@@ -18,6 +18,7 @@ from yarl import URL
 from triptych.tiers.providers.base import UpstreamCall
 from triptych.tiers.providers.translated import (
     Shape,
+    add_to_turn,
     arguments_of,
     data_url,
     functions_of,
@@ -208,25 +209,18 @@ def _contents(call: UpstreamCall) -> list[Shape]:
             call_id = str(message.get("tool_call_id"))
             name = names.get(call_id) or message.get("name") or call_id
             told = {"id": call_id, "name": name, "response": {"result": text_of(content)}}
-            _add(found, "user", [{"functionResponse": told}])
+            add_to_turn(found, "user", "parts", [{"functionResponse": told}])
         elif role == "assistant":
             said = text_of(content)
             parts: list[Shape] = [{"text": said}] if said else []
             for one in message.get("tool_calls") or ():
                 names[one["id"]] = one["function"]["name"]
                 parts.append(_call(one))
-            _add(found, "model", parts)
+            add_to_turn(found, "model", "parts", parts)
         else:
             given = [{"type": "text", "text": content}] if isinstance(content, str) else content
-            _add(found, "user", [_part(part) for part in given or ()])
+            add_to_turn(found, "user", "parts", [_part(part) for part in given or ()])
     return found
-
-
-def _add(found: list[Shape], role: str, parts: list[Shape]) -> None:
-    if found and found[-1]["role"] == role:
-        found[-1]["parts"] += parts
-    elif parts:
-        found.append({"role": role, "parts": parts})
 
 
 def _call(one: Shape) -> Shape:

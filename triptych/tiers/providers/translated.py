@@ -216,3 +216,11 @@ def schema_of(params: Mapping[str, Any]) -> Shape | None:
 def functions_of(params: Mapping[str, Any]) -> list[Shape]:
     """Return the functions that a model may call."""
     return [t["function"] for t in params.get("tools") or () if t.get("type") == "function"]
+
+
+def add_to_turn(turns: list[Shape], role: str, key: str, blocks: list[Shape]) -> None:
+    """Add blocks under a key to the last turn where it has this role, else begin a turn."""
+    if turns and turns[-1]["role"] == role:
+        turns[-1][key] += blocks
+    elif blocks:
+        turns.append({"role": role, key: blocks})

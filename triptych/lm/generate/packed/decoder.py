@@ -93,7 +93,8 @@ class PackedDecoder:
         self.cache_shape = (config.num_hidden_layers, config.num_key_value_heads, config.head_dim)
         self._turns = turns_of(config, self.device)
         # Layers that see a window turn by angles of their own.
-        self._local_turns = turns_of(config, self.device, local=bool(config.layer_types))
+        own = bool(config.layer_types)
+        self._local_turns = turns_of(config, self.device, local=True) if own else self._turns
         self._embed_scale = torch.tensor(model.model.embed_scale, dtype=dtype).item()
         with torch.inference_mode():
             self._embedding = model.model.embed_tokens.weight.detach().to(self.device, dtype)
@@ -123,7 +124,7 @@ class PackedDecoder:
         desk = _Desk(self, max(rows, MIN_ROWS))
         desk.x_MC = self._embed(ids)
         positions = slice(cache.length, cache.length + rows)
-        turns = [self._turns[positions], self._local_turns[positions]]
+        turns = self._turns_at(positions)
         if rows < MIN_ROWS:
             turns = [table.expand(MIN_ROWS, -1, -1) for table in turns]
         q_TNH, kv_T2KH = desk.queries_MNH[:rows], desk.keys_values_M2KH[:rows]
@@ -186,7 +187,7 @@ class PackedDecoder:
         places = [cache.places() for cache in caches]
         desk.x_MC = self._embed(ids)
         positions = torch.tensor(lengths + [0] * (padded - rows), device=self.device)
-        turns = (self._turns[positions], self._local_turns[positions])
+        turns = self._turns_at(positions)
         adapted: Rows = [
             (slice(row, row + 1), cache.adapter)
             for row, cache in enumerate(caches)
@@ -216,6 +217,15 @@ class PackedDecoder:
         if rows < MIN_ROWS:
             hidden_TC = F.pad(hidden_TC, (0, 0, 0, MIN_ROWS - rows))
         return self._head(hidden_TC)[:rows].float()
+
+    def _turns_at(self, positions: slice | Tensor) -> list[Tensor]:
+        """Return the turns of ordinary layers and of those that see a window.
+
+        Shape: complex (M, 1, H/2) each; `positions` (M,).
+        """
+        turns = self._turns[positions]
+        own = self._local_turns is not self._turns
+        return [turns, self._local_turns[positions] if own else turns]
 
     def _embed(self, ids: Sequence[int]) -> Tensor:
         """Shape: float32 (M, C), padded with token 0 to `MIN_ROWS`."""
